@@ -1,0 +1,1 @@
+//! Requests to sampled tokens: scheduler, KV pool, sampler, one engine thread.

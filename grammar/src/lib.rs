@@ -1,0 +1,1 @@
+//! Regexes, JSON Schemas and choices as automata over token masks.

@@ -1,0 +1,1 @@
+//! The tensor operations of a decoder on a Device.

@@ -1,0 +1,1 @@
+//! The .lmp language: source text to a checked program.

@@ -1,0 +1,1 @@
+//! Checkpoints: configuration, tokenizer, chat template, weights, and one decoder.

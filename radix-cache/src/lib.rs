@@ -1,0 +1,1 @@
+//! Token prefixes to KV pages, as a radix tree with locks and eviction.

@@ -1,0 +1,1 @@
+//! The HTTP surface: programs and OpenAI-compatible routes.

@@ -1,0 +1,2 @@
+//! The `lmrun` command.
+fn main() {}
