@@ -1,1 +1,25 @@
 //! Checkpoints: configuration, tokenizer, chat template, weights, and one decoder.
+//!
+//! [`Checkpoint::open`] reads a GGUF file or a Hugging Face folder; [`Checkpoint::decoder`] loads its
+//! weights onto a device and answers with a [`Decoder`], which turns a ragged [`Batch`] of token
+//! spans into [`Logits`] and keeps keys and values in numbered pages. Which sequence owns which page
+//! is the caller's business.
+
+mod batch;
+mod chat_template;
+mod checkpoint;
+mod config;
+mod error;
+mod stream;
+mod tokenizer;
+
+pub use batch::{Batch, Decoder, DecoderOptions, Logits, Outputs, Precision, Span};
+pub use chat_template::ChatTemplate;
+pub use checkpoint::Checkpoint;
+pub use config::{Architecture, Config, Rope, RopeLayout, RopeScaling};
+pub use error::ModelError;
+pub use stream::TextStream;
+pub use tokenizer::{Specials, Tokenizer};
+
+/// The index of a token in the checkpoint's vocabulary.
+pub type TokenId = u32;

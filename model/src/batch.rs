@@ -1,0 +1,141 @@
+//! What the decoder takes and gives: ragged batches of spans in, rows of logits out.
+
+use crate::{Config, ModelError, TokenId};
+
+/// How activations are held while weights are applied to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// f32 activations and scalar arithmetic: slow, the yardstick of every other.
+    Reference,
+    /// int8 activations with an f32 scale a block, vectorised where the machine can.
+    #[default]
+    Quantised,
+}
+
+/// How a decoder is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderOptions {
+    /// The arithmetic.
+    pub precision: Precision,
+    /// Threads that compute, the caller's own among them; at least 1.
+    pub n_threads: usize,
+    /// Tokens a page holds; at least 1.
+    pub page_size: usize,
+    /// Pages of the pool; at least 1. Every page holds keys and values of all layers.
+    pub n_pages: usize,
+}
+
+/// Which positions of a span give a row of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outputs {
+    /// None: only keys and values are wanted.
+    None,
+    /// The last position.
+    Last,
+    /// Every position.
+    All,
+    /// The positions from this offset within the span on.
+    From(usize),
+}
+
+impl Outputs {
+    /// The offsets of a span of `n_tokens` that give a row.
+    #[must_use]
+    pub fn offsets(self, n_tokens: usize) -> std::ops::Range<usize> {
+        match self {
+            Outputs::None => n_tokens..n_tokens,
+            Outputs::Last => n_tokens.saturating_sub(1)..n_tokens,
+            Outputs::All => 0..n_tokens,
+            Outputs::From(first) => first.min(n_tokens)..n_tokens,
+        }
+    }
+}
+
+/// Consecutive tokens of one sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct Span<'a> {
+    /// The tokens to run, at positions `start..start + tokens.len()`.
+    pub tokens: &'a [TokenId],
+    /// The position of the first token; positions `0..start` are in `pages` already.
+    pub start: usize,
+    /// The sequence's block table: position `p` lies in page `pages[p / page_size]`, at
+    /// `p % page_size`. Long enough for `start + tokens.len()` positions.
+    pub pages: &'a [u32],
+    /// Which positions give logits.
+    pub outputs: Outputs,
+}
+
+/// Spans that run in one step. No two spans may write the same position of the same page; a span may
+/// read what another span of the same batch writes only if they are not the same step's positions.
+#[derive(Debug, Clone, Default)]
+pub struct Batch<'a> {
+    /// The spans, in the order in which their logits come back.
+    pub spans: Vec<Span<'a>>,
+}
+
+/// Rows of logits, in span order and then in offset order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logits {
+    values: Vec<f32>,
+    n_vocab: usize,
+}
+
+impl Logits {
+    /// Rows of `n_vocab` logits each, one after another in `values`.
+    #[must_use]
+    pub fn new(values: Vec<f32>, n_vocab: usize) -> Self {
+        debug_assert!(n_vocab > 0 && values.len().is_multiple_of(n_vocab));
+        Self { values, n_vocab }
+    }
+
+    /// The number of rows.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.values.len() / self.n_vocab
+    }
+
+    /// Row `row_idx`, `[n_vocab]`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn row(&self, row_idx: usize) -> &[f32] {
+        &self.values[row_idx * self.n_vocab..(row_idx + 1) * self.n_vocab]
+    }
+
+    /// Row `row_idx`, to be masked or scaled in place.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row_mut(&mut self, row_idx: usize) -> &mut [f32] {
+        &mut self.values[row_idx * self.n_vocab..(row_idx + 1) * self.n_vocab]
+    }
+}
+
+/// A decoder with its weights and its pool of key and value pages.
+///
+/// A row of logits depends, bit for bit, only on the tokens before it: not on the other spans of a
+/// batch, nor on how a prompt is cut into spans, nor on the number of threads.
+pub trait Decoder: Send {
+    /// The checkpoint's configuration.
+    fn config(&self) -> &Config;
+
+    /// Tokens a page holds.
+    fn page_size(&self) -> usize;
+
+    /// Pages in the pool; their ids are `0..n_pages`.
+    fn n_pages(&self) -> usize;
+
+    /// Runs the spans, writes their keys and values into their pages, and returns the logits asked for.
+    ///
+    /// # Errors
+    /// [`ModelError::Batch`] if a token is not in the vocabulary, a page does not exist or is missing,
+    /// or a span runs past the context length. Nothing has been written then.
+    fn forward(&mut self, batch: &Batch<'_>) -> Result<Logits, ModelError>;
+
+    /// Copies the keys and values of the first `n_tokens` positions of page `from` to page `to`.
+    ///
+    /// # Panics
+    /// If a page does not exist or `n_tokens` is more than a page holds.
+    fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize);
+}
