@@ -1,0 +1,46 @@
+//! What a stranger's pattern or schema may cost. Each limit is named in the error that reports it.
+
+/// Bounds on the size of a constraint, at compile time and while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a regex, of all choices together, or of a schema's compact text.
+    pub source_bytes: usize,
+    /// JSON values within a schema.
+    pub schema_nodes: usize,
+    /// Nesting of a schema, or of a regex's groups and repetitions.
+    pub depth: usize,
+    /// Sets of schemas that hold at one place, after `anyOf` and `$ref` are followed.
+    pub alternatives: usize,
+    /// Heap bytes of one regex's NFA.
+    pub nfa_bytes: usize,
+    /// States of one regex's lazily built DFA.
+    pub dfa_states: usize,
+    /// Heap bytes of one regex's lazily built DFA.
+    pub dfa_bytes: usize,
+    /// Parses of the output so far that differ (from `anyOf`) kept side by side.
+    pub parses: usize,
+    /// Values open inside each other in the output.
+    pub open_values: usize,
+    /// Heap bytes of memoised masks, a constraint.
+    pub mask_bytes: usize,
+    /// Steps of automata that one mask may take; bounds its time.
+    pub mask_steps: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            source_bytes: 1 << 20,
+            schema_nodes: 50_000,
+            depth: 128,
+            alternatives: 4_096,
+            nfa_bytes: 10 << 20,
+            dfa_states: 65_536,
+            dfa_bytes: 32 << 20,
+            parses: 256,
+            open_values: 512,
+            mask_bytes: 32 << 20,
+            mask_steps: 50_000_000,
+        }
+    }
+}
