@@ -1,1 +1,3 @@
-//! The .lmp language: source text to a checked program.
+//! The `.lmp` language: source text to a syntax tree to a checked program, with diagnostics.
+
+pub mod ast;
