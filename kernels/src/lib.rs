@@ -1,1 +1,33 @@
-//! The tensor operations of a decoder on a Device.
+//! The tensor operations of a decoder on a [`Device`].
+//!
+//! Two devices live here. [`Reference`] holds every weight in f32 and does each operation in the
+//! plainest loop that is right: the yardstick. [`Cpu`] keeps weights quantised in tiles of 16 output
+//! rows, quantises activations to int8 and runs the same source on AVX-512, AVX2 or portable
+//! vectors, chosen at run time.
+//!
+//! Both reduce every output element in an order that depends on positions alone, never on what else
+//! is in the batch or on the number of threads: an answer is the same, bit for bit, however the work
+//! was cut.
+
+// Vector intrinsics, the threads' shared output and zeroed memory need it; each block says why it is sound.
+#![allow(unsafe_code)]
+
+mod blocks;
+mod buffer;
+mod cpu;
+mod device;
+mod error;
+mod kv;
+mod pool;
+mod reference;
+mod rope;
+mod shared;
+mod simd;
+
+pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
+pub use buffer::Buffer;
+pub use cpu::{Cpu, Matrix, Tier};
+pub use device::{AttentionSpan, Device, Heads, MatrixData, MatrixPart, RopeLayout, Slot};
+pub use error::KernelError;
+pub use kv::{KvPool, KvShape};
+pub use reference::{Reference, ReferenceMatrix};

@@ -1,0 +1,71 @@
+//! Activations of the CPU devices: rows of f32.
+
+/// `[n_rows, width]` f32, row after row.
+#[derive(Debug, Clone, Default)]
+pub struct Buffer {
+    width: usize,
+    values: Vec<f32>,
+}
+
+impl Buffer {
+    pub(crate) fn new(width: usize) -> Self {
+        Self {
+            width,
+            values: Vec::new(),
+        }
+    }
+
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(crate) fn n_rows(&self) -> usize {
+        self.values.len() / self.width.max(1)
+    }
+
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// Sets the number of rows; what they hold is unspecified.
+    pub(crate) fn resize(&mut self, n_rows: usize) -> &mut [f32] {
+        self.values.resize(n_rows * self.width, 0.0);
+        &mut self.values
+    }
+
+    pub(crate) fn row(&self, row_idx: usize) -> &[f32] {
+        &self.values[row_idx * self.width..(row_idx + 1) * self.width]
+    }
+
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width)
+    }
+
+    pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.values.chunks_exact_mut(self.width)
+    }
+
+    /// Replaces everything by whole rows of `values`.
+    pub(crate) fn assign(&mut self, values: &[f32]) {
+        assert!(
+            values.len().is_multiple_of(self.width),
+            "{} values",
+            values.len()
+        );
+        self.values.clear();
+        self.values.extend_from_slice(values);
+    }
+
+    /// `self[i] = source[rows[i]]`.
+    pub(crate) fn select(&mut self, source: &Buffer, rows: &[usize]) {
+        assert_eq!(self.width, source.width, "widths");
+        self.values.clear();
+        for &row_idx in rows {
+            self.values.extend_from_slice(source.row(row_idx));
+        }
+    }
+}

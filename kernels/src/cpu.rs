@@ -1,0 +1,294 @@
+//! The fast CPU device: quantised weights, int8 activations, f16 keys and values.
+
+mod attention;
+mod elementwise;
+mod matmul;
+mod matrix;
+mod quantise;
+
+use half::f16;
+
+use crate::buffer::Buffer;
+use crate::kv::KvPool;
+use crate::pool::Pool;
+use crate::simd::{Kernel, Portable, Simd};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2::Avx2, avx512::Avx512};
+use crate::{AttentionSpan, Device, Heads, KernelError, KvShape, MatrixPart, RopeLayout, Slot};
+pub use matrix::Matrix;
+use quantise::Columns;
+
+/// The instructions that a [`Cpu`] computes with. All give the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Any machine.
+    Portable,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 and VNNI.
+    Avx512,
+}
+
+/// A tier that the machine is known to have.
+#[derive(Clone, Copy)]
+enum Vectors {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Vectors {
+    /// The best tier of this machine that is no better than `limit`.
+    fn detect(limit: Tier) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(tier) = Avx512::detect().filter(|_| limit >= Tier::Avx512) {
+                return Vectors::Avx512(tier);
+            }
+            if let Some(tier) = Avx2::detect().filter(|_| limit >= Tier::Avx2) {
+                return Vectors::Avx2(tier);
+            }
+        }
+        let _ = limit;
+        Vectors::Portable(Portable)
+    }
+
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Vectors::Portable(tier) => tier.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx2(tier) => tier.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx512(tier) => tier.run(kernel),
+        }
+    }
+}
+
+/// A CPU device that quantises activations to int8, a block of 32 at a time.
+pub struct Cpu {
+    pool: Pool,
+    vectors: Vectors,
+    /// The activations of the current product, quantised.
+    columns: Columns,
+}
+
+impl Cpu {
+    /// A device of `n_threads`, the caller's own among them, with the machine's best instructions.
+    #[must_use]
+    pub fn new(n_threads: usize) -> Self {
+        Self::with_tier(n_threads, Tier::Avx512)
+    }
+
+    /// As [`Cpu::new`], with instructions no better than `limit`.
+    #[must_use]
+    pub fn with_tier(n_threads: usize, limit: Tier) -> Self {
+        Self {
+            pool: Pool::new(n_threads),
+            vectors: Vectors::detect(limit),
+            columns: Columns::default(),
+        }
+    }
+
+    /// The instructions in use.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        match self.vectors {
+            Vectors::Portable(_) => Tier::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx2(_) => Tier::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx512(_) => Tier::Avx512,
+        }
+    }
+}
+
+impl Device for Cpu {
+    type Buffer = Buffer;
+    type Matrix = Matrix;
+    type Vector = Vec<f32>;
+    type Kv = KvPool<f16>;
+
+    fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError> {
+        Matrix::new(n_cols, parts)
+    }
+
+    fn vector(&self, values: &[f32]) -> Self::Vector {
+        values.to_vec()
+    }
+
+    fn buffer(&self, width: usize) -> Self::Buffer {
+        Buffer::new(width)
+    }
+
+    fn kv(&self, shape: KvShape) -> Result<Self::Kv, KernelError> {
+        KvPool::new(shape)
+    }
+
+    fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer) {
+        out.resize(rows.len());
+        for (out, &row) in out.rows_mut().zip(rows) {
+            table.read_row(row as usize, out);
+        }
+    }
+
+    fn rms_norm(
+        &mut self,
+        x: &Self::Buffer,
+        weight: &Self::Vector,
+        eps: f32,
+        out: &mut Self::Buffer,
+    ) {
+        let width = out.width();
+        out.resize(x.n_rows());
+        elementwise::each_row(&mut self.pool, out, |row_idx, out| {
+            self.vectors.run(elementwise::RmsNorm {
+                x: x.row(row_idx),
+                weight,
+                eps,
+                out,
+            });
+        });
+        debug_assert_eq!(width, weight.len(), "a norm's weight");
+    }
+
+    fn add_rms_norm(
+        &mut self,
+        x: &mut Self::Buffer,
+        delta: &Self::Buffer,
+        weight: &Self::Vector,
+        eps: f32,
+        out: &mut Self::Buffer,
+    ) {
+        self.add(x, delta);
+        self.rms_norm(x, weight, eps, out);
+    }
+
+    fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32) {
+        let vectors = self.vectors;
+        elementwise::each_row(&mut self.pool, x, |_, row| {
+            for head in row[heads.first..heads.end()].chunks_exact_mut(heads.head_dim) {
+                vectors.run(elementwise::RmsNormInPlace {
+                    x: head,
+                    weight,
+                    eps,
+                });
+            }
+        });
+    }
+
+    fn matmul(
+        &mut self,
+        matrix: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        x: &Self::Buffer,
+        out: &mut Self::Buffer,
+    ) {
+        if matrix.has_blocks() {
+            self.columns.quantise(&mut self.pool, self.vectors, x);
+        }
+        matmul::matmul(
+            &mut self.pool,
+            self.vectors,
+            matrix,
+            bias,
+            x,
+            &self.columns,
+            out,
+        );
+    }
+
+    fn silu_mul(&mut self, x: &Self::Buffer, out: &mut Self::Buffer) {
+        let vectors = self.vectors;
+        out.resize(x.n_rows());
+        elementwise::each_row(&mut self.pool, out, |row_idx, out| {
+            vectors.run(elementwise::SiluMul {
+                x: x.row(row_idx),
+                out,
+            });
+        });
+    }
+
+    fn rope_angles(
+        &mut self,
+        frequencies: &Self::Vector,
+        positions: &[u32],
+        out: &mut Self::Buffer,
+    ) {
+        out.resize(positions.len());
+        elementwise::each_row(&mut self.pool, out, |row_idx, out| {
+            crate::rope::angles(frequencies, positions[row_idx], out);
+        });
+    }
+
+    fn rope(
+        &mut self,
+        x: &mut Self::Buffer,
+        heads: Heads,
+        layout: RopeLayout,
+        angles: &Self::Buffer,
+    ) {
+        elementwise::each_row(&mut self.pool, x, |row_idx, row| {
+            crate::rope::rotate(row, heads, layout, angles.row(row_idx));
+        });
+    }
+
+    fn kv_scatter(
+        &mut self,
+        kv: &mut Self::Kv,
+        layer_idx: usize,
+        x: &Self::Buffer,
+        keys: Heads,
+        values: Heads,
+        slots: &[Slot],
+    ) {
+        for (row, &slot) in x.rows().zip(slots) {
+            kv.put(layer_idx, slot, row, keys, values);
+        }
+    }
+
+    fn attention(
+        &mut self,
+        kv: &Self::Kv,
+        layer_idx: usize,
+        x: &Self::Buffer,
+        queries: Heads,
+        spans: &[AttentionSpan<'_>],
+        out: &mut Self::Buffer,
+    ) {
+        let inputs = attention::Inputs {
+            kv,
+            layer_idx,
+            x,
+            queries,
+            spans,
+        };
+        attention::attention(&mut self.pool, self.vectors, &inputs, out);
+    }
+
+    fn copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32, n_tokens: usize) {
+        kv.copy_page(from, to, n_tokens);
+    }
+
+    fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer) {
+        out.select(x, rows);
+    }
+
+    fn add(&mut self, x: &mut Self::Buffer, delta: &Self::Buffer) {
+        assert_eq!(x.values().len(), delta.values().len(), "a sum's shapes");
+        elementwise::each_row(&mut self.pool, x, |row_idx, row| {
+            for (x, delta) in row.iter_mut().zip(delta.row(row_idx)) {
+                *x += delta;
+            }
+        });
+    }
+
+    fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {
+        out.assign(values);
+    }
+
+    fn read(&mut self, x: &Self::Buffer) -> Vec<f32> {
+        x.values().to_vec()
+    }
+}

@@ -1,0 +1,236 @@
+//! The operations a decoder needs, and the words they share.
+//!
+//! A *buffer* is a matrix of f32 activations `[n_rows, width]`, one row a token, whose number of rows
+//! each operation sets on its output. A *matrix* is a weight `[n_rows, n_cols]` that maps `n_cols`
+//! inputs to `n_rows` outputs; how activations are rounded before they meet it is the device's
+//! business. *Keys and values* live in pages of a pool; a *slot* is one token's place in it.
+
+use crate::{BLOCK_LEN, BlockFormat, KernelError, KvShape};
+
+/// Which elements of a head are rotated together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopeLayout {
+    /// Elements 2i and 2i + 1 (GGUF files of the llama architecture).
+    Interleaved,
+    /// Elements i and i + head_dim / 2 (Hugging Face folders; GGUF files of Qwen).
+    Halves,
+}
+
+/// The values of one matrix part, row after row.
+#[derive(Debug, Clone, Copy)]
+pub enum MatrixData<'a> {
+    /// Plain values, `[n_rows, n_cols]`.
+    F32(&'a [f32]),
+    /// GGUF blocks, `[n_rows, n_cols / 32]`.
+    Blocks(BlockFormat, &'a [u8]),
+}
+
+/// Some consecutive output rows of a matrix.
+#[derive(Debug, Clone, Copy)]
+pub struct MatrixPart<'a> {
+    /// Output rows in this part.
+    pub n_rows: usize,
+    /// Their values.
+    pub data: MatrixData<'a>,
+}
+
+impl MatrixPart<'_> {
+    /// That the data is `[n_rows, n_cols]`, in whole blocks if quantised.
+    pub(crate) fn check(&self, n_cols: usize) -> Result<(), KernelError> {
+        let n_rows = self.n_rows;
+        let (given, expected, unit) = match self.data {
+            MatrixData::F32(values) => (values.len(), n_rows.saturating_mul(n_cols), "values"),
+            MatrixData::Blocks(format, bytes) => {
+                if !n_cols.is_multiple_of(BLOCK_LEN) {
+                    return Err(KernelError::RaggedRow {
+                        n_cols,
+                        block_len: BLOCK_LEN,
+                    });
+                }
+                let n_blocks = n_rows.saturating_mul(n_cols / BLOCK_LEN);
+                (
+                    bytes.len(),
+                    n_blocks.saturating_mul(format.block_bytes()),
+                    "bytes",
+                )
+            }
+        };
+        if given == expected {
+            Ok(())
+        } else {
+            Err(KernelError::Shape {
+                n_rows,
+                n_cols,
+                given,
+                expected,
+                unit,
+            })
+        }
+    }
+}
+
+/// Consecutive heads within a buffer's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// The element at which the first head begins.
+    pub first: usize,
+    /// How many heads.
+    pub n_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+}
+
+impl Heads {
+    /// The element after the last head.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        self.first + self.n_heads * self.head_dim
+    }
+}
+
+/// Where one token's keys and values go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// The page.
+    pub page: u32,
+    /// The position within the page.
+    pub offset: u32,
+}
+
+/// Consecutive rows of a buffer that are consecutive positions of one sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionSpan<'a> {
+    /// The first row.
+    pub first_row: usize,
+    /// How many rows.
+    pub n_rows: usize,
+    /// The position of the first row; row `i` attends to positions `0..=start + i`.
+    pub start: usize,
+    /// The sequence's block table.
+    pub pages: &'a [u32],
+}
+
+/// A place where tensors live and the operations on them.
+///
+/// Operations panic if shapes disagree: the caller has checked the checkpoint and the batch before.
+pub trait Device: Send {
+    /// Activations, `[n_rows, width]` f32.
+    type Buffer: Send;
+    /// A weight matrix in the device's own layout.
+    type Matrix: Send;
+    /// A small f32 vector: a norm's weight, a bias, rope frequencies.
+    type Vector: Send;
+    /// The pool of key and value pages, of all layers.
+    type Kv: Send;
+
+    /// Places a matrix of `n_cols` inputs whose output rows are those of the `parts`, in order.
+    ///
+    /// # Errors
+    /// If a part's data does not match its shape.
+    fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError>;
+
+    /// Places a vector.
+    fn vector(&self, values: &[f32]) -> Self::Vector;
+
+    /// Makes a buffer without rows.
+    fn buffer(&self, width: usize) -> Self::Buffer;
+
+    /// Makes a zeroed pool.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    fn kv(&self, shape: KvShape) -> Result<Self::Kv, KernelError>;
+
+    /// `out[i] = table[rows[i]]`, exact values of the stored weights.
+    fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer);
+
+    /// `out = x / sqrt(mean(x^2) + eps) * weight`, row by row.
+    fn rms_norm(
+        &mut self,
+        x: &Self::Buffer,
+        weight: &Self::Vector,
+        eps: f32,
+        out: &mut Self::Buffer,
+    );
+
+    /// `x += delta`, then `out = rms_norm(x)`.
+    fn add_rms_norm(
+        &mut self,
+        x: &mut Self::Buffer,
+        delta: &Self::Buffer,
+        weight: &Self::Vector,
+        eps: f32,
+        out: &mut Self::Buffer,
+    );
+
+    /// RMS norm of each head on its own, in place; `weight` is `[head_dim]`.
+    fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32);
+
+    /// `out = x * matrix^T + bias`.
+    fn matmul(
+        &mut self,
+        matrix: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        x: &Self::Buffer,
+        out: &mut Self::Buffer,
+    );
+
+    /// `out[i] = silu(x[i]) * x[width + i]`, where `x` is twice as wide as `out`.
+    fn silu_mul(&mut self, x: &Self::Buffer, out: &mut Self::Buffer);
+
+    /// The cosines, then the sines, of `positions[i] * frequencies`: `[n_positions, head_dim]`.
+    fn rope_angles(
+        &mut self,
+        frequencies: &Self::Vector,
+        positions: &[u32],
+        out: &mut Self::Buffer,
+    );
+
+    /// Rotates the heads of each row by that row's `angles`, in place.
+    fn rope(
+        &mut self,
+        x: &mut Self::Buffer,
+        heads: Heads,
+        layout: RopeLayout,
+        angles: &Self::Buffer,
+    );
+
+    /// Writes each row's keys and values (all their heads) to its slot in a layer.
+    fn kv_scatter(
+        &mut self,
+        kv: &mut Self::Kv,
+        layer_idx: usize,
+        x: &Self::Buffer,
+        keys: Heads,
+        values: Heads,
+        slots: &[Slot],
+    );
+
+    /// Causal attention of the `queries` heads of `x` over the pages: `out` is
+    /// `[n_rows, n_heads * head_dim]`. Query head `h` reads key head `h * n_kv_heads / n_heads`; scores
+    /// are scaled by `1 / sqrt(head_dim)`.
+    fn attention(
+        &mut self,
+        kv: &Self::Kv,
+        layer_idx: usize,
+        x: &Self::Buffer,
+        queries: Heads,
+        spans: &[AttentionSpan<'_>],
+        out: &mut Self::Buffer,
+    );
+
+    /// Copies the first `n_tokens` slots of page `from` to page `to`, in all layers.
+    fn copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32, n_tokens: usize);
+
+    /// `out[i] = x[rows[i]]`.
+    fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer);
+
+    /// `x += delta`.
+    fn add(&mut self, x: &mut Self::Buffer, delta: &Self::Buffer);
+
+    /// Moves values into a buffer; `values` is `[n_rows, width]`.
+    fn write(&mut self, out: &mut Self::Buffer, values: &[f32]);
+
+    /// The values of a buffer, `[n_rows, width]`.
+    fn read(&mut self, x: &Self::Buffer) -> Vec<f32>;
+}

@@ -1,0 +1,36 @@
+//! What can go wrong while weights or a key-value pool are placed on a device.
+
+/// An error of this crate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// A matrix part holds more or fewer values than its shape says.
+    #[error("a matrix of {n_rows} x {n_cols} holds {given} {unit}, expected {expected}")]
+    Shape {
+        /// Output rows.
+        n_rows: usize,
+        /// Input columns.
+        n_cols: usize,
+        /// What was given, in `unit`s.
+        given: usize,
+        /// What the shape asks for, in `unit`s.
+        expected: usize,
+        /// Bytes or values.
+        unit: &'static str,
+    },
+    /// A quantised matrix's rows are not whole blocks.
+    #[error("rows of {n_cols} values are no multiple of the block length {block_len}")]
+    RaggedRow {
+        /// Input columns.
+        n_cols: usize,
+        /// Values of a block.
+        block_len: usize,
+    },
+    /// The machine does not give this much memory.
+    #[error("cannot allocate {n_bytes} bytes for {what}")]
+    Memory {
+        /// What it was for.
+        what: &'static str,
+        /// How much was asked for; `usize::MAX` where it is not even a number of bytes.
+        n_bytes: usize,
+    },
+}

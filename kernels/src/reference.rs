@@ -1,0 +1,291 @@
+//! The yardstick: every weight in f32, every operation in the plainest loop that is right.
+
+use crate::buffer::Buffer;
+use crate::kv::KvPool;
+use crate::pool::Pool;
+use crate::shared::SharedSlice;
+use crate::{
+    AttentionSpan, Device, Heads, KernelError, KvShape, MatrixData, MatrixPart, RopeLayout, Slot,
+    rope,
+};
+
+/// A CPU device with f32 weights, activations, keys and values and scalar arithmetic.
+///
+/// Threads share out the rows of matrix products and nothing else.
+pub struct Reference {
+    pool: Pool,
+}
+
+impl Reference {
+    /// A device of `n_threads`, the caller's own among them.
+    #[must_use]
+    pub fn new(n_threads: usize) -> Self {
+        Self {
+            pool: Pool::new(n_threads),
+        }
+    }
+}
+
+/// A weight matrix, `[n_rows, n_cols]`.
+#[derive(Debug)]
+pub struct ReferenceMatrix {
+    n_cols: usize,
+    values: Vec<f32>,
+}
+
+/// A dot product in sixteen interleaved sums, added up in order at the end.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const N_SUMS: usize = 16;
+    let mut sums = [0.0; N_SUMS];
+    for (a, b) in a.chunks(N_SUMS).zip(b.chunks(N_SUMS)) {
+        for ((sum, x), y) in sums.iter_mut().zip(a).zip(b) {
+            *sum += x * y;
+        }
+    }
+    sums.iter().sum()
+}
+
+fn rms_norm(row: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = 1.0 / (dot(row, row) / row.len() as f32 + eps).sqrt();
+    for ((out, x), weight) in out.iter_mut().zip(row).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+/// Attention of one query head over positions `0..n_positions`.
+fn attend(
+    kv: &KvPool<f32>,
+    layer_idx: usize,
+    head_idx: usize,
+    query: &[f32],
+    (pages, n_positions): (&[u32], usize),
+    out: &mut [f32],
+) {
+    let KvShape {
+        page_size,
+        head_dim,
+        ..
+    } = kv.shape;
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let place = |position: usize| (pages[position / page_size], position % page_size);
+    let mut weights: Vec<f32> = (0..n_positions)
+        .map(|position| {
+            let (page, slot) = place(position);
+            let keys = kv.keys(layer_idx, page, head_idx);
+            let key = keys.iter().skip(slot).step_by(kv.shape.n_lanes());
+            query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>() * scale
+        })
+        .collect();
+    let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for weight in &mut weights {
+        *weight = (*weight - largest).exp();
+    }
+    let total: f32 = weights.iter().sum();
+    out.fill(0.0);
+    for (position, weight) in weights.iter().enumerate() {
+        let (page, slot) = place(position);
+        let value = &kv.values(layer_idx, page, head_idx)[slot * head_dim..][..head_dim];
+        for (out, v) in out.iter_mut().zip(value) {
+            *out += weight / total * v;
+        }
+    }
+}
+
+impl Device for Reference {
+    type Buffer = Buffer;
+    type Matrix = ReferenceMatrix;
+    type Vector = Vec<f32>;
+    type Kv = KvPool<f32>;
+
+    fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError> {
+        let mut values = Vec::new();
+        for part in parts {
+            part.check(n_cols)?;
+            match part.data {
+                MatrixData::F32(plain) => values.extend_from_slice(plain),
+                MatrixData::Blocks(format, bytes) => format.dequantise(bytes, &mut values),
+            }
+        }
+        Ok(ReferenceMatrix { n_cols, values })
+    }
+
+    fn vector(&self, values: &[f32]) -> Self::Vector {
+        values.to_vec()
+    }
+
+    fn buffer(&self, width: usize) -> Self::Buffer {
+        Buffer::new(width)
+    }
+
+    fn kv(&self, shape: KvShape) -> Result<Self::Kv, KernelError> {
+        KvPool::new(shape)
+    }
+
+    fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer) {
+        let n_cols = table.n_cols;
+        out.resize(rows.len());
+        for (out, &row) in out.rows_mut().zip(rows) {
+            out.copy_from_slice(&table.values[row as usize * n_cols..][..n_cols]);
+        }
+    }
+
+    fn rms_norm(
+        &mut self,
+        x: &Self::Buffer,
+        weight: &Self::Vector,
+        eps: f32,
+        out: &mut Self::Buffer,
+    ) {
+        out.resize(x.n_rows());
+        for (row, out) in x.rows().zip(out.rows_mut()) {
+            rms_norm(row, weight, eps, out);
+        }
+    }
+
+    fn add_rms_norm(
+        &mut self,
+        x: &mut Self::Buffer,
+        delta: &Self::Buffer,
+        weight: &Self::Vector,
+        eps: f32,
+        out: &mut Self::Buffer,
+    ) {
+        self.add(x, delta);
+        self.rms_norm(x, weight, eps, out);
+    }
+
+    fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32) {
+        for row in x.rows_mut() {
+            for head in row[heads.first..heads.end()].chunks_exact_mut(heads.head_dim) {
+                let plain = head.to_vec();
+                rms_norm(&plain, weight, eps, head);
+            }
+        }
+    }
+
+    fn matmul(
+        &mut self,
+        matrix: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        x: &Self::Buffer,
+        out: &mut Self::Buffer,
+    ) {
+        assert_eq!(x.width(), matrix.n_cols, "inputs of a matrix");
+        let width = out.width();
+        let shared = SharedSlice::new(out.resize(x.n_rows()));
+        self.pool.run_split(width, 2, |range| {
+            for row_idx in range {
+                let weights = &matrix.values[row_idx * matrix.n_cols..][..matrix.n_cols];
+                let bias = bias.map_or(0.0, |bias| bias[row_idx]);
+                for (token_idx, x) in x.rows().enumerate() {
+                    let at = token_idx * width + row_idx;
+                    // SAFETY: output rows are split among the threads, so nobody else has this one.
+                    let out = unsafe { shared.part_mut(at..at + 1) };
+                    out[0] = dot(weights, x) + bias;
+                }
+            }
+        });
+    }
+
+    fn silu_mul(&mut self, x: &Self::Buffer, out: &mut Self::Buffer) {
+        let width = out.width();
+        out.resize(x.n_rows());
+        for (x, out) in x.rows().zip(out.rows_mut()) {
+            let (gate, up) = x.split_at(width);
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                *out = gate / (1.0 + (-gate).exp()) * up;
+            }
+        }
+    }
+
+    fn rope_angles(
+        &mut self,
+        frequencies: &Self::Vector,
+        positions: &[u32],
+        out: &mut Self::Buffer,
+    ) {
+        out.resize(positions.len());
+        for (out, &position) in out.rows_mut().zip(positions) {
+            rope::angles(frequencies, position, out);
+        }
+    }
+
+    fn rope(
+        &mut self,
+        x: &mut Self::Buffer,
+        heads: Heads,
+        layout: RopeLayout,
+        angles: &Self::Buffer,
+    ) {
+        for (row, angles) in x.rows_mut().zip(angles.rows()) {
+            rope::rotate(row, heads, layout, angles);
+        }
+    }
+
+    fn kv_scatter(
+        &mut self,
+        kv: &mut Self::Kv,
+        layer_idx: usize,
+        x: &Self::Buffer,
+        keys: Heads,
+        values: Heads,
+        slots: &[Slot],
+    ) {
+        for (row, &slot) in x.rows().zip(slots) {
+            kv.put(layer_idx, slot, row, keys, values);
+        }
+    }
+
+    fn attention(
+        &mut self,
+        kv: &Self::Kv,
+        layer_idx: usize,
+        x: &Self::Buffer,
+        queries: Heads,
+        spans: &[AttentionSpan<'_>],
+        out: &mut Self::Buffer,
+    ) {
+        let Heads {
+            n_heads, head_dim, ..
+        } = queries;
+        let width = out.width();
+        let values = out.resize(x.n_rows());
+        for span in spans {
+            for offset in 0..span.n_rows {
+                let row_idx = span.first_row + offset;
+                let row = &x.row(row_idx)[queries.first..queries.end()];
+                let out = &mut values[row_idx * width..(row_idx + 1) * width];
+                let heads = row
+                    .chunks_exact(head_dim)
+                    .zip(out.chunks_exact_mut(head_dim));
+                for (head_idx, (query, out)) in heads.enumerate() {
+                    let kv_head = head_idx * kv.shape.n_kv_heads / n_heads;
+                    let seen = (span.pages, span.start + offset + 1);
+                    attend(kv, layer_idx, kv_head, query, seen, out);
+                }
+            }
+        }
+    }
+
+    fn copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32, n_tokens: usize) {
+        kv.copy_page(from, to, n_tokens);
+    }
+
+    fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer) {
+        out.select(x, rows);
+    }
+
+    fn add(&mut self, x: &mut Self::Buffer, delta: &Self::Buffer) {
+        for (x, delta) in x.values_mut().iter_mut().zip(delta.values()) {
+            *x += delta;
+        }
+    }
+
+    fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {
+        out.assign(values);
+    }
+
+    fn read(&mut self, x: &Self::Buffer) -> Vec<f32> {
+        x.values().to_vec()
+    }
+}

@@ -1,0 +1,125 @@
+//! Sixteen lanes in one AVX-512 register, with VNNI for bytes.
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::{Kernel, LANES, Simd};
+
+/// Proof that the machine has AVX-512 F, BW, VL, DQ, VNNI and FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    pub(crate) fn detect() -> Option<Self> {
+        let has_all = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has_all.then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
+fn run_inside<K: Kernel>(kernel: K, tier: Avx512) -> K::Output {
+    kernel.run(tier)
+}
+
+/// Calls an intrinsic of this tier.
+macro_rules! avx512 {
+    ($call:expr) => {
+        // SAFETY: an `Avx512` value exists, so the machine has the instruction; pointers come from
+        // references to arrays of the right size, and the loads and stores are unaligned ones.
+        unsafe { $call }
+    };
+}
+
+impl Simd for Avx512 {
+    type F = __m512;
+    type I = __m512i;
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        avx512!(run_inside(kernel, self))
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F {
+        avx512!(_mm512_set1_ps(value))
+    }
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::F {
+        avx512!(_mm512_loadu_ps(values.as_ptr()))
+    }
+    #[inline(always)]
+    fn load_f16(self, values: &[f16; LANES]) -> Self::F {
+        avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(values.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::F {
+        avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn store(self, vector: Self::F, out: &mut [f32; LANES]) {
+        avx512!(_mm512_storeu_ps(out.as_mut_ptr(), vector));
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        avx512!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn exponent_of_bits(self, a: Self::F) -> Self::F {
+        avx512!({
+            let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(a));
+            let one = _mm512_castps_si512(_mm512_set1_ps(1.0));
+            _mm512_castsi512_ps(_mm512_add_epi32(shifted, one))
+        })
+    }
+
+    #[inline(always)]
+    fn splat_int(self, value: i32) -> Self::I {
+        avx512!(_mm512_set1_epi32(value))
+    }
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8; 4 * LANES]) -> Self::I {
+        avx512!(_mm512_loadu_si512(bytes.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn low_nibbles(self, bytes: Self::I) -> Self::I {
+        avx512!(_mm512_and_si512(bytes, _mm512_set1_epi8(15)))
+    }
+    #[inline(always)]
+    fn high_nibbles(self, bytes: Self::I) -> Self::I {
+        avx512!(_mm512_and_si512(
+            _mm512_srli_epi32::<4>(bytes),
+            _mm512_set1_epi8(15)
+        ))
+    }
+    #[inline(always)]
+    fn dot4(self, sum: Self::I, a: Self::I, x: i32) -> Self::I {
+        avx512!(_mm512_dpbusd_epi32(sum, a, _mm512_set1_epi32(x)))
+    }
+    #[inline(always)]
+    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+        avx512!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn to_f32(self, a: Self::I) -> Self::F {
+        avx512!(_mm512_cvtepi32_ps(a))
+    }
+}
