@@ -1,18 +1,51 @@
 //! The door to the engine thread: a channel, cheap to clone, usable from any thread and any runtime.
 
+use std::sync::Arc;
+
+use lmrun_grammar::Vocabulary;
+use lmrun_model::{ChatTemplate, Tokenizer};
+
+use crate::info::ModelInfo;
 use crate::request::{Request, RequestError, Sink};
+use crate::stats::Stats;
 
 /// Names a submitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
+/// The immutable facts about a loaded model that callers ask for.
+pub(crate) struct Loaded {
+    pub(crate) info: ModelInfo,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) vocabulary: Arc<Vocabulary>,
+    pub(crate) chat_template: Option<ChatTemplate>,
+}
+
 /// The door to the engine thread.
-#[derive(Debug, Clone)]
-pub struct Handle {}
+#[derive(Clone)]
+pub struct Handle {
+    loaded: Arc<Loaded>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Handle")
+            .field("info", self.info())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Handle {
-    /// Queues a request; its events go to `sink`. A request that can never run is refused here or with
-    /// [`crate::Event::Failed`].
+    pub(crate) fn new(loaded: Arc<Loaded>) -> Self {
+        Self { loaded }
+    }
+
+    /// Queues a request; its events go to `sink`.
+    ///
+    /// # Errors
+    /// A request that can never run, [`RequestError::QueueFull`] and [`RequestError::ShuttingDown`]; the sink is then
+    /// never called. What shows later comes as [`crate::Event::Failed`].
     pub fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, RequestError> {
         let _ = (request, sink);
         Err(RequestError::ShuttingDown)
@@ -22,4 +55,37 @@ impl Handle {
     pub fn cancel(&self, id: RequestId) {
         let _ = id;
     }
+
+    /// What is loaded.
+    #[must_use]
+    pub fn info(&self) -> &ModelInfo {
+        &self.loaded.info
+    }
+
+    /// The checkpoint's tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.loaded.tokenizer
+    }
+
+    /// The tokenizer's tokens as constraints see them.
+    #[must_use]
+    pub fn vocabulary(&self) -> &Arc<Vocabulary> {
+        &self.loaded.vocabulary
+    }
+
+    /// The checkpoint's chat template, if it has one.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.loaded.chat_template.as_ref()
+    }
+
+    /// The counters after the last step.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    /// Stops admission: what was submitted runs to its end, what comes is refused.
+    pub fn begin_shutdown(&self) {}
 }

@@ -1,12 +1,22 @@
 //! Requests to sampled tokens: the scheduler, the KV pool, the cache index, the sampler, and the one thread that owns
 //! them.
 
+mod engine;
 mod handle;
+mod info;
+mod options;
 mod request;
+mod stats;
 
+pub use engine::Engine;
 pub use handle::{Handle, RequestId};
-pub use lmrun_model::TokenId;
+pub use info::ModelInfo;
+pub use lmrun_model::{
+    ChatTemplate, ModelError, Precision, Specials, TextStream, TokenId, Tokenizer,
+};
+pub use options::{EngineError, EngineOptions};
 pub use request::{
     Event, FinishReason, Finished, Generate, Request, RequestError, Sampling, Sink, Token, Usage,
     Work,
 };
+pub use stats::Stats;

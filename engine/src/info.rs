@@ -1,0 +1,70 @@
+//! What a loaded model is, for listings and checks.
+
+use lmrun_model::{Architecture, Config};
+
+/// A loaded model in numbers and names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The checkpoint's own name, else its file or folder name.
+    pub name: String,
+    /// The family: `llama`, `qwen2`, `qwen3`.
+    pub architecture: String,
+    /// Decoder layers.
+    pub n_layers: usize,
+    /// Query heads of a layer.
+    pub n_heads: usize,
+    /// Key and value heads of a layer.
+    pub n_kv_heads: usize,
+    /// Elements of the residual stream.
+    pub hidden: usize,
+    /// Token ids.
+    pub n_vocab: usize,
+    /// The longest sequence, in tokens.
+    pub context_length: usize,
+    /// How the weights are stored, as the checkpoint says, if it does.
+    pub quantisation: Option<String>,
+    /// Weights, embeddings among them, as the shapes imply.
+    pub n_parameters: u64,
+    /// Tokens that the KV pool holds.
+    pub kv_tokens: usize,
+}
+
+impl ModelInfo {
+    /// From the checkpoint's configuration.
+    pub(crate) fn new(config: &Config, quantisation: Option<String>, kv_tokens: usize) -> Self {
+        let architecture = match config.architecture {
+            Architecture::Llama => "llama",
+            Architecture::Qwen2 => "qwen2",
+            Architecture::Qwen3 => "qwen3",
+        };
+        Self {
+            name: config.name.clone(),
+            architecture: architecture.into(),
+            n_layers: config.n_layers,
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+            hidden: config.hidden,
+            n_vocab: config.n_vocab,
+            context_length: config.context_length,
+            quantisation,
+            n_parameters: n_parameters(config),
+            kv_tokens,
+        }
+    }
+}
+
+/// Matrices and norms; biases are counted where the configuration has them.
+fn n_parameters(config: &Config) -> u64 {
+    let (query, key) = (
+        config.n_heads * config.head_dim,
+        config.n_kv_heads * config.head_dim,
+    );
+    let attention = config.hidden * (2 * query + 2 * key);
+    let biases = usize::from(config.qkv_bias) * (query + 2 * key)
+        + usize::from(config.output_bias) * config.hidden;
+    let norms = 2 * config.hidden + usize::from(config.qk_norm) * 2 * config.head_dim;
+    let layer = attention + biases + norms + 3 * config.hidden * config.ff;
+    let embedding = config.n_vocab * config.hidden;
+    let head = if config.tied_head { 0 } else { embedding };
+    (embedding + head + config.n_layers * layer + config.hidden) as u64
+}

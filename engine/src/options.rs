@@ -1,0 +1,60 @@
+//! How an engine is opened, and what can go wrong while it is.
+
+use lmrun_model::{ModelError, Precision};
+
+/// How an engine is opened. The default suits a desktop machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Threads that compute; 0 takes every core.
+    pub n_threads: usize,
+    /// Tokens of KV memory in the pool; 0 takes what 1 GiB holds.
+    pub kv_tokens: usize,
+    /// Tokens a page holds; at least 1.
+    pub page_size: usize,
+    /// Tokens computed in one step at most, running decodes excepted; at least 1.
+    pub max_batch_tokens: usize,
+    /// Requests that run at once; at least 1.
+    pub max_running: usize,
+    /// Requests that may wait; one more is refused with [`crate::RequestError::QueueFull`].
+    pub max_waiting: usize,
+    /// Whether prefixes are shared between requests and kept after them.
+    pub prefix_cache: bool,
+    /// The arithmetic.
+    pub precision: Precision,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            n_threads: 0,
+            kv_tokens: 0,
+            page_size: 16,
+            max_batch_tokens: 512,
+            max_running: 64,
+            max_waiting: 1024,
+            prefix_cache: true,
+            precision: Precision::default(),
+        }
+    }
+}
+
+/// Why an engine could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The checkpoint could not be read or its decoder not be built.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// An option is out of range.
+    #[error("engine option {name} is {given}, it must be at least {limit}")]
+    Option {
+        /// The field of [`EngineOptions`].
+        name: &'static str,
+        /// What was given.
+        given: usize,
+        /// The least there can be.
+        limit: usize,
+    },
+    /// The operating system refused the engine's thread.
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(std::io::Error),
+}
