@@ -1,38 +1,106 @@
 //! A compiled language of outputs.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::json::machine::JsonLanguage;
+use crate::language::{Language, RegexLanguage};
+use crate::literals::LiteralTrie;
+use crate::memo::MaskMemo;
+use crate::regex::dfa::Dfa;
+use crate::regex::syntax;
 use crate::{GrammarError, Limits};
 
-/// A language of outputs: what a generation must match as a whole. Immutable and cheap to clone.
+/// A language of outputs: what a generation must match as a whole. Immutable and cheap to clone; clones share the
+/// automaton, which is built as outputs visit it, and the masks found so far.
 #[derive(Clone, Debug)]
-pub struct Constraint {}
+pub struct Constraint {
+    language: Arc<Mutex<Language>>,
+    prefix: Arc<[u8]>,
+}
 
 impl Constraint {
-    /// The strings that match `pattern` as a whole.
+    /// The strings that match `pattern`, in ECMA-262 syntax, as a whole: `a|b` is `^(a|b)$`.
+    ///
+    /// # Errors
+    /// `Regex` for a malformed or unsupported pattern, `Limit`, and `Empty` if nothing matches.
     pub fn regex(pattern: &str, limits: &Limits) -> Result<Self, GrammarError> {
-        let _ = (pattern, limits);
-        Ok(Self {})
+        Self::from_hir(&syntax::parse(pattern, limits)?, limits)
     }
 
     /// Exactly the strings of `options`.
+    ///
+    /// # Errors
+    /// `Limit` if they are too long together, `Empty` if there are none.
     pub fn choices<S: AsRef<str>>(options: &[S], limits: &Limits) -> Result<Self, GrammarError> {
-        let _ = (options.len(), limits);
-        Ok(Self {})
+        let n_bytes: usize = options.iter().map(|option| option.as_ref().len()).sum();
+        if n_bytes > limits.source_bytes {
+            return Err(GrammarError::Limit {
+                what: "the choices".into(),
+                limit: "source_bytes",
+                allowed: limits.source_bytes,
+            });
+        }
+        let options: Vec<&str> = options.iter().map(AsRef::as_ref).collect();
+        if options.is_empty() {
+            return Err(GrammarError::Empty {
+                reason: "there are no choices".into(),
+            });
+        }
+        Ok(Self::new(Language::Choices(LiteralTrie::new(&options))))
     }
 
     /// The compact JSON texts that satisfy `schema`.
+    ///
+    /// # Errors
+    /// `Schema` with a JSON pointer for a malformed or unsupported schema, `Limit`, and `Empty` if nothing satisfies it.
     pub fn json_schema(schema: &serde_json::Value, limits: &Limits) -> Result<Self, GrammarError> {
-        let _ = (schema, limits);
-        Ok(Self {})
+        Ok(Self::new(Language::Json(Box::new(JsonLanguage::new(
+            schema, limits,
+        )?))))
     }
 
     /// Any UTF-8 text.
     pub fn text() -> Self {
-        Self {}
+        let hir = regex_syntax::parse("(?s:.)*").expect("the constant pattern is well-formed");
+        Self::from_hir(&hir, &Limits::default()).expect("the pattern is small and matches text")
     }
 
-    /// The outputs that begin with `prefix` and then satisfy `self` (token healing).
+    /// The outputs that begin with `prefix` and then satisfy `self` (token healing). A second prefix goes before the
+    /// first.
     pub fn with_prefix(self, prefix: &[u8]) -> Self {
-        let _ = prefix;
-        self
+        let prefix = prefix.iter().chain(self.prefix.iter()).copied().collect();
+        Self {
+            language: self.language,
+            prefix,
+        }
+    }
+
+    fn from_hir(hir: &regex_syntax::hir::Hir, limits: &Limits) -> Result<Self, GrammarError> {
+        let (dfa, start) = Dfa::new(hir, limits)?;
+        let memo = MaskMemo::new(limits.mask_bytes);
+        Ok(Self::new(Language::Regex(Box::new(RegexLanguage {
+            dfa,
+            start,
+            memo,
+        }))))
+    }
+
+    fn new(language: Language) -> Self {
+        Self {
+            language: Arc::new(Mutex::new(language)),
+            prefix: Arc::default(),
+        }
+    }
+
+    /// What every output begins with.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// The language, for one operation. A panic elsewhere leaves only a memo behind, so a poisoned lock is still good.
+    pub(crate) fn language(&self) -> MutexGuard<'_, Language> {
+        let mut language = self.language.lock().unwrap_or_else(PoisonError::into_inner);
+        language.refuel();
+        language
     }
 }

@@ -11,9 +11,14 @@
 
 mod constraint;
 mod error;
+mod json;
+mod language;
 mod limits;
+mod literals;
 mod mask;
 mod matcher;
+mod memo;
+mod regex;
 mod vocabulary;
 
 pub use constraint::Constraint;

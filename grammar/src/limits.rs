@@ -17,6 +17,8 @@ pub struct Limits {
     pub dfa_states: usize,
     /// Heap bytes of one regex's lazily built DFA.
     pub dfa_bytes: usize,
+    /// Counts times states of a string's pattern with length bounds beside it.
+    pub length_cells: usize,
     /// Parses of the output so far that differ (from `anyOf`) kept side by side.
     pub parses: usize,
     /// Values open inside each other in the output.
@@ -37,6 +39,7 @@ impl Default for Limits {
             nfa_bytes: 10 << 20,
             dfa_states: 65_536,
             dfa_bytes: 32 << 20,
+            length_cells: 4 << 20,
             parses: 256,
             open_values: 512,
             mask_bytes: 32 << 20,

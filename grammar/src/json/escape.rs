@@ -1,0 +1,164 @@
+//! Patterns over a string's characters turned into patterns over its JSON spelling.
+//!
+//! Each character class becomes the alternation of its raw UTF-8, its short escapes and its `\uXXXX` forms, surrogate
+//! pairs included. So one byte automaton knows which half-written escapes can still lead to a match.
+
+use regex_syntax::hir::{
+    Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition,
+};
+
+/// Letters after `\`, with the characters they stand for.
+const SHORT_ESCAPES: [(u8, char); 8] = [
+    (b'"', '"'),
+    (b'\\', '\\'),
+    (b'/', '/'),
+    (b'b', '\u{8}'),
+    (b'f', '\u{C}'),
+    (b'n', '\n'),
+    (b'r', '\r'),
+    (b't', '\t'),
+];
+
+/// The bodies of JSON strings that hold a match of `hir` anywhere, as `pattern` has it in JSON Schema.
+pub(crate) fn search(hir: &Hir) -> Hir {
+    let all = ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)]);
+    let anything = Hir::repetition(Repetition {
+        min: 0,
+        max: None,
+        greedy: true,
+        sub: Box::new(class(&all)),
+    });
+    Hir::concat(vec![anything.clone(), spelled(hir), anything])
+}
+
+/// The depth of `hir` is bounded by the parser's nest limit, and so is this recursion.
+fn spelled(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Empty => Hir::empty(),
+        HirKind::Look(look) => Hir::look(*look),
+        HirKind::Literal(literal) => {
+            let text = String::from_utf8_lossy(&literal.0);
+            Hir::concat(
+                text.chars()
+                    .map(|c| class(&ClassUnicode::new([ClassUnicodeRange::new(c, c)])))
+                    .collect(),
+            )
+        }
+        HirKind::Class(Class::Unicode(unicode)) => class(unicode),
+        HirKind::Class(Class::Bytes(bytes)) => match bytes.to_unicode_class() {
+            Some(unicode) => class(&unicode),
+            None => Hir::fail(),
+        },
+        HirKind::Repetition(repetition) => Hir::repetition(Repetition {
+            min: repetition.min,
+            max: repetition.max,
+            greedy: repetition.greedy,
+            sub: Box::new(spelled(&repetition.sub)),
+        }),
+        HirKind::Capture(capture) => spelled(&capture.sub),
+        HirKind::Concat(parts) => Hir::concat(parts.iter().map(spelled).collect()),
+        HirKind::Alternation(parts) => Hir::alternation(parts.iter().map(spelled).collect()),
+    }
+}
+
+fn class(class: &ClassUnicode) -> Hir {
+    let mut raw = class.clone();
+    raw.difference(&ClassUnicode::new([
+        ClassUnicodeRange::new('\0', '\x1F'),
+        ClassUnicodeRange::new('"', '"'),
+        ClassUnicodeRange::new('\\', '\\'),
+    ]));
+    let short = SHORT_ESCAPES
+        .iter()
+        .filter(|(_, c)| {
+            class
+                .ranges()
+                .iter()
+                .any(|range| range.start() <= *c && *c <= range.end())
+        })
+        .map(|&(letter, _)| letter);
+    let escape = Hir::alternation(vec![bytes(short), unicode_escapes(class)]);
+    Hir::alternation(vec![
+        Hir::class(Class::Unicode(raw)),
+        Hir::concat(vec![bytes([b'\\']), escape]),
+    ])
+}
+
+/// What follows the backslash of `\uXXXX` and `\uXXXX\uXXXX`.
+fn unicode_escapes(class: &ClassUnicode) -> Hir {
+    let mut units: Vec<(u32, u32)> = Vec::new();
+    let mut pairs: Vec<Hir> = Vec::new();
+    let mut push_pair = |high: (u32, u32), low: (u32, u32)| {
+        pairs.push(Hir::concat(vec![
+            hex(&[(0xD800 + high.0, 0xD800 + high.1)], 4),
+            bytes([b'\\']),
+            bytes([b'u']),
+            hex(&[(0xDC00 + low.0, 0xDC00 + low.1)], 4),
+        ]));
+    };
+    for range in class.ranges() {
+        let (start, end) = (u32::from(range.start()), u32::from(range.end()));
+        for (lo, hi) in [(0, 0xD7FF), (0xE000, 0xFFFF)] {
+            if start.max(lo) <= end.min(hi) {
+                units.push((start.max(lo), end.min(hi)));
+            }
+        }
+        let Some(end) = end.checked_sub(0x10000) else {
+            continue;
+        };
+        let start = start.saturating_sub(0x10000);
+        let (first, last) = (start >> 10, end >> 10);
+        let (first_low, last_low) = (start & 0x3FF, end & 0x3FF);
+        if first == last {
+            push_pair((first, first), (first_low, last_low));
+            continue;
+        }
+        push_pair((first, first), (first_low, 0x3FF));
+        if first + 1 < last {
+            push_pair((first + 1, last - 1), (0, 0x3FF));
+        }
+        push_pair((last, last), (0, last_low));
+    }
+    pairs.push(hex(&units, 4));
+    Hir::concat(vec![bytes([b'u']), Hir::alternation(pairs)])
+}
+
+/// The numbers of `ranges` in `n_digits` hexadecimal digits of either case; digits with equal rests share them.
+fn hex(ranges: &[(u32, u32)], n_digits: u32) -> Hir {
+    if ranges.is_empty() {
+        return Hir::fail();
+    }
+    if n_digits == 0 {
+        return Hir::empty();
+    }
+    let unit = 16u32.pow(n_digits - 1);
+    let mut groups: Vec<(Vec<(u32, u32)>, Vec<u8>)> = Vec::new();
+    for digit in 0..16 {
+        let (lo, hi) = (digit * unit, (digit + 1) * unit - 1);
+        let rest: Vec<(u32, u32)> = ranges
+            .iter()
+            .filter(|&&(start, end)| start.max(lo) <= end.min(hi))
+            .map(|&(start, end)| (start.max(lo) - lo, end.min(hi) - lo))
+            .collect();
+        if rest.is_empty() {
+            continue;
+        }
+        let lower = b"0123456789abcdef"[digit as usize];
+        let spellings = [lower, lower.to_ascii_uppercase()];
+        match groups.iter_mut().find(|(other, _)| *other == rest) {
+            Some((_, digits)) => digits.extend(spellings),
+            None => groups.push((rest, spellings.to_vec())),
+        }
+    }
+    let spelled = |(rest, digits): (Vec<(u32, u32)>, Vec<u8>)| {
+        Hir::concat(vec![bytes(digits), hex(&rest, n_digits - 1)])
+    };
+    Hir::alternation(groups.into_iter().map(spelled).collect())
+}
+
+fn bytes(allowed: impl IntoIterator<Item = u8>) -> Hir {
+    let ranges = allowed
+        .into_iter()
+        .map(|byte| ClassBytesRange::new(byte, byte));
+    Hir::class(Class::Bytes(ClassBytes::new(ranges)))
+}

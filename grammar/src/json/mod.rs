@@ -1,0 +1,19 @@
+//! JSON texts that satisfy a schema.
+//!
+//! A schema is never turned into a grammar. There is one JSON parser, a stack of open values ([`machine`]), and each open
+//! value carries the shape it must take ([`shape`]). Schemas are read place by place ([`schema`]), and the shapes of each
+//! set of schemas that meet at one place are compiled and pruned ([`compile`]).
+
+mod compile;
+mod decimal;
+mod escape;
+mod expand;
+mod frame;
+pub(crate) mod machine;
+mod masks;
+mod number;
+mod schema;
+mod shape;
+mod string;
+mod text;
+mod validate;

@@ -1,0 +1,96 @@
+//! The inside of a JSON string as a small automaton: valid UTF-8, no raw control characters, legal escapes only, and
+//! surrogates only in pairs. It knows where each code point begins, which is what `minLength` and `maxLength` count.
+//!
+//! Source: RFC 8259, section 7; RFC 3629, section 4.
+
+/// A state within a string's body. Every state can go on to `BOUNDARY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Text(u8);
+
+/// Between code points: where the string may close.
+pub(crate) const BOUNDARY: Text = Text(0);
+
+const ONE_LEFT: u8 = 1;
+const TWO_LEFT: u8 = 2;
+const THREE_LEFT: u8 = 3;
+const AFTER_E0: u8 = 4;
+const AFTER_ED: u8 = 5;
+const AFTER_F0: u8 = 6;
+const AFTER_F4: u8 = 7;
+const ESCAPE: u8 = 8;
+const HEX: u8 = 9;
+const HEX_AFTER_D: u8 = 10;
+const HEX_THREE_LEFT: u8 = 11;
+const HEX_TWO_LEFT: u8 = 12;
+const HEX_ONE_LEFT: u8 = 13;
+const HIGH_TWO_LEFT: u8 = 14;
+const HIGH_ONE_LEFT: u8 = 15;
+const LOW_ESCAPE: u8 = 16;
+const LOW_U: u8 = 17;
+const LOW_HEX: u8 = 18;
+const LOW_AFTER_D: u8 = 19;
+
+/// Fewest bytes from each state to the boundary, the code point's last byte included.
+const DISTANCES: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 1, 4, 3, 3, 2, 1, 8, 7, 6, 5, 4, 3];
+/// Most bytes from each state to the boundary: strictly less after each byte within a code point.
+const RANKS: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 11, 10, 9, 3, 2, 1, 8, 7, 6, 5, 4, 3];
+
+impl Text {
+    /// The state after a byte of the body; `None` for an illegal one, and for `"`, which is not of the body.
+    pub(crate) fn step(self, byte: u8) -> Option<Self> {
+        let is_hex = byte.is_ascii_hexdigit();
+        let next = match (self.0, byte) {
+            (0, b'\\') => ESCAPE,
+            (0, b'"' | 0..=0x1F) => return None,
+            (0, 0x20..=0x7F) => 0,
+            (0, 0xC2..=0xDF) => ONE_LEFT,
+            (0, 0xE0) => AFTER_E0,
+            (0, 0xED) => AFTER_ED,
+            (0, 0xE1..=0xEF) => TWO_LEFT,
+            (0, 0xF0) => AFTER_F0,
+            (0, 0xF4) => AFTER_F4,
+            (0, 0xF1..=0xF3) => THREE_LEFT,
+            (ONE_LEFT, 0x80..=0xBF) => 0,
+            (TWO_LEFT, 0x80..=0xBF) | (AFTER_E0, 0xA0..=0xBF) | (AFTER_ED, 0x80..=0x9F) => ONE_LEFT,
+            (THREE_LEFT, 0x80..=0xBF) | (AFTER_F0, 0x90..=0xBF) | (AFTER_F4, 0x80..=0x8F) => {
+                TWO_LEFT
+            }
+            (ESCAPE, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 0,
+            (ESCAPE, b'u') => HEX,
+            (HEX, b'd' | b'D') => HEX_AFTER_D,
+            (HEX, _) if is_hex => HEX_THREE_LEFT,
+            (HEX_AFTER_D, b'0'..=b'7') => HEX_TWO_LEFT,
+            (HEX_AFTER_D, b'8' | b'9' | b'a' | b'b' | b'A' | b'B') => HIGH_TWO_LEFT,
+            (HEX_THREE_LEFT, _) if is_hex => HEX_TWO_LEFT,
+            (HEX_TWO_LEFT, _) if is_hex => HEX_ONE_LEFT,
+            (HEX_ONE_LEFT, _) if is_hex => 0,
+            (HIGH_TWO_LEFT, _) if is_hex => HIGH_ONE_LEFT,
+            (HIGH_ONE_LEFT, _) if is_hex => LOW_ESCAPE,
+            (LOW_ESCAPE, b'\\') => LOW_U,
+            (LOW_U, b'u') => LOW_HEX,
+            (LOW_HEX, b'd' | b'D') => LOW_AFTER_D,
+            (LOW_AFTER_D, b'c'..=b'f' | b'C'..=b'F') => HEX_TWO_LEFT,
+            _ => return None,
+        };
+        Some(Self(next))
+    }
+
+    /// The state after a byte of a property name that the schema does not declare. One spelling a name, so that equal
+    /// names have equal bytes: the short escapes a JSON writer uses, and no others.
+    pub(crate) fn step_canonical(self, byte: u8) -> Option<Self> {
+        match (self.0, byte) {
+            (ESCAPE, b'u' | b'/') => None,
+            _ => self.step(byte),
+        }
+    }
+
+    /// Fewest bytes to the end of the code point; 0 at a boundary.
+    pub(crate) fn distance(self) -> usize {
+        usize::from(DISTANCES[usize::from(self.0)])
+    }
+
+    /// Falls with every byte within a code point; 0 at a boundary.
+    pub(crate) fn rank(self) -> u8 {
+        RANKS[usize::from(self.0)]
+    }
+}

@@ -1,0 +1,134 @@
+//! The three kinds of language side by side, behind one set of operations on bytes.
+
+use std::sync::Arc;
+
+use crate::json::machine::{JsonLanguage, Parses};
+use crate::literals::{LiteralNode, LiteralTrie};
+use crate::memo::MaskMemo;
+use crate::regex::dfa::{Dfa, DfaState};
+use crate::{GrammarError, TokenMask, Vocabulary};
+
+/// A language of byte strings with whatever of its automaton was built so far.
+#[derive(Debug)]
+pub(crate) enum Language {
+    Regex(Box<RegexLanguage>),
+    Choices(LiteralTrie),
+    Json(Box<JsonLanguage>),
+}
+
+/// Where an output stands in a [`Language`]. Always live: some string of the language begins so.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    Regex(DfaState),
+    Choices(LiteralNode),
+    Json(Parses),
+}
+
+/// One regex.
+#[derive(Debug)]
+pub(crate) struct RegexLanguage {
+    pub(crate) dfa: Dfa,
+    pub(crate) start: DfaState,
+    pub(crate) memo: MaskMemo<DfaState>,
+}
+
+const FOREIGN: &str = "a state is only used with the language that made it";
+
+impl Language {
+    /// The state of the empty output.
+    pub(crate) fn start(&self) -> State {
+        match self {
+            Self::Regex(regex) => State::Regex(regex.start),
+            Self::Choices(_) => State::Choices(0),
+            Self::Json(json) => State::Json(json.start()),
+        }
+    }
+
+    /// Grants the work of one operation.
+    pub(crate) fn refuel(&mut self) {
+        match self {
+            Self::Regex(regex) => regex.dfa.refuel(),
+            Self::Choices(_) => {}
+            Self::Json(json) => json.refuel(),
+        }
+    }
+
+    /// The state after one more byte, or `None` where no output of the language goes on so.
+    pub(crate) fn step(&mut self, state: &State, byte: u8) -> Result<Option<State>, GrammarError> {
+        match (self, state) {
+            (Self::Regex(regex), State::Regex(state)) => {
+                Ok(regex.dfa.step(*state, byte)?.map(State::Regex))
+            }
+            (Self::Choices(trie), State::Choices(node)) => {
+                Ok(trie.child(*node, byte).map(State::Choices))
+            }
+            (Self::Json(json), State::Json(parses)) => {
+                Ok(json.step(parses, byte)?.map(State::Json))
+            }
+            _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// Whether the output is in the language.
+    pub(crate) fn is_complete(&self, state: &State) -> bool {
+        match (self, state) {
+            (Self::Regex(regex), State::Regex(state)) => regex.dfa.is_accepting(*state),
+            (Self::Choices(trie), State::Choices(node)) => trie.literal(*node).is_some(),
+            (Self::Json(json), State::Json(parses)) => json.is_complete(parses),
+            _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// Fewest bytes to an output in the language.
+    pub(crate) fn distance(&self, state: &State) -> usize {
+        match (self, state) {
+            (Self::Regex(regex), State::Regex(state)) => regex.dfa.distance(*state),
+            (Self::Choices(trie), State::Choices(node)) => trie.distance(*node) as usize,
+            (Self::Json(json), State::Json(parses)) => json.distance(parses),
+            _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// Allows the tokens whose bytes can come next. End tokens are the matcher's matter.
+    pub(crate) fn mask(
+        &mut self,
+        state: &State,
+        vocabulary: &Vocabulary,
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
+        match (self, state) {
+            (Self::Regex(regex), State::Regex(state)) => regex.mask(*state, vocabulary, mask),
+            (Self::Choices(trie), State::Choices(node)) => vocabulary.all().walk(
+                *node,
+                |node, byte| Ok(trie.child(*node, byte)),
+                |token, _| mask.allow(token),
+            ),
+            (Self::Json(json), State::Json(parses)) => json.mask(parses, vocabulary, mask),
+            _ => unreachable!("{FOREIGN}"),
+        }
+    }
+}
+
+impl RegexLanguage {
+    fn mask(
+        &mut self,
+        state: DfaState,
+        vocabulary: &Vocabulary,
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
+        if let Some(known) = self.memo.get(vocabulary, state) {
+            mask.union(&known);
+            return Ok(());
+        }
+        let mut found = TokenMask::new(vocabulary.n_tokens());
+        let dfa = &mut self.dfa;
+        vocabulary.all().walk(
+            state,
+            |&state, byte| dfa.step(state, byte),
+            |token, _| found.allow(token),
+        )?;
+        mask.union(&found);
+        self.memo.insert(vocabulary, state, &Arc::new(found));
+        Ok(())
+    }
+}

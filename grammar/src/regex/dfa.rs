@@ -1,0 +1,276 @@
+//! A DFA built while it is walked: a state is an interned set of NFA states, made when first entered.
+//!
+//! regex-automata supplies the Thompson NFA and its byte classes. Its own lazy DFA forgets state ids when its cache is
+//! cleared, and knows no dead states; here an id lives as long as the constraint, and a set from which no match is
+//! reachable is never a state at all.
+//!
+//! Source: K. Thompson, "Regular expression search algorithm", CACM 11(6), 1968; the subset construction.
+
+use std::collections::HashMap;
+
+use regex_automata::nfa::thompson::{self, NFA, State, WhichCaptures};
+use regex_automata::util::look::Look;
+use regex_automata::util::primitives::StateID;
+use regex_syntax::hir::Hir;
+
+use crate::regex::reach::{UNREACHABLE, distances};
+use crate::{GrammarError, Limits};
+
+/// A live state of a [`Dfa`].
+pub(crate) type DfaState = u32;
+
+const DEAD: u32 = u32::MAX;
+const UNKNOWN: u32 = u32::MAX - 1;
+
+/// Whole-match automaton of one pattern.
+#[derive(Debug)]
+pub(crate) struct Dfa {
+    nfa: NFA,
+    /// Fewest bytes to a match. [n_nfa_states]
+    distances: Vec<u32>,
+    /// Byte to class. [256]
+    classes: Box<[u8; 256]>,
+    n_classes: usize,
+    /// Successor by state and class, `DEAD` or `UNKNOWN`. [n_states, n_classes]
+    table: Vec<u32>,
+    states: Vec<DfaInfo>,
+    ids: HashMap<DfaKey, DfaState>,
+    stack: Vec<StateID>,
+    /// The states of the last closure, each once.
+    seen: Vec<StateID>,
+    /// The closure that last saw each NFA state. [n_nfa_states]
+    seen_in: Vec<u32>,
+    closure: u32,
+    n_bytes: usize,
+    max_states: usize,
+    max_bytes: usize,
+    /// NFA states visited since the last call of [`Dfa::refuel`].
+    n_visited: usize,
+    max_visited: usize,
+}
+
+#[derive(Debug)]
+struct DfaInfo {
+    key: DfaKey,
+    distance: u32,
+}
+
+/// Sorted byte-consuming live NFA states, and whether the string that led here is in the language.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct DfaKey {
+    nfa_states: std::sync::Arc<[u32]>,
+    accepting: bool,
+}
+
+impl Dfa {
+    /// The automaton of `hir`, and its first state; an error where nothing matches or a limit is passed.
+    pub(crate) fn new(hir: &Hir, limits: &Limits) -> Result<(Self, DfaState), GrammarError> {
+        let config = thompson::Config::new()
+            .utf8(false)
+            .nfa_size_limit(Some(limits.nfa_bytes))
+            .which_captures(WhichCaptures::None);
+        let nfa = thompson::Compiler::new()
+            .configure(config)
+            .build_from_hir(hir)
+            .map_err(|error| match error.size_limit() {
+                Some(allowed) => GrammarError::Limit {
+                    what: "the regex".into(),
+                    limit: "nfa_bytes",
+                    allowed,
+                },
+                None => GrammarError::Regex {
+                    offset: 0,
+                    message: error.to_string(),
+                },
+            })?;
+        let mut classes = Box::new([0; 256]);
+        for byte in 0..=u8::MAX {
+            classes[usize::from(byte)] = nfa.byte_classes().get(byte);
+        }
+        let mut dfa = Self {
+            distances: distances(&nfa),
+            n_classes: usize::from(classes.iter().max().copied().unwrap_or(0)) + 1,
+            classes,
+            table: Vec::new(),
+            states: Vec::new(),
+            ids: HashMap::new(),
+            stack: Vec::new(),
+            seen: Vec::new(),
+            seen_in: vec![0; nfa.states().len()],
+            closure: 0,
+            n_bytes: 0,
+            max_states: limits.dfa_states,
+            max_bytes: limits.dfa_bytes,
+            n_visited: 0,
+            max_visited: limits.mask_steps,
+            nfa,
+        };
+        let start = dfa.nfa.start_anchored();
+        dfa.stack.push(start);
+        dfa.close(true, true);
+        let accepting = dfa
+            .seen
+            .iter()
+            .any(|&id| matches!(dfa.nfa.state(id), State::Match { .. }));
+        dfa.stack.push(start);
+        dfa.close(true, false);
+        let nothing = GrammarError::Empty {
+            reason: "the regex matches nothing".into(),
+        };
+        let start = dfa.intern(accepting)?.ok_or(nothing)?;
+        Ok((dfa, start))
+    }
+
+    /// The state after `byte`, or `None` where no match can follow.
+    pub(crate) fn step(
+        &mut self,
+        state: DfaState,
+        byte: u8,
+    ) -> Result<Option<DfaState>, GrammarError> {
+        let class = usize::from(self.classes[usize::from(byte)]);
+        let cell = state as usize * self.n_classes + class;
+        match self.table[cell] {
+            DEAD => Ok(None),
+            UNKNOWN => {
+                let next = self.successor(state, byte)?;
+                self.table[cell] = next.unwrap_or(DEAD);
+                Ok(next)
+            }
+            next => Ok(Some(next)),
+        }
+    }
+
+    /// Grants the work of one operation: `Limits::mask_steps` visits of NFA states.
+    pub(crate) fn refuel(&mut self) {
+        self.n_visited = 0;
+    }
+
+    /// Heap bytes of the NFA.
+    pub(crate) fn nfa_bytes(&self) -> usize {
+        self.nfa.memory_usage()
+    }
+
+    /// Whether the bytes that led to `state` match as a whole.
+    pub(crate) fn is_accepting(&self, state: DfaState) -> bool {
+        self.states[state as usize].key.accepting
+    }
+
+    /// Fewest bytes from `state` to a match.
+    pub(crate) fn distance(&self, state: DfaState) -> usize {
+        self.states[state as usize].distance as usize
+    }
+
+    fn successor(&mut self, state: DfaState, byte: u8) -> Result<Option<DfaState>, GrammarError> {
+        let set = self.states[state as usize].key.nfa_states.clone();
+        self.n_visited += set.len();
+        for &id in set.iter() {
+            let next = match self.nfa.state(StateID::new_unchecked(id as usize)) {
+                State::ByteRange { trans } if trans.matches_byte(byte) => Some(trans.next),
+                State::Sparse(sparse) => sparse.matches_byte(byte),
+                State::Dense(dense) => dense.matches_byte(byte),
+                _ => None,
+            };
+            self.stack.extend(next);
+        }
+        self.close(false, false);
+        self.check(
+            self.n_visited <= self.max_visited,
+            "mask_steps",
+            self.max_visited,
+        )?;
+        let accepting = self
+            .seen
+            .iter()
+            .any(|id| self.distances[id.as_usize()] == 0);
+        self.intern(accepting)
+    }
+
+    /// Fills `seen` with what the states on the stack reach without a byte.
+    fn close(&mut self, at_start: bool, at_end: bool) {
+        self.seen.clear();
+        self.closure = self.closure.checked_add(1).unwrap_or_else(|| {
+            self.seen_in.fill(0);
+            1
+        });
+        while let Some(id) = self.stack.pop() {
+            if self.seen_in[id.as_usize()] == self.closure {
+                continue;
+            }
+            self.seen_in[id.as_usize()] = self.closure;
+            self.seen.push(id);
+            self.n_visited += 1;
+            match self.nfa.state(id) {
+                State::Look {
+                    look: Look::Start,
+                    next,
+                } if at_start => self.stack.push(*next),
+                State::Look {
+                    look: Look::End,
+                    next,
+                } if at_end => self.stack.push(*next),
+                State::Union { alternates } => self.stack.extend(alternates.iter()),
+                State::BinaryUnion { alt1, alt2 } => self.stack.extend([*alt1, *alt2]),
+                State::Capture { next, .. } => self.stack.push(*next),
+                _ => {}
+            }
+        }
+    }
+
+    /// The state for what `seen` holds, made if it is new; `None` if it is dead.
+    fn intern(&mut self, accepting: bool) -> Result<Option<DfaState>, GrammarError> {
+        let mut live: Vec<u32> = self
+            .seen
+            .iter()
+            .copied()
+            .filter(|&id| {
+                matches!(
+                    self.nfa.state(id),
+                    State::ByteRange { .. } | State::Sparse(_) | State::Dense(_)
+                ) && self.distances[id.as_usize()] != UNREACHABLE
+            })
+            .map(|id| id.as_u32())
+            .collect();
+        if live.is_empty() && !accepting {
+            return Ok(None);
+        }
+        live.sort_unstable();
+        let key = DfaKey {
+            nfa_states: live.into(),
+            accepting,
+        };
+        if let Some(&state) = self.ids.get(&key) {
+            return Ok(Some(state));
+        }
+        let nearest = key
+            .nfa_states
+            .iter()
+            .map(|&id| self.distances[id as usize])
+            .min();
+        let distance = if accepting {
+            0
+        } else {
+            nearest.unwrap_or(UNREACHABLE)
+        };
+        let state = self.states.len();
+        let state_bytes = size_of_val(&*key.nfa_states) + size_of::<DfaInfo>() * 2;
+        self.n_bytes += state_bytes + self.n_classes * size_of::<u32>();
+        self.check(state < self.max_states, "dfa_states", self.max_states)?;
+        self.check(self.n_bytes <= self.max_bytes, "dfa_bytes", self.max_bytes)?;
+        self.table
+            .resize(self.table.len() + self.n_classes, UNKNOWN);
+        self.ids.insert(key.clone(), state as DfaState);
+        self.states.push(DfaInfo { key, distance });
+        Ok(Some(state as DfaState))
+    }
+
+    fn check(&self, holds: bool, limit: &'static str, allowed: usize) -> Result<(), GrammarError> {
+        if holds {
+            return Ok(());
+        }
+        Err(GrammarError::Limit {
+            what: "the regex's automaton".into(),
+            limit,
+            allowed,
+        })
+    }
+}

@@ -1,0 +1,7 @@
+//! Regular languages: patterns ([`syntax`]) determinised byte by byte as outputs visit them ([`dfa`]).
+
+pub(crate) mod dfa;
+mod reach;
+pub(crate) mod syntax;
+#[cfg(test)]
+mod tests;

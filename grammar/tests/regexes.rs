@@ -1,0 +1,160 @@
+//! The hundred regexes of `data/regexes.txt`: masks against brute force, outputs against another engine.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Random, accepts, brute_force_mask, random_output, vocabulary};
+use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, TokenMask};
+
+fn regexes() -> Vec<&'static str> {
+    include_str!("data/regexes.txt").lines().collect()
+}
+
+#[test]
+fn masks_equal_brute_force() {
+    let vocabulary = vocabulary();
+    let mut random = Random(7);
+    for regex in regexes() {
+        let constraint = Constraint::regex(regex, &Limits::default()).unwrap();
+        for _ in 0..4 {
+            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
+            let mut mask = TokenMask::new(vocabulary.n_tokens());
+            for _ in 0..6 {
+                matcher.mask(&mut mask).unwrap();
+                assert_eq!(mask, brute_force_mask(&matcher, &vocabulary), "{regex}");
+                let allowed: Vec<_> = mask.iter().collect();
+                matcher
+                    .accept(allowed[random.below(allowed.len())])
+                    .unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn outputs_match_as_another_engine_has_it() {
+    let vocabulary = vocabulary();
+    let mut random = Random(11);
+    for regex in regexes()
+        .into_iter()
+        .filter(|regex| is_common_syntax(regex))
+    {
+        let oracle = regex::Regex::new(&format!("^(?:{})$", ascii_classes(regex))).unwrap();
+        let constraint = Constraint::regex(regex, &Limits::default()).unwrap();
+        for n_free in 0..12 {
+            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
+            let output = random_output(&mut matcher, &vocabulary, &mut random, n_free);
+            let text = String::from_utf8(output).unwrap();
+            assert!(oracle.is_match(&text), "{regex} made {text:?}");
+            // Neighbours of an output are near the boundary of the language, on either side of it.
+            for _ in 0..20 {
+                let mutated = mutate(&text, &mut random);
+                let expected = oracle.is_match(&mutated);
+                let given = accepts(&constraint, &vocabulary, mutated.as_bytes());
+                assert_eq!(given, expected, "{regex} on {mutated:?}");
+            }
+        }
+    }
+}
+
+/// Whether Rust's syntax reads the pattern as ECMA-262 does.
+fn is_common_syntax(regex: &str) -> bool {
+    !["[]|", "[^]", "[&&]", "[\\[\\]]"]
+        .iter()
+        .any(|special| regex.contains(special))
+}
+
+/// ECMA-262's classes in Rust's syntax.
+fn ascii_classes(regex: &str) -> String {
+    let spelled = regex.replace(r"\d", "[0-9]").replace(r"\D", "[^0-9]");
+    let spelled = spelled
+        .replace(r"\w", "[0-9A-Za-z_]")
+        .replace(r"\W", "[^0-9A-Za-z_]");
+    let spelled = spelled
+        .replace(r"\s", r"[\s\u{FEFF}--\u{85}]")
+        .replace(r"\S", r"[^[\s\u{FEFF}--\u{85}]]");
+    let mut dots = String::new();
+    let mut escaped = false;
+    let mut in_class = false;
+    for c in spelled.chars() {
+        match c {
+            '.' if !escaped && !in_class => dots.push_str(r"[^\n\r\u{2028}\u{2029}]"),
+            _ => dots.push(c),
+        }
+        in_class = if escaped {
+            in_class
+        } else {
+            (in_class || c == '[') && c != ']'
+        };
+        escaped = c == '\\' && !escaped;
+    }
+    dots
+}
+
+fn mutate(text: &str, random: &mut Random) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    let pool: Vec<char> = "ab0-\"{}.: é日\n\\xA1".chars().collect();
+    let place = random.below(chars.len() + 1);
+    match random.below(3) {
+        0 => chars.insert(place, pool[random.below(pool.len())]),
+        1 if place < chars.len() => {
+            chars.remove(place);
+        }
+        _ if place < chars.len() => chars[place] = pool[random.below(pool.len())],
+        _ => {}
+    }
+    chars.into_iter().collect()
+}
+
+#[test]
+fn refusals_name_the_place() {
+    let offset = |pattern: &str| match Constraint::regex(pattern, &Limits::default()) {
+        Err(GrammarError::Regex { offset, .. }) => offset,
+        other => panic!("{pattern}: {other:?}"),
+    };
+    assert_eq!(offset("ab(?=c)"), 2);
+    assert_eq!(offset("ab(?<!c)"), 2);
+    assert_eq!(offset(r"(a)\1"), 3);
+    assert_eq!(offset(r"a\bb"), 1);
+    assert_eq!(offset("*a"), 0);
+    assert_eq!(offset("[[]a)"), 4);
+    assert_eq!(offset("ab(c"), 2);
+    assert_eq!(offset("a{,5}"), 1);
+    assert_eq!(offset("x(?m)^a"), 1);
+}
+
+#[test]
+fn what_matches_nothing_is_refused() {
+    for pattern in ["a^b", "a$b", "[]", "[^\\s\\S]a"] {
+        let error = Constraint::regex(pattern, &Limits::default()).unwrap_err();
+        assert!(
+            matches!(error, GrammarError::Empty { .. }),
+            "{pattern}: {error}"
+        );
+    }
+}
+
+#[test]
+fn ecma_syntax() {
+    let vocabulary = vocabulary();
+    let limits = Limits::default();
+    let holds = |pattern: &str, text: &str| {
+        accepts(
+            &Constraint::regex(pattern, &limits).unwrap(),
+            &vocabulary,
+            text.as_bytes(),
+        )
+    };
+    assert!(holds("[[a]", "["));
+    assert!(holds("[a&&b]", "&"));
+    assert!(!holds(r"\d", "٣"));
+    assert!(!holds(r"\w", "é"));
+    assert!(holds(r"\s", "\u{2003}"));
+    assert!(!holds(r"\S", "\u{FEFF}"));
+    assert!(!holds(".", "\u{2028}"));
+    assert!(!holds(".", "\r"));
+    assert!(holds("(?s:.)", "\n"));
+    assert!(holds("[^]", "\n"));
+    assert!(holds(r"a\/b", "a/b"));
+}
