@@ -9,9 +9,12 @@ mod batch;
 mod chat_template;
 mod checkpoint;
 mod config;
+mod decoder;
 mod error;
+mod gguf;
 mod stream;
 mod tokenizer;
+mod weights;
 
 pub use batch::{Batch, Decoder, DecoderOptions, Logits, Outputs, Precision, Span};
 pub use chat_template::ChatTemplate;

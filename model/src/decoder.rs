@@ -1,0 +1,398 @@
+//! The one decoder: a Llama-shaped transformer on any device.
+//!
+//! Source: Touvron et al. 2023 (Llama), Ainslie et al. 2023 (grouped queries), the Qwen 2 and 3
+//! reports for biases and head norms. Each family is a set of switches of [`Config`].
+
+use lmrun_kernels::{AttentionSpan, Device, Heads, KvShape, Slot};
+
+use crate::config::rope_frequencies;
+use crate::weights::{LayerWeight, Loader, Source, Weight};
+use crate::{Batch, Config, Decoder, DecoderOptions, Logits, ModelError, TokenId};
+
+/// One layer's weights.
+struct Layer<D: Device> {
+    attention_norm: D::Vector,
+    /// Queries, keys and values: `[(n_heads + 2 * n_kv_heads) * head_dim, hidden]`.
+    qkv: D::Matrix,
+    qkv_bias: Option<D::Vector>,
+    /// Norms of query and key heads, `[head_dim]` each.
+    head_norms: Option<(D::Vector, D::Vector)>,
+    output: D::Matrix,
+    output_bias: Option<D::Vector>,
+    ff_norm: D::Vector,
+    /// `[2 * ff, hidden]`.
+    gate_up: D::Matrix,
+    down: D::Matrix,
+}
+
+/// Activations that live from one step to the next, so that a step allocates nothing.
+struct Buffers<D: Device> {
+    /// The residual stream, `[n_tokens, hidden]`.
+    x: D::Buffer,
+    /// What a sublayer reads.
+    normed: D::Buffer,
+    qkv: D::Buffer,
+    attended: D::Buffer,
+    /// What a sublayer adds to the stream.
+    delta: D::Buffer,
+    gate_up: D::Buffer,
+    activated: D::Buffer,
+    /// Cosines and sines of each token's position, `[n_tokens, head_dim]`.
+    angles: D::Buffer,
+    /// The rows of `x` and `attended` that lead to logits.
+    last_x: D::Buffer,
+    last_attended: D::Buffer,
+    logits: D::Buffer,
+}
+
+/// A decoder on a device.
+pub(crate) struct DeviceDecoder<D: Device> {
+    device: D,
+    config: Config,
+    page_size: usize,
+    n_pages: usize,
+    kv: D::Kv,
+    embedding: D::Matrix,
+    layers: Vec<Layer<D>>,
+    final_norm: D::Vector,
+    /// `None`: the embedding is the head.
+    head: Option<D::Matrix>,
+    frequencies: D::Vector,
+    buffers: Buffers<D>,
+}
+
+impl Config {
+    fn query_heads(&self) -> Heads {
+        Heads {
+            first: 0,
+            n_heads: self.n_heads,
+            head_dim: self.head_dim,
+        }
+    }
+
+    fn key_heads(&self) -> Heads {
+        let first = self.query_heads().end();
+        Heads {
+            first,
+            n_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+        }
+    }
+
+    fn value_heads(&self) -> Heads {
+        Heads {
+            first: self.key_heads().end(),
+            ..self.key_heads()
+        }
+    }
+}
+
+fn load_layer<D: Device>(
+    loader: &Loader<'_, D>,
+    config: &Config,
+    layer_idx: usize,
+) -> Result<Layer<D>, ModelError> {
+    use LayerWeight as L;
+    let Config {
+        hidden,
+        ff,
+        head_dim,
+        ..
+    } = *config;
+    let (n_query, n_kv) = (config.n_heads * head_dim, config.n_kv_heads * head_dim);
+    let weight = |weight| Weight::Layer(layer_idx, weight);
+    let qkv = [
+        (weight(L::Query), n_query),
+        (weight(L::Key), n_kv),
+        (weight(L::Value), n_kv),
+    ];
+    let qkv_bias = [
+        (weight(L::QueryBias), n_query),
+        (weight(L::KeyBias), n_kv),
+        (weight(L::ValueBias), n_kv),
+    ];
+    let head_norms = || -> Result<_, ModelError> {
+        let queries = loader.vector(weight(L::QueryNorm), head_dim)?;
+        Ok((queries, loader.vector(weight(L::KeyNorm), head_dim)?))
+    };
+    Ok(Layer {
+        attention_norm: loader.vector(weight(L::AttentionNorm), hidden)?,
+        qkv: loader.matrix(hidden, &qkv)?,
+        qkv_bias: config
+            .qkv_bias
+            .then(|| loader.vectors(&qkv_bias))
+            .transpose()?,
+        head_norms: config.qk_norm.then(head_norms).transpose()?,
+        output: loader.matrix(n_query, &[(weight(L::Output), hidden)])?,
+        output_bias: config
+            .output_bias
+            .then(|| loader.vector(weight(L::OutputBias), hidden))
+            .transpose()?,
+        ff_norm: loader.vector(weight(L::FfNorm), hidden)?,
+        gate_up: loader.matrix(hidden, &[(weight(L::Gate), ff), (weight(L::Up), ff)])?,
+        down: loader.matrix(ff, &[(weight(L::Down), hidden)])?,
+    })
+}
+
+impl<D: Device> DeviceDecoder<D> {
+    /// Loads all weights of a checkpoint.
+    pub(crate) fn load(
+        device: D,
+        source: &dyn Source,
+        config: &Config,
+        options: &DecoderOptions,
+    ) -> Result<Self, ModelError> {
+        let kv_shape = KvShape {
+            n_layers: config.n_layers,
+            n_pages: options.n_pages,
+            page_size: options.page_size,
+            n_kv_heads: config.n_kv_heads,
+            head_dim: config.head_dim,
+        };
+        let kv = device
+            .kv(kv_shape)
+            .map_err(|error| ModelError::Options(error.to_string()))?;
+        let loader = Loader {
+            device: &device,
+            source,
+            precision: options.precision,
+        };
+        let vocabulary = |weight| [(weight, config.n_vocab)];
+        let embedding = loader.matrix(config.hidden, &vocabulary(Weight::Embedding))?;
+        let head = (!config.tied_head)
+            .then(|| loader.matrix(config.hidden, &vocabulary(Weight::Head)))
+            .transpose()?;
+        let layers = (0..config.n_layers)
+            .map(|layer_idx| load_layer(&loader, config, layer_idx))
+            .collect::<Result<_, _>>()?;
+        let final_norm = loader.vector(Weight::FinalNorm, config.hidden)?;
+        let (n_query, n_kv) = (
+            config.query_heads().end(),
+            config.n_kv_heads * config.head_dim,
+        );
+        let buffers = Buffers {
+            x: device.buffer(config.hidden),
+            normed: device.buffer(config.hidden),
+            qkv: device.buffer(n_query + 2 * n_kv),
+            attended: device.buffer(n_query),
+            delta: device.buffer(config.hidden),
+            gate_up: device.buffer(2 * config.ff),
+            activated: device.buffer(config.ff),
+            angles: device.buffer(config.head_dim),
+            last_x: device.buffer(config.hidden),
+            last_attended: device.buffer(n_query),
+            logits: device.buffer(config.n_vocab),
+        };
+        Ok(Self {
+            frequencies: device.vector(&rope_frequencies(config)),
+            device,
+            config: config.clone(),
+            page_size: options.page_size,
+            n_pages: options.n_pages,
+            kv,
+            embedding,
+            layers,
+            final_norm,
+            head,
+            buffers,
+        })
+    }
+
+    fn check(&self, batch: &Batch<'_>) -> Result<(), ModelError> {
+        for (span_idx, span) in batch.spans.iter().enumerate() {
+            let refused = |what: String| Err(ModelError::Batch(format!("span {span_idx}: {what}")));
+            let end = span.start.saturating_add(span.tokens.len());
+            if end > self.config.context_length {
+                let limit = self.config.context_length;
+                return refused(format!("{end} tokens, the context holds {limit}"));
+            }
+            if end.div_ceil(self.page_size) > span.pages.len() {
+                let n_pages = span.pages.len();
+                return refused(format!(
+                    "{end} tokens in {n_pages} pages of {}",
+                    self.page_size
+                ));
+            }
+            if let Some(page) = span
+                .pages
+                .iter()
+                .find(|page| **page as usize >= self.n_pages)
+            {
+                return refused(format!("page {page}, the pool has {}", self.n_pages));
+            }
+            let n_vocab = self.config.n_vocab;
+            if let Some(token) = span.tokens.iter().find(|token| **token as usize >= n_vocab) {
+                return refused(format!("token {token}, the vocabulary has {n_vocab}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the layers; `last_x` is then the residual stream of the rows that want logits.
+    fn run_layers(&mut self, rows: &Rows<'_>) {
+        let n_layers = self.layers.len();
+        for layer_idx in 0..n_layers {
+            self.attend(layer_idx, rows);
+            let (device, buffers) = (&mut self.device, &mut self.buffers);
+            let layer = &self.layers[layer_idx];
+            let is_last = layer_idx + 1 == n_layers;
+            if is_last {
+                // Only keys and values of the other rows were still wanted.
+                device.select_rows(&buffers.x, &rows.outputs, &mut buffers.last_x);
+                device.select_rows(&buffers.attended, &rows.outputs, &mut buffers.last_attended);
+            }
+            let (x, attended) = if is_last {
+                (&mut buffers.last_x, &buffers.last_attended)
+            } else {
+                (&mut buffers.x, &buffers.attended)
+            };
+            device.matmul(
+                &layer.output,
+                layer.output_bias.as_ref(),
+                attended,
+                &mut buffers.delta,
+            );
+            let (eps, normed) = (self.config.norm_eps, &mut buffers.normed);
+            device.add_rms_norm(x, &buffers.delta, &layer.ff_norm, eps, normed);
+            device.matmul(&layer.gate_up, None, normed, &mut buffers.gate_up);
+            device.silu_mul(&buffers.gate_up, &mut buffers.activated);
+            device.matmul(&layer.down, None, &buffers.activated, &mut buffers.delta);
+            device.add(x, &buffers.delta);
+        }
+    }
+
+    /// A layer's attention up to its output product: fills `attended`.
+    fn attend(&mut self, layer_idx: usize, rows: &Rows<'_>) {
+        let (config, layer) = (&self.config, &self.layers[layer_idx]);
+        let (device, buffers) = (&mut self.device, &mut self.buffers);
+        let (queries, keys, values) = (
+            config.query_heads(),
+            config.key_heads(),
+            config.value_heads(),
+        );
+        let (eps, layout) = (config.norm_eps, config.rope.layout);
+        device.rms_norm(&buffers.x, &layer.attention_norm, eps, &mut buffers.normed);
+        device.matmul(
+            &layer.qkv,
+            layer.qkv_bias.as_ref(),
+            &buffers.normed,
+            &mut buffers.qkv,
+        );
+        if let Some((query_norm, key_norm)) = &layer.head_norms {
+            device.head_norm(&mut buffers.qkv, queries, query_norm, eps);
+            device.head_norm(&mut buffers.qkv, keys, key_norm, eps);
+        }
+        let rotated = Heads {
+            n_heads: config.n_heads + config.n_kv_heads,
+            ..queries
+        };
+        device.rope(&mut buffers.qkv, rotated, layout, &buffers.angles);
+        device.kv_scatter(
+            &mut self.kv,
+            layer_idx,
+            &buffers.qkv,
+            keys,
+            values,
+            &rows.slots,
+        );
+        let attended = &mut buffers.attended;
+        device.attention(
+            &self.kv,
+            layer_idx,
+            &buffers.qkv,
+            queries,
+            &rows.spans,
+            attended,
+        );
+    }
+}
+
+/// A batch, row by row.
+struct Rows<'a> {
+    tokens: Vec<TokenId>,
+    positions: Vec<u32>,
+    slots: Vec<Slot>,
+    spans: Vec<AttentionSpan<'a>>,
+    /// Rows that want logits.
+    outputs: Vec<usize>,
+}
+
+impl<'a> Rows<'a> {
+    fn of(batch: &Batch<'a>, page_size: usize) -> Self {
+        let n_tokens = batch.spans.iter().map(|span| span.tokens.len()).sum();
+        let mut rows = Self {
+            tokens: Vec::with_capacity(n_tokens),
+            positions: Vec::with_capacity(n_tokens),
+            slots: Vec::with_capacity(n_tokens),
+            spans: Vec::with_capacity(batch.spans.len()),
+            outputs: Vec::new(),
+        };
+        for span in &batch.spans {
+            let first_row = rows.tokens.len();
+            let (n_rows, start, pages) = (span.tokens.len(), span.start, span.pages);
+            rows.tokens.extend_from_slice(span.tokens);
+            for position in start..start + n_rows {
+                rows.positions.push(position as u32);
+                rows.slots.push(Slot {
+                    page: pages[position / page_size],
+                    offset: (position % page_size) as u32,
+                });
+            }
+            rows.spans.push(AttentionSpan {
+                first_row,
+                n_rows,
+                start,
+                pages,
+            });
+            rows.outputs.extend(
+                span.outputs
+                    .offsets(n_rows)
+                    .map(|offset| first_row + offset),
+            );
+        }
+        rows
+    }
+}
+
+impl<D: Device> Decoder for DeviceDecoder<D> {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    fn n_pages(&self) -> usize {
+        self.n_pages
+    }
+
+    fn forward(&mut self, batch: &Batch<'_>) -> Result<Logits, ModelError> {
+        self.check(batch)?;
+        let rows = Rows::of(batch, self.page_size);
+        if rows.tokens.is_empty() {
+            return Ok(Logits::new(Vec::new(), self.config.n_vocab));
+        }
+        self.device
+            .gather(&self.embedding, &rows.tokens, &mut self.buffers.x);
+        self.device
+            .rope_angles(&self.frequencies, &rows.positions, &mut self.buffers.angles);
+        self.run_layers(&rows);
+        if rows.outputs.is_empty() {
+            return Ok(Logits::new(Vec::new(), self.config.n_vocab));
+        }
+        let (device, buffers) = (&mut self.device, &mut self.buffers);
+        let (eps, normed) = (self.config.norm_eps, &mut buffers.normed);
+        device.rms_norm(&buffers.last_x, &self.final_norm, eps, normed);
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        device.matmul(head, None, normed, &mut buffers.logits);
+        Ok(Logits::new(
+            device.read(&buffers.logits),
+            self.config.n_vocab,
+        ))
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize) {
+        self.device.copy_page(&mut self.kv, from, to, n_tokens);
+    }
+}

@@ -1,0 +1,202 @@
+//! Weights of a checkpoint, by what they are for, and their way onto a device.
+
+use std::borrow::Cow;
+
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use half::{bf16, f16};
+use lmrun_kernels::{BLOCK_LEN, BlockFormat, Device, MatrixData, MatrixPart, quantise_q8_0};
+
+use crate::{ModelError, Precision};
+
+/// What a tensor is for. Each container has its own name for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weight {
+    Embedding,
+    FinalNorm,
+    Head,
+    Layer(usize, LayerWeight),
+}
+
+/// A tensor of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LayerWeight {
+    AttentionNorm,
+    Query,
+    Key,
+    Value,
+    QueryBias,
+    KeyBias,
+    ValueBias,
+    QueryNorm,
+    KeyNorm,
+    Output,
+    OutputBias,
+    FfNorm,
+    Gate,
+    Up,
+    Down,
+}
+
+/// A tensor as it lies in a file.
+pub(crate) struct RawTensor<'a> {
+    /// Rows first.
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: GgmlDType,
+    /// Whole blocks of `dtype`, as many as the shape says.
+    pub(crate) bytes: Cow<'a, [u8]>,
+}
+
+/// Where tensors come from.
+pub(crate) trait Source {
+    /// The container's name for a weight.
+    fn name(&self, weight: Weight) -> String;
+
+    /// The tensor, if there is one.
+    fn tensor(&self, name: &str) -> Result<Option<RawTensor<'_>>, ModelError>;
+
+    /// An error about a tensor.
+    fn invalid(&self, reason: String) -> ModelError;
+
+    /// The tensor for `weight`, whose shape must be `shape`.
+    fn expect(&self, weight: Weight, shape: &[usize]) -> Result<RawTensor<'_>, ModelError> {
+        let name = self.name(weight);
+        let tensor = self
+            .tensor(&name)?
+            .ok_or_else(|| self.invalid(format!("tensor {name} is missing")))?;
+        if tensor.shape == shape {
+            Ok(tensor)
+        } else {
+            Err(self.invalid(format!(
+                "tensor {name} has shape {:?}, its configuration asks for {shape:?}",
+                tensor.shape
+            )))
+        }
+    }
+}
+
+/// The plain values of a tensor.
+fn plain(tensor: &RawTensor<'_>) -> Result<Vec<f32>, candle_core::Error> {
+    let bytes = &tensor.bytes;
+    Ok(match tensor.dtype {
+        GgmlDType::F32 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect(),
+        GgmlDType::F16 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f16::from_le_bytes(*b).to_f32())
+            .collect(),
+        GgmlDType::BF16 => bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| bf16::from_le_bytes(*b).to_f32())
+            .collect(),
+        dtype => {
+            // candle-core reads blocks in place, which wants an aligned copy.
+            let copy = Cow::Owned(bytes.to_vec());
+            let cpu = candle_core::Device::Cpu;
+            let storage = QStorage::from_data(copy, &cpu, dtype)?;
+            QTensor::new(storage, tensor.shape.clone())?
+                .dequantize(&cpu)?
+                .flatten_all()?
+                .to_vec1()?
+        }
+    })
+}
+
+/// Loads weights of one source onto one device.
+pub(crate) struct Loader<'a, D> {
+    pub(crate) device: &'a D,
+    pub(crate) source: &'a dyn Source,
+    pub(crate) precision: Precision,
+}
+
+/// A part's data on its way to the device.
+enum Staged<'a> {
+    Plain(Vec<f32>),
+    Blocks(BlockFormat, Cow<'a, [u8]>),
+}
+
+impl<D: Device> Loader<'_, D> {
+    fn plain(&self, weight: Weight, tensor: &RawTensor<'_>) -> Result<Vec<f32>, ModelError> {
+        plain(tensor).map_err(|error| {
+            self.source
+                .invalid(format!("tensor {}: {error}", self.source.name(weight)))
+        })
+    }
+
+    /// A vector of `len` values.
+    pub(crate) fn vector(&self, weight: Weight, len: usize) -> Result<D::Vector, ModelError> {
+        let tensor = self.source.expect(weight, &[len])?;
+        Ok(self.device.vector(&self.plain(weight, &tensor)?))
+    }
+
+    /// Vectors one after another.
+    pub(crate) fn vectors(&self, weights: &[(Weight, usize)]) -> Result<D::Vector, ModelError> {
+        let mut values = Vec::new();
+        for &(weight, len) in weights {
+            let tensor = self.source.expect(weight, &[len])?;
+            values.extend(self.plain(weight, &tensor)?);
+        }
+        Ok(self.device.vector(&values))
+    }
+
+    /// A matrix of `n_cols` inputs whose rows are those of the weights, in order.
+    pub(crate) fn matrix(
+        &self,
+        n_cols: usize,
+        weights: &[(Weight, usize)],
+    ) -> Result<D::Matrix, ModelError> {
+        let mut staged = Vec::with_capacity(weights.len());
+        for &(weight, n_rows) in weights {
+            let tensor = self.source.expect(weight, &[n_rows, n_cols])?;
+            staged.push((n_rows, self.stage(weight, tensor, n_cols)?));
+        }
+        let parts: Vec<_> = staged
+            .iter()
+            .map(|(n_rows, staged)| MatrixPart {
+                n_rows: *n_rows,
+                data: match staged {
+                    Staged::Plain(values) => MatrixData::F32(values),
+                    Staged::Blocks(format, bytes) => MatrixData::Blocks(*format, bytes),
+                },
+            })
+            .collect();
+        self.device
+            .matrix(n_cols, &parts)
+            .map_err(|error| self.source.invalid(error.to_string()))
+    }
+
+    /// Formats the kernels know stay as they are; plain values stay exact; every other quantised
+    /// format becomes f32 for the reference and Q8_0, whose error is far below its own, otherwise.
+    fn stage<'t>(
+        &self,
+        weight: Weight,
+        tensor: RawTensor<'t>,
+        n_cols: usize,
+    ) -> Result<Staged<'t>, ModelError> {
+        let format = match tensor.dtype {
+            GgmlDType::Q4_0 => BlockFormat::Q4_0,
+            GgmlDType::Q4_1 => BlockFormat::Q4_1,
+            GgmlDType::Q8_0 => BlockFormat::Q8_0,
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
+                return Ok(Staged::Plain(self.plain(weight, &tensor)?));
+            }
+            _ => {
+                let values = self.plain(weight, &tensor)?;
+                let is_exact = self.precision == Precision::Reference;
+                return Ok(if is_exact || !n_cols.is_multiple_of(BLOCK_LEN) {
+                    Staged::Plain(values)
+                } else {
+                    Staged::Blocks(BlockFormat::Q8_0, Cow::Owned(quantise_q8_0(&values)))
+                });
+            }
+        };
+        Ok(Staged::Blocks(format, tensor.bytes))
+    }
+}
