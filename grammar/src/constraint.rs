@@ -1,5 +1,6 @@
 //! A compiled language of outputs.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::json::machine::JsonLanguage;
@@ -12,10 +13,19 @@ use crate::{GrammarError, Limits};
 
 /// A language of outputs: what a generation must match as a whole. Immutable and cheap to clone; clones share the
 /// automaton, which is built as outputs visit it, and the masks found so far.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Constraint {
     language: Arc<Mutex<Language>>,
     prefix: Arc<[u8]>,
+}
+
+impl fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = String::from_utf8_lossy(&self.prefix);
+        f.debug_struct("Constraint")
+            .field("prefix", &prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Constraint {

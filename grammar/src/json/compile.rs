@@ -445,8 +445,10 @@ impl Draft {
                 let costs = required.map(|m| {
                     nodes[m.node as usize].saturating_add(spelled_name(&m.name).len() + 4)
                 });
-                let sum = costs.fold(0, usize::saturating_add);
-                sum.saturating_add(2).saturating_sub(usize::from(sum > 0))
+                match costs.fold(0, usize::saturating_add) {
+                    0 => 2,
+                    sum => sum.saturating_add(1),
+                }
             }
             _ => NEVER,
         }

@@ -1,0 +1,303 @@
+//! The schemas of `data/schemas.jsonl`: masks against brute force, outputs and instances against the `jsonschema` crate.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Random, accepts, brute_force_mask, random_output, vocabulary};
+use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, TokenMask};
+use serde_json::{Value, json};
+
+struct Case {
+    name: String,
+    schema: Value,
+    valid: Vec<Value>,
+    invalid: Vec<Value>,
+}
+
+fn cases() -> Vec<Case> {
+    let read = |line: &str| {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let list = |key: &str| case[key].as_array().unwrap().clone();
+        Case {
+            name: case["name"].as_str().unwrap().to_owned(),
+            schema: case["schema"].clone(),
+            valid: list("valid"),
+            invalid: list("invalid"),
+        }
+    };
+    include_str!("data/schemas.jsonl")
+        .lines()
+        .map(read)
+        .collect()
+}
+
+fn compile(schema: &Value) -> Constraint {
+    Constraint::json_schema(schema, &Limits::default()).unwrap()
+}
+
+fn refusal(schema: &Value) -> String {
+    Constraint::json_schema(schema, &Limits::default())
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn masks_equal_brute_force() {
+    let vocabulary = vocabulary();
+    let mut random = Random(3);
+    for case in cases() {
+        let constraint = compile(&case.schema);
+        for _ in 0..4 {
+            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
+            let mut mask = TokenMask::new(vocabulary.n_tokens());
+            for _ in 0..10 {
+                matcher.mask(&mut mask).unwrap();
+                assert_eq!(
+                    mask,
+                    brute_force_mask(&matcher, &vocabulary),
+                    "{}",
+                    case.name
+                );
+                let allowed: Vec<_> = mask.iter().collect();
+                matcher
+                    .accept(allowed[random.below(allowed.len())])
+                    .unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn random_outputs_satisfy_their_schema() {
+    let vocabulary = vocabulary();
+    let mut random = Random(5);
+    for case in cases() {
+        let constraint = compile(&case.schema);
+        let oracle = jsonschema::validator_for(&case.schema).unwrap();
+        for n_free in 0..40 {
+            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
+            let output = random_output(&mut matcher, &vocabulary, &mut random, n_free);
+            let text = String::from_utf8(output).unwrap();
+            let value: Value = serde_json::from_str(&text)
+                .unwrap_or_else(|error| panic!("{}: {text}: {error}", case.name));
+            assert!(oracle.is_valid(&value), "{}: {text}", case.name);
+        }
+    }
+}
+
+#[test]
+fn instances_are_told_apart() {
+    let vocabulary = vocabulary();
+    for case in cases() {
+        let constraint = compile(&case.schema);
+        let oracle = jsonschema::validator_for(&case.schema).unwrap();
+        for (instances, expected) in [(&case.valid, true), (&case.invalid, false)] {
+            for instance in instances {
+                assert_eq!(
+                    oracle.is_valid(instance),
+                    expected,
+                    "{}: {instance}",
+                    case.name
+                );
+                let given = accepts(&constraint, &vocabulary, instance.to_string().as_bytes());
+                assert_eq!(given, expected, "{}: {instance}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn texts_are_told_apart() {
+    let vocabulary = vocabulary();
+    let check = |schema: Value, texts: &[(&str, bool)]| {
+        let constraint = compile(&schema);
+        for &(text, expected) in texts {
+            let given = accepts(&constraint, &vocabulary, text.as_bytes());
+            assert_eq!(given, expected, "{schema}: {text}");
+        }
+    };
+    check(
+        json!({"type": "integer"}),
+        &[
+            ("-0", false),
+            ("01", false),
+            ("+1", false),
+            ("1.0", false),
+            ("999999999999999999", true),
+            ("1000000000000000000", false),
+        ],
+    );
+    check(
+        json!({"type": "number"}),
+        &[
+            ("-0", true),
+            ("1.", false),
+            (".5", false),
+            ("1e5", true),
+            ("1E-05", true),
+            ("1e100", false),
+            ("1.5e+10", true),
+            ("1e", false),
+        ],
+    );
+    check(
+        json!({"type": "string", "maxLength": 1}),
+        &[
+            (r#""\u00e9""#, true),
+            (r#""\ud83d\ude00""#, true),
+            (r#""\ud83d""#, false),
+            (r#""\ude00""#, false),
+            (r#""\ud83d\u0041""#, false),
+            (r#""\/""#, true),
+            (r#""\x""#, false),
+            ("\"\n\"", false),
+            ("\"\u{7f}\"", true),
+        ],
+    );
+    check(
+        json!({"type": "string", "pattern": "^[é-ü]$"}),
+        &[
+            (r#""é""#, true),
+            (r#""\u00e9""#, true),
+            (r#""\u00FC""#, true),
+            (r#""\u00fd""#, false),
+            (r#""e""#, false),
+        ],
+    );
+    check(
+        json!({"type": "string", "pattern": "^😀$"}),
+        &[
+            (r#""\ud83d\ude00""#, true),
+            (r#""\uD83D\uDE00""#, true),
+            (r#""\ud83d\ude01""#, false),
+        ],
+    );
+    check(
+        json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+        &[
+            (r#"{"a":1,"b":2}"#, true),
+            (r#"{"a":1,"a":2}"#, false),
+            (r#"{"\u0061":1}"#, false),
+            (r#"{"a\nb":1}"#, true),
+            (r#"{"a":1,}"#, false),
+            (r#"{ "a":1}"#, false),
+            (r#"{"a": 1}"#, false),
+        ],
+    );
+    check(
+        json!({"properties": {"a": {}, "b": {}}}),
+        &[
+            (r#"{"a":1,"b":2,"c":3}"#, true),
+            (r#"{"b":2,"a":1}"#, false),
+            (r#"{"c":2,"b":1}"#, false),
+            (r#"{"b":1,"b":1}"#, false),
+        ],
+    );
+}
+
+#[test]
+fn a_raw_string_is_valid_utf8() {
+    let vocabulary = vocabulary();
+    let constraint = compile(&json!({"type": "string"}));
+    for bytes in [
+        &b"\"\xff\""[..],
+        b"\"\xc3\"",
+        b"\"\xc0\x80\"",
+        b"\"\xed\xa0\x80\"",
+        b"\"\xf4\x90\x80\x80\"",
+    ] {
+        assert!(!accepts(&constraint, &vocabulary, bytes), "{bytes:?}");
+    }
+}
+
+#[test]
+fn refusals_name_the_place() {
+    let check = |schema: Value, expected: &str| assert_eq!(refusal(&schema), expected);
+    check(
+        json!({"properties": {"a": {"oneOf": [true]}}}),
+        "#/properties/a/oneOf: keyword `oneOf` is not supported",
+    );
+    check(
+        json!({"type": "stsring"}),
+        "#/type: `stsring` is not a JSON type",
+    );
+    check(
+        json!({"json": ""}),
+        "#/json: keyword `json` is not supported",
+    );
+    check(
+        json!({"items": {"not": {}}}),
+        "#/items/not: keyword `not` is not supported",
+    );
+    check(
+        json!({"format": "date"}),
+        "#/format: keyword `format` is not supported",
+    );
+    check(
+        json!({"items": 3}),
+        "#/items: a schema is an object or a boolean",
+    );
+    check(
+        json!({"$ref": "other.json"}),
+        "#/$ref: only references within the schema (`#/...`) are supported",
+    );
+    check(
+        json!({"$ref": "#/$defs/x"}),
+        "#/$ref: nothing is at `#/$defs/x`",
+    );
+    check(
+        json!({"minLength": -1}),
+        "#/minLength: a whole number is needed",
+    );
+    check(
+        json!({"multipleOf": 0}),
+        "#/multipleOf: a number above 0 is needed",
+    );
+    check(
+        json!({"required": "a"}),
+        "#/required: an array of property names is needed",
+    );
+    check(
+        json!({"properties": {"a/b": {"pattern": "a(?=b)"}}}),
+        "#/properties/a~1b/pattern: regex, byte 1: look-around, including look-ahead and look-behind, is not supported",
+    );
+    assert!(matches!(
+        Constraint::json_schema(&json!("x"), &Limits::default()),
+        Err(GrammarError::Schema { pointer, .. }) if pointer == "#"
+    ));
+}
+
+#[test]
+fn what_nothing_satisfies_is_refused() {
+    for schema in [
+        json!(false),
+        json!({"$ref": "#"}),
+        json!({"anyOf": [{"$ref": "#"}]}),
+        json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}),
+        json!({"type": "array", "items": {"$ref": "#"}, "minItems": 1}),
+        json!({"type": "integer", "minimum": 3, "maximum": 2}),
+        json!({"type": "integer", "exclusiveMinimum": 3, "exclusiveMaximum": 4}),
+        json!({"type": "integer", "multipleOf": 10, "minimum": 11, "maximum": 19}),
+        json!({"type": "string", "minLength": 3, "maxLength": 2}),
+        json!({"type": "string", "pattern": "^(abc)*$", "minLength": 4, "maxLength": 5}),
+        json!({"type": "string", "pattern": "^a$", "minLength": 2}),
+        json!({"type": "array", "minItems": 2, "maxItems": 1}),
+        json!({"type": "array", "prefixItems": [false], "minItems": 1}),
+        json!({"type": "object", "required": ["a"], "additionalProperties": false}),
+        json!({"enum": []}),
+        json!({"enum": [1, 2], "type": "string"}),
+        json!({"allOf": [{"type": "string"}, {"type": "null"}]}),
+    ] {
+        let error = Constraint::json_schema(&schema, &Limits::default()).unwrap_err();
+        assert!(
+            matches!(error, GrammarError::Empty { .. }),
+            "{schema}: {error}"
+        );
+    }
+}
+
+#[test]
+fn unused_definitions_may_hold_anything() {
+    compile(&json!({"$defs": {"x": {"oneOf": 3}}, "type": "null"}));
+}
