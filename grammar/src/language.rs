@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::json::machine::{JsonLanguage, Parses};
 use crate::literals::{LiteralNode, LiteralTrie};
-use crate::memo::MaskMemo;
+use crate::memo::{MaskMemo, Reach};
 use crate::regex::dfa::{Dfa, DfaState};
 use crate::{GrammarError, TokenMask, Vocabulary};
 
@@ -89,21 +89,30 @@ impl Language {
         }
     }
 
-    /// Allows the tokens whose bytes can come next. End tokens are the matcher's matter.
+    /// Allows the tokens whose bytes can come next and leave at most `limit` bytes to completion. End tokens are the
+    /// matcher's matter.
     pub(crate) fn mask(
         &mut self,
         state: &State,
         vocabulary: &Vocabulary,
+        limit: usize,
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
         match (self, state) {
-            (Self::Regex(regex), State::Regex(state)) => regex.mask(*state, vocabulary, mask),
+            (Self::Regex(regex), State::Regex(state)) => {
+                regex.mask(*state, vocabulary, limit, mask)
+            }
             (Self::Choices(trie), State::Choices(node)) => vocabulary.all().walk(
+                mask,
                 *node,
-                |node, byte| Ok(trie.child(*node, byte)),
-                |token, _| mask.allow(token),
+                |_, node, byte| Ok(trie.child(*node, byte)),
+                |mask, token, node| {
+                    if trie.distance(*node) as usize <= limit {
+                        mask.allow(token);
+                    }
+                },
             ),
-            (Self::Json(json), State::Json(parses)) => json.mask(parses, vocabulary, mask),
+            (Self::Json(json), State::Json(parses)) => json.mask(parses, vocabulary, limit, mask),
             _ => unreachable!("{FOREIGN}"),
         }
     }
@@ -114,21 +123,43 @@ impl RegexLanguage {
         &mut self,
         state: DfaState,
         vocabulary: &Vocabulary,
+        limit: usize,
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
-        if let Some(known) = self.memo.get(vocabulary, state) {
-            mask.union(&known);
-            return Ok(());
+        let reach = match self.memo.get(vocabulary, state) {
+            Some(known) => known,
+            None => {
+                let reach = Arc::new(self.reach(state, vocabulary, usize::MAX)?);
+                self.memo.insert(vocabulary, state, &reach);
+                reach
+            }
+        };
+        if reach.furthest <= limit {
+            mask.union(&reach.mask);
+        } else if reach.nearest <= limit {
+            mask.union(&self.reach(state, vocabulary, limit)?.mask);
         }
-        let mut found = TokenMask::new(vocabulary.n_tokens());
-        let dfa = &mut self.dfa;
-        vocabulary.all().walk(
-            state,
-            |&state, byte| dfa.step(state, byte),
-            |token, _| found.allow(token),
-        )?;
-        mask.union(&found);
-        self.memo.insert(vocabulary, state, &Arc::new(found));
         Ok(())
+    }
+
+    fn reach(
+        &mut self,
+        state: DfaState,
+        vocabulary: &Vocabulary,
+        limit: usize,
+    ) -> Result<Reach, GrammarError> {
+        let mut reach = Reach::new(vocabulary);
+        vocabulary.all().walk(
+            &mut self.dfa,
+            state,
+            |dfa, &state, byte| dfa.step(state, byte),
+            |dfa, token, &state| {
+                let distance = dfa.distance(state);
+                if distance <= limit {
+                    reach.add(token, distance);
+                }
+            },
+        )?;
+        Ok(reach)
     }
 }

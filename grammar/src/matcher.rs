@@ -8,6 +8,11 @@ use crate::{Constraint, GrammarError, TokenId, TokenMask, Vocabulary};
 /// Bytes that [`Matcher::forced_bytes`] returns at most.
 const MAX_FORCED_BYTES: usize = 4096;
 
+/// Bytes up to which a completion is spelled out to count its tokens.
+const MAX_COMPLETION_BYTES: usize = 4096;
+/// Bytes that a shortest completion tries before the others, roughly by how often they are right.
+const COMPLETION_ORDER: &[u8] = b"\"}],:0[{1aetnrlsuoicdfm";
+
 /// One output in the making. Its state is a value, so that a clone goes its own way and a rollback is a truncation.
 #[derive(Clone, Debug)]
 pub struct Matcher {
@@ -79,18 +84,36 @@ impl Matcher {
     /// # Errors
     /// `MaskSize`, `Limit`, and `NoToken` where the vocabulary lacks a byte that must come.
     pub fn mask(&mut self, mask: &mut TokenMask) -> Result<(), GrammarError> {
-        self.check_size(mask)?;
+        self.mask_within(mask, usize::MAX)?;
+        if mask.is_empty() {
+            Err(GrammarError::NoToken)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The legal tokens that leave at most `limit` bytes to completion.
+    fn mask_within(&self, mask: &mut TokenMask, limit: usize) -> Result<(), GrammarError> {
+        let (given, expected) = (mask.n_tokens(), self.vocabulary.n_tokens());
+        if given != expected {
+            return Err(GrammarError::MaskSize { given, expected });
+        }
         mask.clear();
         let position = self.position();
         let prefix = self.constraint.prefix();
         let mut language = self.constraint.language();
         if position.n_prefix == prefix.len() {
-            language.mask(&position.state, &self.vocabulary, mask)?;
+            language.mask(&position.state, &self.vocabulary, limit, mask)?;
         } else {
             self.vocabulary.all().walk(
+                &mut *language,
                 position.clone(),
-                |position, byte| position.step(&mut language, prefix, byte),
-                |token, _| mask.allow(token),
+                |language, position, byte| position.step(language, prefix, byte),
+                |language, token, position| {
+                    if position.distance(language, prefix) <= limit {
+                        mask.allow(token);
+                    }
+                },
             )?;
         }
         if position.is_complete(&language, prefix) {
@@ -99,11 +122,7 @@ impl Matcher {
                 .iter()
                 .for_each(|&end| mask.allow(end));
         }
-        if mask.is_empty() {
-            Err(GrammarError::NoToken)
-        } else {
-            Ok(())
-        }
+        Ok(())
     }
 
     /// Takes the next token. An end token leaves the matcher where it is.
@@ -182,70 +201,91 @@ impl Matcher {
         forced
     }
 
-    /// Tokens within which the output can be completed, the end token not counted. It is the fewest bytes of a
-    /// completion: an upper bound that steering keeps, given a token for every byte, since each such token on the
-    /// shortest way lowers it by one.
+    /// Tokens within which the output can be completed, the end token not counted; 0 once it is complete.
+    ///
+    /// It is an upper bound: a shortest completion in bytes, cut greedily into the longest tokens, or its bytes where
+    /// those are more than 4,096. It holds for a vocabulary with a token for every byte.
     pub fn min_tokens_to_accept(&mut self) -> usize {
-        self.position()
-            .distance(&self.constraint.language(), self.constraint.prefix())
+        self.completion().0
     }
 
-    /// Like [`Matcher::mask`], with only the tokens after which completion needs at most `budget - 1` more.
+    /// Like [`Matcher::mask`], with only tokens after which [`Matcher::min_tokens_to_accept`] is at most `budget - 1`.
+    ///
+    /// Called at every step with the tokens left, it never lets an output be cut: while the budget is at least
+    /// `min_tokens_to_accept` the mask is not empty, and any of its tokens keeps that so. Far from the end it equals
+    /// `mask` and costs the same; near it, it is stricter than it need be, for it counts bytes as tokens where it can.
     ///
     /// # Errors
-    /// As `mask`; `Budget` if `budget` is below [`Matcher::min_tokens_to_accept`] and no token helps.
+    /// As `mask`; `Budget` if `budget` is below `min_tokens_to_accept`.
     pub fn mask_toward_end(
         &mut self,
         mask: &mut TokenMask,
         budget: usize,
     ) -> Result<(), GrammarError> {
-        self.check_size(mask)?;
-        mask.clear();
-        let position = self.position();
-        let prefix = self.constraint.prefix();
-        let mut language = self.constraint.language();
-        let mut near: Vec<TokenId> = Vec::new();
-        self.vocabulary.all().walk(
-            (position.clone(), position.distance(&language, prefix)),
-            |(position, _), byte| {
-                let next = position.step(&mut language, prefix, byte)?;
-                Ok(next.map(|next| {
-                    let distance = next.distance(&language, prefix);
-                    (next, distance)
-                }))
-            },
-            |token, &(_, distance)| {
-                if distance < budget {
-                    near.push(token);
-                }
-            },
-        )?;
-        near.into_iter().for_each(|token| mask.allow(token));
-        if position.is_complete(&language, prefix) {
-            self.vocabulary
-                .end_tokens()
-                .iter()
-                .for_each(|&end| mask.allow(end));
+        self.mask_within(mask, budget.saturating_sub(1))?;
+        if budget == 0 {
+            let ends = self.vocabulary.end_tokens();
+            let n_ends = if self.is_complete() { ends.len() } else { 0 };
+            mask.clear();
+            ends[..n_ends].iter().for_each(|&end| mask.allow(end));
         }
-        if mask.is_empty() {
-            let needed = position.distance(&language, prefix);
-            return Err(GrammarError::Budget { needed, budget });
+        if !mask.is_empty() {
+            return Ok(());
+        }
+        let (needed, first) = self.completion();
+        match first {
+            Some(first) if needed <= budget => mask.allow(first),
+            _ => return Err(GrammarError::Budget { needed, budget }),
         }
         Ok(())
+    }
+
+    /// The tokens of a shortest completion, and the first of them. Which completion it is depends on the state alone, so
+    /// after its first token its rest is the completion, and greedy cutting cuts it alike.
+    fn completion(&self) -> (usize, Option<TokenId>) {
+        let prefix = self.constraint.prefix();
+        let mut language = self.constraint.language();
+        let mut position = self.position().clone();
+        let n_bytes = position.distance(&language, prefix);
+        if n_bytes > MAX_COMPLETION_BYTES {
+            return (n_bytes, None);
+        }
+        let mut bytes = Vec::with_capacity(n_bytes);
+        let mut left = n_bytes;
+        while left > 0 {
+            let nearer = COMPLETION_ORDER
+                .iter()
+                .copied()
+                .chain(0..=u8::MAX)
+                .find_map(|byte| {
+                    let next = position.step(&mut language, prefix, byte).ok()??;
+                    let next_left = next.distance(&language, prefix);
+                    (next_left < left).then_some((byte, next, next_left))
+                });
+            let Some((byte, next, next_left)) = nearer else {
+                return (n_bytes, None);
+            };
+            bytes.push(byte);
+            (position, left) = (next, next_left);
+        }
+        let mut n_tokens = 0;
+        let mut first = None;
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let longest = self.vocabulary.all().longest_match(rest);
+            let Some((token, n_token_bytes)) = longest else {
+                return (n_bytes, None);
+            };
+            first = first.or(Some(token));
+            rest = &rest[n_token_bytes..];
+            n_tokens += 1;
+        }
+        (n_tokens, first)
     }
 
     fn position(&self) -> &Position {
         self.history
             .last()
             .expect("history holds the start at least")
-    }
-
-    fn check_size(&self, mask: &TokenMask) -> Result<(), GrammarError> {
-        let (given, expected) = (mask.n_tokens(), self.vocabulary.n_tokens());
-        if given == expected {
-            Ok(())
-        } else {
-            Err(GrammarError::MaskSize { given, expected })
-        }
     }
 }

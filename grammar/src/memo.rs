@@ -4,15 +4,43 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::{TokenMask, Vocabulary};
+use crate::{TokenId, TokenMask, Vocabulary};
 
 /// Bytes of bookkeeping an entry, beside its mask.
 const ENTRY_BYTES: usize = 128;
 
+/// Tokens that may come next, and how far from completion they leave the output.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    pub(crate) mask: TokenMask,
+    /// Fewest bytes to completion after the best of the tokens.
+    pub(crate) nearest: usize,
+    /// The same after the worst of them.
+    pub(crate) furthest: usize,
+}
+
+impl Reach {
+    /// No tokens yet.
+    pub(crate) fn new(vocabulary: &Vocabulary) -> Self {
+        Self {
+            mask: TokenMask::new(vocabulary.n_tokens()),
+            nearest: usize::MAX,
+            furthest: 0,
+        }
+    }
+
+    /// Adds a token that leaves `distance` bytes.
+    pub(crate) fn add(&mut self, token: TokenId, distance: usize) {
+        self.mask.allow(token);
+        self.nearest = self.nearest.min(distance);
+        self.furthest = self.furthest.max(distance);
+    }
+}
+
 /// Masks by vocabulary and key. When full it forgets everything: a mask can always be found again.
 #[derive(Debug)]
 pub(crate) struct MaskMemo<K> {
-    masks: HashMap<(u64, K), Arc<TokenMask>>,
+    masks: HashMap<(u64, K), Arc<Reach>>,
     n_bytes: usize,
     max_bytes: usize,
 }
@@ -26,17 +54,17 @@ impl<K: Hash + Eq> MaskMemo<K> {
         }
     }
 
-    pub(crate) fn get(&self, vocabulary: &Vocabulary, key: K) -> Option<Arc<TokenMask>> {
+    pub(crate) fn get(&self, vocabulary: &Vocabulary, key: K) -> Option<Arc<Reach>> {
         self.masks.get(&(vocabulary.id(), key)).cloned()
     }
 
-    pub(crate) fn insert(&mut self, vocabulary: &Vocabulary, key: K, mask: &Arc<TokenMask>) {
-        let entry_bytes = mask.n_bytes() + size_of::<(u64, K)>() + ENTRY_BYTES;
+    pub(crate) fn insert(&mut self, vocabulary: &Vocabulary, key: K, reach: &Arc<Reach>) {
+        let entry_bytes = reach.mask.n_bytes() + size_of::<(u64, K)>() + ENTRY_BYTES;
         if self.n_bytes + entry_bytes > self.max_bytes {
             self.masks.clear();
             self.n_bytes = 0;
         }
         self.n_bytes += entry_bytes;
-        self.masks.insert((vocabulary.id(), key), Arc::clone(mask));
+        self.masks.insert((vocabulary.id(), key), Arc::clone(reach));
     }
 }

@@ -4,8 +4,14 @@
 //! ascending indices with a stack of automaton states, one for each depth.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::TokenId;
+use crate::json::masks::Interior;
+use crate::memo::MaskMemo;
+
+/// Limit of the masks shared by all constraints.
+const COMMON_MASK_BYTES: usize = 8 << 20;
 
 static NEXT_VOCABULARY: AtomicU64 = AtomicU64::new(0);
 
@@ -18,6 +24,8 @@ pub struct Vocabulary {
     quoted: TokenTrie,
     unquoted: TokenTrie,
     id: u64,
+    /// Masks that hold for this vocabulary whatever the constraint.
+    common: Mutex<MaskMemo<Interior>>,
 }
 
 impl Vocabulary {
@@ -51,6 +59,7 @@ impl Vocabulary {
             quoted,
             unquoted,
             id,
+            common: Mutex::new(MaskMemo::new(COMMON_MASK_BYTES)),
         }
     }
 
@@ -85,6 +94,11 @@ impl Vocabulary {
     /// The tokens without a `"`.
     pub(crate) fn unquoted(&self) -> &TokenTrie {
         &self.unquoted
+    }
+
+    /// Masks of strings without a pattern, shared by all constraints.
+    pub(crate) fn common(&self) -> MutexGuard<'_, MaskMemo<Interior>> {
+        self.common.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells vocabularies apart in memos.
@@ -152,12 +166,13 @@ impl TokenTrie {
     }
 
     /// Calls `found` for each token that `step` follows to its end from `start`, with the state reached there.
-    /// `step` returns `None` where the automaton dies.
-    pub(crate) fn walk<S, E>(
+    /// `step` returns `None` where the automaton dies; `context` is what both work on.
+    pub(crate) fn walk<C, S, E>(
         &self,
+        context: &mut C,
         start: S,
-        mut step: impl FnMut(&S, u8) -> Result<Option<S>, E>,
-        mut found: impl FnMut(TokenId, &S),
+        mut step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
+        mut found: impl FnMut(&mut C, TokenId, &S),
     ) -> Result<(), E> {
         let mut states: Vec<S> = Vec::with_capacity(self.max_depth + 1);
         states.push(start);
@@ -165,18 +180,42 @@ impl TokenTrie {
         while node < self.bytes.len() {
             let depth = self.depths[node] as usize;
             states.truncate(depth + 1);
-            let Some(state) = step(&states[depth], self.bytes[node])? else {
+            let Some(state) = step(context, &states[depth], self.bytes[node])? else {
                 node = self.subtree_ends[node] as usize;
                 continue;
             };
-            let tokens = self.token_starts[node] as usize..self.token_starts[node + 1] as usize;
-            for &token in &self.tokens[tokens] {
-                found(token, &state);
+            for &token in self.tokens_at(node) {
+                found(context, token, &state);
             }
             states.push(state);
             node += 1;
         }
         Ok(())
+    }
+
+    /// The longest token that `text` begins with, and its length.
+    pub(crate) fn longest_match(&self, text: &[u8]) -> Option<(TokenId, usize)> {
+        let mut longest = None;
+        let (mut node, mut end) = (0, self.bytes.len());
+        for (depth, &byte) in text.iter().enumerate() {
+            while node < end && self.bytes[node] != byte {
+                node = self.subtree_ends[node] as usize;
+            }
+            if node >= end {
+                break;
+            }
+            longest = self
+                .tokens_at(node)
+                .first()
+                .map(|&token| (token, depth + 1))
+                .or(longest);
+            (node, end) = (node + 1, self.subtree_ends[node] as usize);
+        }
+        longest
+    }
+
+    fn tokens_at(&self, node: usize) -> &[TokenId] {
+        &self.tokens[self.token_starts[node] as usize..self.token_starts[node + 1] as usize]
     }
 
     /// Bytes of the longest token.

@@ -87,11 +87,7 @@ impl JsonLanguage {
 
     /// Fewest bytes to a whole text.
     pub(crate) fn distance(&self, parses: &Parses) -> usize {
-        let distance = |stack: &Stack| {
-            let outer = stack.outer.as_ref().map_or(0, |outer| outer.cost);
-            self.parser.frame_distance(&stack.top).saturating_add(outer)
-        };
-        parses.iter().map(distance).min().unwrap_or(usize::MAX)
+        self.parser.distance(parses)
     }
 }
 
@@ -114,6 +110,26 @@ impl Parser {
             return Err(over("a mask", "mask_steps", self.max_steps));
         }
         Ok(if next.is_empty() { None } else { Some(next) })
+    }
+
+    /// Fewest bytes to a whole text.
+    pub(crate) fn distance(&self, parses: &[Stack]) -> usize {
+        let distance = |stack: &Stack| {
+            let outer = stack.outer.as_ref().map_or(0, |outer| outer.cost);
+            self.frame_distance(&stack.top).saturating_add(outer)
+        };
+        parses.iter().map(distance).min().unwrap_or(usize::MAX)
+    }
+
+    /// What a name that is not declared leaves to the object's end beyond its half-written code point: at least, at most.
+    pub(crate) fn name_offsets(&self, members: &Members) -> (usize, usize) {
+        let value = self
+            .tables
+            .object(members.shape)
+            .additional_at(members.next);
+        let cost = value.map_or(0, |value| self.tables.nodes[value as usize].cost);
+        // A declared name that this one might still become can be nearer, by any measure.
+        (0, cost.saturating_add(5))
     }
 
     fn deduplicate(&self, parses: &mut Parses) -> Result<(), GrammarError> {

@@ -10,7 +10,7 @@ mod escape;
 mod expand;
 mod frame;
 pub(crate) mod machine;
-mod masks;
+pub(crate) mod masks;
 mod number;
 mod schema;
 mod shape;

@@ -40,6 +40,13 @@ pub(crate) struct InteriorKey {
 
 const NONE: u32 = u32::MAX;
 
+impl InteriorKey {
+    /// Whether it speaks of no pattern, and so means the same in every constraint.
+    pub(crate) fn is_common(&self) -> bool {
+        self.pattern == NONE
+    }
+}
+
 impl StringShape {
     /// `None` if no string satisfies it. Pass the automaton that `pattern` names.
     pub(crate) fn new(
@@ -132,6 +139,23 @@ impl StringShape {
             (None, Some((pattern, _))) => dfas[pattern as usize].distance(body.state),
             (None, None) => body.text.distance() + self.min.saturating_sub(body.count) as usize,
         }
+    }
+
+    /// The distance to a closing quote as far as [`InteriorKey`] tells: all but a minimal length without a pattern.
+    pub(crate) fn interior_distance(&self, body: &Body, dfas: &[Dfa]) -> usize {
+        match self.pattern {
+            None => body.text.distance(),
+            Some(_) => self.distance(body, dfas),
+        }
+    }
+
+    /// What a token leaves to the end of the string beyond [`StringShape::interior_distance`]: at least, at most.
+    pub(crate) fn interior_offsets(&self, body: &Body, longest: usize) -> (usize, usize) {
+        let due = match self.pattern {
+            None => self.min.saturating_sub(body.count) as usize,
+            Some(_) => 0,
+        };
+        (due.saturating_sub(longest) + 1, due + 1)
     }
 
     /// The key of the interior's mask; code points left beyond `longest` bytes of a token make no difference.
