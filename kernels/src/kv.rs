@@ -30,17 +30,14 @@ pub struct KvShape {
 }
 
 /// A number that keys and values are stored as. The all-zero bit pattern is its zero.
-pub(crate) trait KvElement: Copy + Send + Sync + 'static {
+pub trait KvElement: Copy + Send + Sync + 'static {
+    /// The nearest number.
     fn from_f32(value: f32) -> Self;
-    fn to_f32(self) -> f32;
 }
 
 impl KvElement for f32 {
     fn from_f32(value: f32) -> Self {
         value
-    }
-    fn to_f32(self) -> f32 {
-        self
     }
 }
 
@@ -48,9 +45,6 @@ impl KvElement for f16 {
     /// Saturates, so that no key or value becomes infinite by being stored.
     fn from_f32(value: f32) -> Self {
         f16::from_f32(value.clamp(f16::MIN.to_f32_const(), f16::MAX.to_f32_const()))
-    }
-    fn to_f32(self) -> f32 {
-        f16::to_f32(self)
     }
 }
 

@@ -29,5 +29,5 @@ pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};
 pub use device::{AttentionSpan, Device, Heads, MatrixData, MatrixPart, RopeLayout, Slot};
 pub use error::KernelError;
-pub use kv::{KvPool, KvShape};
+pub use kv::{KvElement, KvPool, KvShape};
 pub use reference::{Reference, ReferenceMatrix};

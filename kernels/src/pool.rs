@@ -1,9 +1,9 @@
 //! Threads that run one closure together, many thousand times a second.
 //!
 //! A token of a small model is some two hundred short parallel sections. Between sections the workers
-//! spin for a moment, which costs well under a microsecond, and then park, so that an idle pool, or
-//! one whose cores are taken by another process, costs nothing. Work is split by thread index, never
-//! stolen: results do not depend on it, and caches stay warm.
+//! spin for a moment, which costs well under a microsecond, and then park, so that an idle pool costs
+//! nothing. Work is split by thread index, so that caches stay warm; results do not depend on which
+//! thread runs which share.
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
@@ -12,28 +12,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
-/// Checks of a flag before a thread parks: about half a millisecond.
-const N_SPINS: u32 = 20_000;
-
-/// The epoch at which workers leave.
-const STOP: u64 = u64::MAX;
+/// Checks of a flag before a thread parks: some hundred microseconds.
+const N_SPINS: u32 = 5_000;
 
 /// A closure borrowed for the length of one section.
 type Section<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// An epoch on a cache line of its own.
+/// Where one worker stands, on a cache line of its own: an epoch, and how far its share of it is.
+///
+/// A share is *posted* by the caller, *claimed* by whoever runs it, and *done*. The caller claims
+/// what a worker has not begun when its own share is done: a worker whose core another process holds
+/// then costs nothing.
 #[repr(align(128))]
 #[derive(Default)]
-struct Epoch(AtomicU64);
+struct Progress(AtomicU64);
 
-impl Epoch {
-    /// Waits until `is_reached` says yes: spins, then parks. Whoever moves the epoch must unpark.
-    fn wait(&self, is_reached: impl Fn(u64) -> bool) -> u64 {
+const POSTED: u64 = 1;
+const CLAIMED: u64 = 2;
+const DONE: u64 = 3;
+/// The worker leaves.
+const STOP: u64 = u64::MAX;
+
+impl Progress {
+    fn state(epoch: u64, progress: u64) -> u64 {
+        epoch << 2 | progress
+    }
+
+    /// Spins, then parks, until `is_it` accepts the state. Whoever changes the state must unpark.
+    fn wait(&self, is_it: impl Fn(u64) -> bool) -> u64 {
         let mut n_spins = 0;
         loop {
-            let epoch = self.0.load(Ordering::Acquire);
-            if is_reached(epoch) {
-                return epoch;
+            let state = self.0.load(Ordering::Acquire);
+            if is_it(state) {
+                return state;
             }
             if n_spins < N_SPINS {
                 n_spins += 1;
@@ -42,6 +53,14 @@ impl Epoch {
                 thread::park();
             }
         }
+    }
+
+    /// Takes the share of this epoch, if nobody has.
+    fn claim(&self, epoch: u64) -> bool {
+        let (posted, claimed) = (Self::state(epoch, POSTED), Self::state(epoch, CLAIMED));
+        self.0
+            .compare_exchange(posted, claimed, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }
 
@@ -58,21 +77,15 @@ struct Shared {
     has_panicked: AtomicBool,
 }
 
-// SAFETY: `job` is written before the workers' epochs move (release) and read after (acquire), and
-// written again only after every worker has reported the section done; its pointer leads to a closure
+// SAFETY: `job` is written before its shares are posted (release), read only by who has claimed one
+// (acquire), and written again only after every claimed share is done; its pointer leads to a closure
 // that is Sync.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; nothing in it belongs to one thread.
 unsafe impl Send for Shared {}
 
-#[derive(Default)]
-struct Signals {
-    started: Epoch,
-    done: Epoch,
-}
-
 struct Worker {
-    signals: Arc<Signals>,
+    progress: Arc<Progress>,
     thread: JoinHandle<()>,
 }
 
@@ -88,13 +101,13 @@ impl Pool {
     pub(crate) fn new(n_threads: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let workers = (1..n_threads).map_while(|thread_idx| {
-            let signals = Arc::new(Signals::default());
-            let (their_shared, their_signals) = (Arc::clone(&shared), Arc::clone(&signals));
+            let progress = Arc::new(Progress::default());
+            let (their_shared, their_progress) = (Arc::clone(&shared), Arc::clone(&progress));
             let thread = thread::Builder::new()
                 .name(format!("lmrun-kernel-{thread_idx}"))
-                .spawn(move || work(thread_idx, &their_shared, &their_signals))
+                .spawn(move || work(thread_idx, &their_shared, &their_progress))
                 .ok()?;
-            Some(Worker { signals, thread })
+            Some(Worker { progress, thread })
         });
         let workers = workers.collect();
         Self {
@@ -108,7 +121,7 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `section(thread_idx)` on every thread and returns when all have finished.
+    /// Runs `section(thread_idx)` for every thread's index and returns when all have finished.
     ///
     /// # Panics
     /// If the section panics on any thread, after all have finished.
@@ -118,24 +131,20 @@ impl Pool {
             return;
         }
         let pointer: *const Section<'_> = section;
-        // SAFETY: only the lifetime changes. The pointer is read by workers within this section, and
-        // `Finish` waits for all of them before this function returns or unwinds.
+        // SAFETY: only the lifetime changes. The pointer is read by who has claimed a share, and
+        // `Finish` waits for all of those before this function returns or unwinds.
         let section_ptr =
             unsafe { std::mem::transmute::<*const Section<'_>, *const Section<'static>>(pointer) };
-        // SAFETY: every worker waits for its epoch: the last section's `Finish` saw them all done.
-        unsafe {
-            *self.shared.job.get() = Some(Job {
-                section: section_ptr,
-                caller: thread::current(),
-            })
+        let job = Job {
+            section: section_ptr,
+            caller: thread::current(),
         };
+        // SAFETY: no share is claimed: the last section's `Finish` saw them all done.
+        unsafe { *self.shared.job.get() = Some(job) };
         self.epoch += 1;
+        let posted = Progress::state(self.epoch, POSTED);
         for worker in &self.workers {
-            worker
-                .signals
-                .started
-                .0
-                .store(self.epoch, Ordering::Release);
+            worker.progress.0.store(posted, Ordering::Release);
             worker.thread.thread().unpark();
         }
         let finish = Finish {
@@ -143,6 +152,15 @@ impl Pool {
             epoch: self.epoch,
         };
         section(0);
+        for (worker, thread_idx) in self.workers.iter().zip(1..) {
+            if worker.progress.claim(self.epoch) {
+                let _done = MarkDone {
+                    progress: &worker.progress,
+                    epoch: self.epoch,
+                };
+                section(thread_idx);
+            }
+        }
         drop(finish);
         assert!(
             !self.shared.has_panicked.swap(false, Ordering::AcqRel),
@@ -172,7 +190,21 @@ impl Pool {
     }
 }
 
-/// Waits for the workers, also while the caller unwinds.
+/// Marks a claimed share done, also if it unwinds.
+struct MarkDone<'a> {
+    progress: &'a Progress,
+    epoch: u64,
+}
+
+impl Drop for MarkDone<'_> {
+    fn drop(&mut self) {
+        self.progress
+            .0
+            .store(Progress::state(self.epoch, DONE), Ordering::Release);
+    }
+}
+
+/// Takes back what no worker has claimed and waits for the rest, also while the caller unwinds.
 struct Finish<'a> {
     workers: &'a [Worker],
     epoch: u64,
@@ -180,8 +212,10 @@ struct Finish<'a> {
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        for worker in self.workers {
-            worker.signals.done.wait(|epoch| epoch >= self.epoch);
+        for Worker { progress, .. } in self.workers {
+            if !progress.claim(self.epoch) {
+                progress.wait(|state| state == Progress::state(self.epoch, DONE));
+            }
         }
     }
 }
@@ -189,7 +223,7 @@ impl Drop for Finish<'_> {
 impl Drop for Pool {
     fn drop(&mut self) {
         for worker in self.workers.drain(..) {
-            worker.signals.started.0.store(STOP, Ordering::Release);
+            worker.progress.0.store(STOP, Ordering::Release);
             worker.thread.thread().unpark();
             // A worker catches the panics of its sections, so it has nothing to report here.
             drop(worker.thread.join());
@@ -197,26 +231,28 @@ impl Drop for Pool {
     }
 }
 
-fn work(thread_idx: usize, shared: &Shared, signals: &Signals) {
-    let mut last = 0;
+fn work(thread_idx: usize, shared: &Shared, progress: &Progress) {
     loop {
-        let epoch = signals.started.wait(|epoch| epoch > last);
-        if epoch == STOP {
+        let state = progress.wait(|state| state == STOP || state & 3 == POSTED);
+        if state == STOP {
             return;
         }
-        last = epoch;
-        // SAFETY: the epoch moved, so the caller has written the job and does not touch it, nor end the
-        // closure's life, until this worker's `done` follows.
+        let epoch = state >> 2;
+        if !progress.claim(epoch) {
+            continue;
+        }
+        // SAFETY: the share is claimed, so the caller has written the job and does not touch it, nor
+        // end the closure's life, until the share is done.
         let (section, caller) = unsafe {
             let job = (*shared.job.get())
                 .as_ref()
-                .expect("a job before its epoch");
+                .expect("a job before its shares");
             (&*job.section, job.caller.clone())
         };
         if catch_unwind(AssertUnwindSafe(|| section(thread_idx))).is_err() {
             shared.has_panicked.store(true, Ordering::Release);
         }
-        signals.done.0.store(epoch, Ordering::Release);
+        drop(MarkDone { progress, epoch });
         caller.unpark();
     }
 }

@@ -99,14 +99,14 @@ impl Kernel for PartProduct<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match &self.part.tiles {
-            Tiles::Plain(values) => self.each_group(s, Plain { values, x: self.x }),
+            Tiles::Plain(values) => self.each_group(s, &Plain { values, x: self.x }),
             Tiles::Blocks(format, lines) => {
                 let (bytes, columns) = (lines.bytes(), self.columns);
                 let n_blocks = self.x.width() / BLOCK_LEN;
                 match format {
                     BlockFormat::Q4_0 => self.each_group(
                         s,
-                        Q4_0 {
+                        &Q4_0 {
                             bytes,
                             n_blocks,
                             columns,
@@ -114,7 +114,7 @@ impl Kernel for PartProduct<'_> {
                     ),
                     BlockFormat::Q4_1 => self.each_group(
                         s,
-                        Q4_1 {
+                        &Q4_1 {
                             bytes,
                             n_blocks,
                             columns,
@@ -122,7 +122,7 @@ impl Kernel for PartProduct<'_> {
                     ),
                     BlockFormat::Q8_0 => self.each_group(
                         s,
-                        Q8_0 {
+                        &Q8_0 {
                             bytes,
                             n_blocks,
                             columns,
@@ -137,26 +137,26 @@ impl Kernel for PartProduct<'_> {
 impl PartProduct<'_> {
     /// Covers tiles and columns with groups of eight, four, two and single columns.
     #[inline(always)]
-    fn each_group<S: Simd>(&self, s: S, weights: impl Weights) {
+    fn each_group<S: Simd>(&self, s: S, weights: &impl Weights) {
         let n_columns = self.x.n_rows();
         for first in (0..n_columns).step_by(N_RESIDENT) {
             let end = n_columns.min(first + N_RESIDENT);
             for tile_idx in self.tiles.clone() {
                 let mut column_idx = first;
                 while column_idx + 8 <= end {
-                    self.group::<S, 8>(s, &weights, tile_idx, column_idx);
+                    self.group::<S, 8>(s, weights, tile_idx, column_idx);
                     column_idx += 8;
                 }
                 if column_idx + 4 <= end {
-                    self.group::<S, 4>(s, &weights, tile_idx, column_idx);
+                    self.group::<S, 4>(s, weights, tile_idx, column_idx);
                     column_idx += 4;
                 }
                 if column_idx + 2 <= end {
-                    self.group::<S, 2>(s, &weights, tile_idx, column_idx);
+                    self.group::<S, 2>(s, weights, tile_idx, column_idx);
                     column_idx += 2;
                 }
                 if column_idx < end {
-                    self.group::<S, 1>(s, &weights, tile_idx, column_idx);
+                    self.group::<S, 1>(s, weights, tile_idx, column_idx);
                 }
             }
         }
@@ -271,27 +271,26 @@ fn line(block: &[u8], line_idx: usize) -> &[u8; LINE] {
         .expect("a block holds its lines")
 }
 
+// These fill arrays in loops: a closure handed to `from_fn` would not be compiled for the tier.
+
 #[inline(always)]
 fn unpack_4_bit<S: Simd>(s: S, block: &[u8]) -> [S::I; GROUPS] {
-    std::array::from_fn(
-        #[inline(always)]
-        |group| {
-            let bytes = s.load_bytes(line(block, group % 4));
-            if group < 4 {
-                s.low_nibbles(bytes)
-            } else {
-                s.high_nibbles(bytes)
-            }
-        },
-    )
+    let mut steps = [s.splat_int(0); GROUPS];
+    for line_idx in 0..GROUPS / 2 {
+        let bytes = s.load_bytes(line(block, line_idx));
+        steps[line_idx] = s.low_nibbles(bytes);
+        steps[line_idx + GROUPS / 2] = s.high_nibbles(bytes);
+    }
+    steps
 }
 
 #[inline(always)]
 fn unpack_8_bit<S: Simd>(s: S, block: &[u8]) -> [S::I; GROUPS] {
-    std::array::from_fn(
-        #[inline(always)]
-        |group| s.load_bytes(line(block, group)),
-    )
+    let mut steps = [s.splat_int(0); GROUPS];
+    for (line_idx, step) in steps.iter_mut().enumerate() {
+        *step = s.load_bytes(line(block, line_idx));
+    }
+    steps
 }
 
 /// The sixteen scales of a block and, where it has them, minimums.

@@ -126,7 +126,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn exponent_of_bits(self, a: Self::F) -> Self::F {
-        a.map(|half| exponent_half(half))
+        [exponent_half(a[0]), exponent_half(a[1])]
     }
 
     #[inline(always)]
