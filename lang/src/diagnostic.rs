@@ -46,6 +46,43 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
+impl Diagnostic {
+    /// A finding whose severity is that of its code's letter.
+    pub(crate) fn new(code: &'static str, span: Span, message: impl Into<String>) -> Diagnostic {
+        let severity = match code.as_bytes()[0] {
+            b'W' => Severity::Warning,
+            b'L' => Severity::Hint,
+            _ => Severity::Error,
+        };
+        let message = message.into();
+        Diagnostic {
+            code,
+            severity,
+            message,
+            span,
+            label: String::new(),
+            help: None,
+        }
+    }
+
+    /// With what stands at the place, in a few words.
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Diagnostic {
+        self.label = label.into();
+        self
+    }
+
+    /// With what to do about it.
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Diagnostic {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Whether it keeps the program from running.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
 /// The long explanation of a code, or none for a code that does not exist.
 pub fn explain(code: &str) -> Option<&'static str> {
     let _ = code;

@@ -1,16 +1,116 @@
 //! Source text to syntax tree.
+//!
+//! The order of work: a linear scan bounds what the parser will recurse over and reports brackets and strings left
+//! open (`scan`); pest reads the rest (`lmp.pest`); where it stops, the statement at fault is reported and blanked out
+//! and the file read again (`recover`, `message`), so that one run finds every error; pairs become the tree
+//! (`convert`, `text`, `number`).
+
+use pest::Parser as _;
 
 use crate::Diagnostic;
-use crate::ast::File;
+use crate::ast::{File, Span};
+
+mod convert;
+mod message;
+mod number;
+mod recover;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod text;
 
 /// The largest source, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// The deepest nesting of brackets.
+/// The deepest nesting of brackets, holes and strings.
 pub const MAX_DEPTH: usize = 128;
 
-/// Parses a file: the tree of everything that could be read, and every error met.
+/// Nesting from which the parser gets a stack of its own, and that stack's size.
+const DEEP: usize = 16;
+const DEEP_STACK_BYTES: usize = 64 << 20;
+
+#[derive(pest_derive::Parser)]
+#[grammar = "syntax/lmp.pest"]
+struct Lmp;
+
+/// What reading a file came to.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed {
+    pub(crate) file: File,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Words of the parts that could not be read: they may have been definitions, so nothing is said about them.
+    pub(crate) lost_words: Vec<String>,
+}
+
+/// Parses a file: the tree of everything that could be read, and every error met, sorted by place.
+///
+/// The tree misses the statements that are in error.
 pub fn parse(source: &str) -> (File, Vec<Diagnostic>) {
-    let _ = source;
-    (File::default(), Vec::new())
+    let parsed = parse_all(source);
+    (parsed.file, parsed.diagnostics)
+}
+
+pub(crate) fn parse_all(source: &str) -> Parsed {
+    if source.len() > MAX_BYTES {
+        let message = format!(
+            "the file has {} bytes, the limit is {MAX_BYTES}",
+            source.len()
+        );
+        let error = Diagnostic::new("E005", Span::default(), message)
+            .help("give long texts as inputs: `--arg name=@file`");
+        return Parsed {
+            diagnostics: vec![error],
+            ..Parsed::default()
+        };
+    }
+    let scanned = scan::scan(source);
+    if scanned.tokens.iter().all(|token| token.depth < DEEP) {
+        return recover::parse(source, scanned);
+    }
+    // The caller's stack may be a small one (a worker thread's); the depth is bounded, so this one suffices.
+    std::thread::scope(|scope| {
+        let deep = std::thread::Builder::new()
+            .stack_size(DEEP_STACK_BYTES)
+            .spawn_scoped(scope, || recover::parse(source, scanned));
+        match deep.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(parsed)) => parsed,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => {
+                let message = "no memory for a parser of this depth";
+                let error = Diagnostic::new("E004", Span::default(), message);
+                Parsed {
+                    diagnostics: vec![error],
+                    ..Parsed::default()
+                }
+            }
+        }
+    })
+}
+
+/// One run of pest: the tree, or where it stopped and which rules were tried there.
+fn attempt(source: &str, scanned: &scan::Scan) -> Result<(File, Vec<Diagnostic>), Box<Stop>> {
+    let mut pairs = Lmp::parse(Rule::file, source).map_err(|error| Box::new(Stop::new(error)))?;
+    let mut converter = convert::Converter::new(source, &scanned.tokens);
+    let file = converter.file(pairs.next().expect("a parse gives the rule asked for"));
+    Ok((file, converter.errors))
+}
+
+/// Where pest stopped.
+struct Stop {
+    at: usize,
+    expected: Vec<Rule>,
+}
+
+impl Stop {
+    fn new(error: pest::error::Error<Rule>) -> Stop {
+        let at = match error.location {
+            pest::error::InputLocation::Pos(at) => at,
+            pest::error::InputLocation::Span((at, _)) => at,
+        };
+        let expected = match error.variant {
+            pest::error::ErrorVariant::ParsingError { positives, .. } => positives,
+            pest::error::ErrorVariant::CustomError { .. } => Vec::new(),
+        };
+        Stop { at, expected }
+    }
 }

@@ -1,0 +1,614 @@
+//! From pest's pairs to the syntax tree: items and statements. Types and expressions have files of their own.
+//!
+//! The grammar has accepted the text, so the shape of every pair is known and `expect` states it. What the grammar
+//! cannot say (escapes, layout of blocks, sizes of numbers, lengths of chains) is reported here, and the node is kept
+//! with a harmless stand-in so that the rest is still checked.
+
+use pest::iterators::{Pair, Pairs};
+
+use super::Rule;
+use super::scan::Token;
+use crate::Diagnostic;
+use crate::ast::*;
+
+mod expr;
+mod ty;
+
+/// The most operators in one chain: `a + b + ..`, `x.a.b..`, `else if ..`. The tree nests as deep as a chain is long.
+const MAX_CHAIN: usize = 256;
+
+/// Walks pairs; collects what is wrong with them.
+pub(super) struct Converter<'s> {
+    source: &'s str,
+    tokens: &'s [Token],
+    /// Names of the file's parts: a call of one emits by itself, any other value needs a hole.
+    parts: Vec<String>,
+    pub(super) errors: Vec<Diagnostic>,
+}
+
+impl<'s> Converter<'s> {
+    pub(super) fn new(source: &'s str, tokens: &'s [Token]) -> Converter<'s> {
+        let text = |token: &Token| &source[token.span.start..token.span.end];
+        let parts = tokens
+            .windows(2)
+            .filter(|pair| text(&pair[0]) == "part")
+            .map(|pair| text(&pair[1]).to_owned())
+            .collect();
+        Converter {
+            source,
+            tokens,
+            parts,
+            errors: Vec::new(),
+        }
+    }
+
+    fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: &str) {
+        self.errors
+            .push(Diagnostic::new(code, span, message).help(help));
+    }
+
+    /// The pair's place without the blanks and comments pest counts into its end.
+    fn span(&self, pair: &Pair<'_, Rule>) -> Span {
+        let span = pair.as_span();
+        let n_before = self
+            .tokens
+            .partition_point(|token| token.span.end <= span.end());
+        let end = n_before
+            .checked_sub(1)
+            .map_or(span.end(), |idx| self.tokens[idx].span.end);
+        let end = if end > span.start() { end } else { span.end() };
+        Span {
+            start: span.start(),
+            end,
+        }
+    }
+
+    fn name(&self, pair: &Pair<'_, Rule>) -> Name {
+        let span = pair.as_span();
+        Name {
+            text: pair.as_str().to_owned(),
+            span: Span {
+                start: span.start(),
+                end: span.end(),
+            },
+        }
+    }
+
+    /// The whole file.
+    pub(super) fn file(&mut self, pair: Pair<'_, Rule>) -> File {
+        let mut file = File::default();
+        file.body.span = Span {
+            start: 0,
+            end: self.source.len(),
+        };
+        for entry in pair
+            .into_inner()
+            .filter(|pair| pair.as_rule() == Rule::entry)
+        {
+            let mut docs = Vec::new();
+            let mut place = Span::default();
+            for part in entry.into_inner() {
+                match part.as_rule() {
+                    Rule::doc => {
+                        place = Span {
+                            start: part.as_span().start(),
+                            end: part.as_span().end(),
+                        };
+                        docs.push(doc_line(part.as_str()));
+                    }
+                    Rule::item => {
+                        let span = self.span(&part);
+                        let kind = self.item(inner(part));
+                        file.items.push(Item {
+                            docs: std::mem::take(&mut docs),
+                            kind,
+                            span,
+                        });
+                    }
+                    _ => {
+                        if !docs.is_empty() {
+                            let message = "this `///` comment documents nothing";
+                            let help = "`///` stands above an item or a field; use `//` here";
+                            self.error("W208", place, message, help);
+                        }
+                        file.body.stmts.push(self.statement(part));
+                    }
+                }
+            }
+        }
+        file
+    }
+
+    fn item(&mut self, pair: Pair<'_, Rule>) -> ItemKind {
+        let rule = pair.as_rule();
+        let mut parts = meaningful(pair.into_inner()).peekable();
+        match rule {
+            Rule::import => self.import(next(&mut parts)),
+            Rule::model => {
+                let name = self.plain_string(next(&mut parts), "a model's name");
+                ItemKind::Model {
+                    name,
+                    options: self.with(parts.next()),
+                }
+            }
+            Rule::budget => ItemKind::Budget {
+                options: self.with(parts.next()),
+            },
+            Rule::input => {
+                let name = self.name(&next(&mut parts));
+                let ty = self.ty(next(&mut parts));
+                ItemKind::Input {
+                    name,
+                    ty,
+                    default: parts.next().map(|pair| self.expr(pair)),
+                }
+            }
+            Rule::type_item => {
+                let name = self.name(&next(&mut parts));
+                ItemKind::Type {
+                    name,
+                    ty: self.ty_or_record(next(&mut parts)),
+                }
+            }
+            Rule::tool => self.tool(parts),
+            Rule::test_item => {
+                let name = self.plain_string(next(&mut parts), "a test's name");
+                let options = parts.next_if(|pair| pair.as_rule() == Rule::with);
+                let options = self.with(options);
+                ItemKind::Test {
+                    name,
+                    options,
+                    body: self.block(next(&mut parts)),
+                }
+            }
+            _ => {
+                let name = self.name(&next(&mut parts));
+                let params = self.params(next(&mut parts));
+                let ret = parts.next_if(|pair| pair.as_rule() == Rule::result);
+                let ret = ret.map(|pair| self.result(pair));
+                let callable = Callable {
+                    name,
+                    params,
+                    ret,
+                    body: self.block(next(&mut parts)),
+                };
+                if rule == Rule::fn_item {
+                    ItemKind::Fn(callable)
+                } else {
+                    ItemKind::Part(callable)
+                }
+            }
+        }
+    }
+
+    fn import(&mut self, pair: Pair<'_, Rule>) -> ItemKind {
+        let named = pair.as_rule() == Rule::import_names;
+        let mut import = Import {
+            names: Vec::new(),
+            from: String::new(),
+            alias: None,
+        };
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::name if named => import.names.push(self.name(&part)),
+                Rule::name => import.alias = Some(self.name(&part)),
+                Rule::string => import.from = self.plain_string(part, "an import's file"),
+                _ => {}
+            }
+        }
+        ItemKind::Import(import)
+    }
+
+    fn tool<'i>(
+        &mut self,
+        mut parts: std::iter::Peekable<impl Iterator<Item = Pair<'i, Rule>>>,
+    ) -> ItemKind {
+        let name = self.name(&next(&mut parts));
+        let params = self.params(next(&mut parts));
+        let ret = parts
+            .next_if(|pair| pair.as_rule() == Rule::result)
+            .map(|pair| self.result(pair));
+        let bound = inner(next(&mut parts));
+        let binding = match bound.as_rule() {
+            Rule::bind_run => {
+                let list = bound
+                    .into_inner()
+                    .last()
+                    .expect("`run` is followed by a list");
+                Binding::Run(self.list(list))
+            }
+            Rule::bind_http => {
+                let mut parts = bound.into_inner().skip(1);
+                let method = self.name(&next(&mut parts));
+                let url = self.template(next(&mut parts));
+                Binding::Http {
+                    method,
+                    url,
+                    options: self.with(parts.next()),
+                }
+            }
+            Rule::bind_mcp => {
+                let server = bound
+                    .into_inner()
+                    .last()
+                    .expect("`mcp` is followed by a string");
+                Binding::Mcp(self.plain_string(server, "a server's name"))
+            }
+            Rule::block => Binding::Block(self.block(bound)),
+            _ => Binding::Host,
+        };
+        ItemKind::Tool(Tool {
+            name,
+            params,
+            ret,
+            binding,
+        })
+    }
+
+    fn result(&mut self, pair: Pair<'_, Rule>) -> Type {
+        let ty = pair
+            .into_inner()
+            .last()
+            .expect("an arrow is followed by a type");
+        self.ty(ty)
+    }
+
+    fn params(&mut self, pair: Pair<'_, Rule>) -> Vec<Param> {
+        let params = pair
+            .into_inner()
+            .filter(|pair| pair.as_rule() == Rule::param);
+        params
+            .map(|param| {
+                let mut parts = meaningful(param.into_inner());
+                let name = self.name(&next(&mut parts));
+                let ty = self.ty(next(&mut parts));
+                Param {
+                    name,
+                    ty,
+                    default: parts.next().map(|pair| self.expr(pair)),
+                }
+            })
+            .collect()
+    }
+
+    /// The options of a `with` or of a parenthesis; none when it is absent.
+    fn with(&mut self, pair: Option<Pair<'_, Rule>>) -> Vec<Opt> {
+        let Some(pair) = pair else { return Vec::new() };
+        let list = match pair.as_rule() {
+            Rule::with => pair
+                .into_inner()
+                .last()
+                .expect("`with` is followed by options"),
+            _ => pair,
+        };
+        let options = list
+            .into_inner()
+            .filter(|pair| pair.as_rule() == Rule::option);
+        options.map(|option| self.option(option)).collect()
+    }
+
+    fn option(&mut self, pair: Pair<'_, Rule>) -> Opt {
+        let mut parts = meaningful(pair.into_inner());
+        let name = self.name(&next(&mut parts));
+        Opt {
+            name,
+            value: self.expr(next(&mut parts)),
+        }
+    }
+
+    pub(super) fn block(&mut self, pair: Pair<'_, Rule>) -> Block {
+        let span = self.span(&pair);
+        let stmts = pair
+            .into_inner()
+            .filter(|pair| pair.as_rule() == Rule::statement);
+        Block {
+            stmts: stmts.map(|pair| self.statement(pair)).collect(),
+            span,
+        }
+    }
+
+    /// A block, or one statement in its place.
+    fn block_or_statement(&mut self, pair: Pair<'_, Rule>) -> Block {
+        if pair.as_rule() == Rule::block {
+            return self.block(pair);
+        }
+        let stmt = self.statement(pair);
+        Block {
+            span: stmt.span,
+            stmts: vec![stmt],
+        }
+    }
+
+    fn statement(&mut self, pair: Pair<'_, Rule>) -> Stmt {
+        let span = self.span(&pair);
+        let pair = inner(pair);
+        let rule = pair.as_rule();
+        let keyword = pair.clone().into_inner().next();
+        let mut parts = meaningful(pair.into_inner()).peekable();
+        let kind = match rule {
+            Rule::let_stmt => {
+                let mutable = keyword.is_some_and(|pair| pair.as_rule() == Rule::kw_var);
+                let name = self.name(&next(&mut parts));
+                let ty = parts
+                    .next_if(|pair| pair.as_rule() == Rule::ty)
+                    .map(|pair| self.ty(pair));
+                StmtKind::Let {
+                    mutable,
+                    name,
+                    ty,
+                    value: self.expr(next(&mut parts)),
+                }
+            }
+            Rule::role => self.role(parts),
+            Rule::if_stmt => self.if_stmt(parts),
+            Rule::for_stmt => {
+                let name = self.name(&next(&mut parts));
+                let list = self.expr(next(&mut parts));
+                StmtKind::For {
+                    name,
+                    list,
+                    body: self.block(next(&mut parts)),
+                }
+            }
+            Rule::loop_stmt => {
+                let max = self.expr(next(&mut parts));
+                StmtKind::Loop {
+                    max,
+                    body: self.block(next(&mut parts)),
+                }
+            }
+            Rule::match_stmt => {
+                let subject = self.expr(next(&mut parts));
+                StmtKind::Match {
+                    subject,
+                    arms: parts.map(|arm| self.arm(arm)).collect(),
+                }
+            }
+            Rule::attempt => self.attempt(parts),
+            Rule::return_stmt => StmtKind::Return(parts.next().map(|pair| self.expr(inner(pair)))),
+            Rule::yield_stmt => StmtKind::Yield(self.expr(next(&mut parts))),
+            Rule::assert_stmt => {
+                let condition = self.expr(next(&mut parts));
+                StmtKind::Assert(condition, parts.next().map(|pair| self.template(pair)))
+            }
+            Rule::fail_stmt => StmtKind::Fail(self.expr(next(&mut parts))),
+            Rule::pin => StmtKind::Pin(
+                parts
+                    .next()
+                    .map(|pair| self.plain_string(pair, "a pin's name")),
+            ),
+            Rule::break_stmt => StmtKind::Break,
+            Rule::continue_stmt => StmtKind::Continue,
+            Rule::assign => {
+                let name = self.name(&next(&mut parts));
+                let add = next(&mut parts).as_rule() == Rule::add_equals;
+                StmtKind::Assign {
+                    name,
+                    add,
+                    value: self.expr(next(&mut parts)),
+                }
+            }
+            _ => StmtKind::Expr(self.expr(next(&mut parts))),
+        };
+        Stmt { kind, span }
+    }
+
+    fn role<'i>(&mut self, mut parts: impl Iterator<Item = Pair<'i, Rule>>) -> StmtKind {
+        let role = match next(&mut parts).as_str() {
+            "system" => Role::System,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            _ => Role::Observe,
+        };
+        let body = next(&mut parts);
+        if body.as_rule() == Rule::block {
+            return StmtKind::Role {
+                role,
+                body: self.block(body),
+            };
+        }
+        let value = self.expr(body);
+        let span = value.span;
+        let emits = match &value.kind {
+            ExprKind::Template(_)
+            | ExprKind::Gen(_)
+            | ExprKind::Select(_)
+            | ExprKind::Fork(_)
+            | ExprKind::Best(_) => true,
+            ExprKind::Call { callee, .. } => self.parts.contains(&callee.text),
+            _ => false,
+        };
+        let emission = if emits {
+            value
+        } else {
+            let parts = vec![TemplatePart::Hole(Box::new(value))];
+            Expr {
+                kind: ExprKind::Template(Template { parts, span }),
+                span,
+            }
+        };
+        let stmts = vec![Stmt {
+            kind: StmtKind::Expr(emission),
+            span,
+        }];
+        StmtKind::Role {
+            role,
+            body: Block { stmts, span },
+        }
+    }
+
+    fn if_stmt<'i>(&mut self, mut parts: impl Iterator<Item = Pair<'i, Rule>>) -> StmtKind {
+        let condition = self.expr(next(&mut parts));
+        let then = self.block(next(&mut parts));
+        let mut rest: Vec<_> = parts.collect();
+        if rest.len() > MAX_CHAIN {
+            let span = self.span(&rest[MAX_CHAIN]);
+            let message = format!("more than {MAX_CHAIN} branches in one `if`");
+            self.error("E004", span, message, "use `match`");
+            rest.truncate(MAX_CHAIN);
+        }
+        // From the last branch inwards: an `else if` is a block of one `if`.
+        let mut otherwise: Option<Block> = None;
+        for branch in rest.into_iter().rev() {
+            let span = self.span(&branch);
+            let is_last = branch.as_rule() == Rule::else_block;
+            let mut parts = meaningful(branch.into_inner());
+            if is_last {
+                otherwise = Some(self.block(next(&mut parts)));
+                continue;
+            }
+            let condition = self.expr(next(&mut parts));
+            let then = self.block(next(&mut parts));
+            let kind = StmtKind::If {
+                condition,
+                then,
+                otherwise,
+            };
+            otherwise = Some(Block {
+                stmts: vec![Stmt { kind, span }],
+                span,
+            });
+        }
+        StmtKind::If {
+            condition,
+            then,
+            otherwise,
+        }
+    }
+
+    fn attempt<'i>(&mut self, mut parts: impl Iterator<Item = Pair<'i, Rule>>) -> StmtKind {
+        let count = next(&mut parts);
+        let span = self.span(&count);
+        let tries = match self.number(&count) {
+            Literal::Number(Number::Int(tries)) => tries,
+            _ => {
+                self.error(
+                    "E007",
+                    span,
+                    "the number of tries is whole",
+                    "write `attempt 3 { .. }`",
+                );
+                1
+            }
+        };
+        let body = self.block(next(&mut parts));
+        let (mut retry, mut otherwise) = (None, None);
+        for part in parts {
+            let is_retry = part.as_rule() == Rule::retry;
+            let mut inner = meaningful(part.into_inner());
+            if is_retry {
+                let name = self.name(&next(&mut inner));
+                retry = Some((name, self.block(next(&mut inner))));
+            } else {
+                otherwise = Some(self.block(next(&mut inner)));
+            }
+        }
+        StmtKind::Attempt {
+            tries,
+            body,
+            retry,
+            otherwise,
+        }
+    }
+
+    fn arm(&mut self, pair: Pair<'_, Rule>) -> Arm {
+        let mut parts = meaningful(pair.into_inner());
+        let pattern = next(&mut parts);
+        let span = self.span(&pattern);
+        let form = inner(pattern);
+        let kind = match form.as_rule() {
+            Rule::string => {
+                PatternKind::Literal(Literal::String(self.plain_string(form, "a pattern")))
+            }
+            Rule::type_literal => PatternKind::Literal(self.type_literal(form)),
+            Rule::else_pattern => PatternKind::Else,
+            _ => {
+                let mut names = form.into_inner();
+                let ty = self.name(&next(&mut names));
+                PatternKind::Type(ty, names.next().map(|pair| self.name(&pair)))
+            }
+        };
+        Arm {
+            pattern: Pattern { kind, span },
+            body: self.block_or_statement(next(&mut parts)),
+        }
+    }
+}
+
+/// A doc comment's text: without the marker and one space.
+fn doc_line(text: &str) -> String {
+    let text = text.trim_start_matches("///").trim_end_matches('\r');
+    text.strip_prefix(' ').unwrap_or(text).to_owned()
+}
+
+/// The only child.
+fn inner(pair: Pair<'_, Rule>) -> Pair<'_, Rule> {
+    pair.into_inner()
+        .next()
+        .expect("the grammar gives this rule a child")
+}
+
+fn next<'i>(parts: &mut impl Iterator<Item = Pair<'i, Rule>>) -> Pair<'i, Rule> {
+    parts.next().expect("the grammar requires this child")
+}
+
+/// Keywords and punctuation, which have rules for messages only.
+fn is_marker(rule: Rule) -> bool {
+    matches!(
+        rule,
+        Rule::colon
+            | Rule::equals
+            | Rule::comma
+            | Rule::arrow
+            | Rule::fat_arrow
+            | Rule::open_paren
+            | Rule::close_paren
+            | Rule::open_brace
+            | Rule::close_brace
+            | Rule::close_bracket
+            | Rule::kw_let
+            | Rule::kw_var
+            | Rule::kw_if
+            | Rule::kw_else
+            | Rule::kw_for
+            | Rule::kw_in
+            | Rule::kw_loop
+            | Rule::kw_max
+            | Rule::kw_match
+            | Rule::kw_attempt
+            | Rule::kw_retry
+            | Rule::kw_return
+            | Rule::kw_yield
+            | Rule::kw_assert
+            | Rule::kw_fail
+            | Rule::kw_pin
+            | Rule::kw_gen
+            | Rule::kw_select
+            | Rule::kw_fork
+            | Rule::kw_best
+            | Rule::kw_by
+            | Rule::kw_fn
+            | Rule::kw_part
+            | Rule::kw_type
+            | Rule::kw_tool
+            | Rule::kw_import
+            | Rule::kw_from
+            | Rule::kw_as
+            | Rule::kw_input
+            | Rule::kw_model
+            | Rule::kw_budget
+            | Rule::kw_test
+            | Rule::kw_run
+            | Rule::kw_http
+            | Rule::kw_mcp
+            | Rule::kw_call
+            | Rule::kw_schema
+            | Rule::kw_grammar
+            | Rule::kw_with
+    )
+}
+
+/// The children that carry meaning.
+fn meaningful(pairs: Pairs<'_, Rule>) -> impl Iterator<Item = Pair<'_, Rule>> {
+    pairs.filter(|pair| !is_marker(pair.as_rule()))
+}
