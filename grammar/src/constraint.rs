@@ -11,8 +11,8 @@ use crate::regex::dfa::Dfa;
 use crate::regex::syntax;
 use crate::{GrammarError, Limits};
 
-/// A language of outputs: what a generation must match as a whole. Immutable and cheap to clone; clones share the
-/// automaton, which is built as outputs visit it, and the masks found so far.
+/// A language of outputs: what a generation must match as a whole. Immutable and cheap to clone;
+/// clones share the automaton, which is built as outputs visit it, and the masks found so far.
 #[derive(Clone)]
 pub struct Constraint {
     language: Arc<Mutex<Language>>,
@@ -75,8 +75,8 @@ impl Constraint {
         Self::from_hir(&hir, &Limits::default()).expect("the pattern is small and matches text")
     }
 
-    /// The outputs that begin with `prefix` and then satisfy `self` (token healing). A second prefix goes before the
-    /// first.
+    /// The outputs that begin with `prefix` and then satisfy `self` (token healing). A second
+    /// prefix goes before the first.
     pub fn with_prefix(self, prefix: &[u8]) -> Self {
         let prefix = prefix.iter().chain(self.prefix.iter()).copied().collect();
         Self {
@@ -107,7 +107,8 @@ impl Constraint {
         &self.prefix
     }
 
-    /// The language, for one operation. A panic elsewhere leaves only a memo behind, so a poisoned lock is still good.
+    /// The language, for one operation. A panic elsewhere leaves only a memo behind, so a poisoned
+    /// lock is still good.
     pub(crate) fn language(&self) -> MutexGuard<'_, Language> {
         let mut language = self.language.lock().unwrap_or_else(PoisonError::into_inner);
         language.refuel();

@@ -2,7 +2,8 @@
 
 use crate::TokenId;
 
-/// Everything that can go wrong in this crate. Places are byte offsets in a regex and JSON pointers in a schema.
+/// Everything that can go wrong in this crate. Places are byte offsets in a regex and JSON pointers
+/// in a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GrammarError {

@@ -89,8 +89,8 @@ impl Language {
         }
     }
 
-    /// Allows the tokens whose bytes can come next and leave at most `limit` bytes to completion. End tokens are the
-    /// matcher's matter.
+    /// Allows the tokens whose bytes can come next and leave at most `limit` bytes to completion.
+    /// End tokens are the matcher's matter.
     pub(crate) fn mask(
         &mut self,
         state: &State,

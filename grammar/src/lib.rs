@@ -1,12 +1,15 @@
 //! Regexes, JSON Schemas and choices as automata over token masks.
 //!
-//! A [`Constraint`] is a language of byte strings, compiled once and shared. A [`Matcher`] follows one output through
-//! it: [`Matcher::mask`] says which tokens may come next, [`Matcher::accept`] takes the one that was chosen. The crate
-//! knows tokens as byte strings ([`Vocabulary`]) and nothing of models.
+//! A [`Constraint`] is a language of byte strings, compiled once and shared. A [`Matcher`] follows
+//! one output through it: [`Matcher::mask`] says which tokens may come next, [`Matcher::accept`]
+//! takes the one that was chosen. The crate knows tokens as byte strings ([`Vocabulary`]) and
+//! nothing of models.
 //!
 //! Guarantees, each a property test:
-//! - a mask holds exactly the tokens whose bytes keep the output a prefix of some string of the language;
-//! - after any accepted tokens the mask is not empty, given a vocabulary with a token for every byte;
+//! - a mask holds exactly the tokens whose bytes keep the output a prefix of some string of the
+//!   language;
+//! - after any accepted tokens the mask is not empty, given a vocabulary with a token for every
+//!   byte;
 //! - end tokens are legal exactly when the output is complete.
 
 mod constraint;

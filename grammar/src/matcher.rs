@@ -13,7 +13,8 @@ const MAX_COMPLETION_BYTES: usize = 4096;
 /// Bytes that a shortest completion tries before the others, roughly by how often they are right.
 const COMPLETION_ORDER: &[u8] = b"\"}],:0[{1aetnrlsuoicdfm";
 
-/// One output in the making. Its state is a value, so that a clone goes its own way and a rollback is a truncation.
+/// One output in the making. Its state is a value, so that a clone goes its own way and a rollback
+/// is a truncation.
 #[derive(Clone, Debug)]
 pub struct Matcher {
     constraint: Constraint,
@@ -79,7 +80,8 @@ impl Matcher {
         Ok(matcher)
     }
 
-    /// Sets `mask` to the legal next tokens; end tokens are among them exactly when the output is complete.
+    /// Sets `mask` to the legal next tokens; end tokens are among them exactly when the output is
+    /// complete.
     ///
     /// # Errors
     /// `MaskSize`, `Limit`, and `NoToken` where the vocabulary lacks a byte that must come.
@@ -179,7 +181,8 @@ impl Matcher {
                 .all(|byte| matches!(position.step(&mut language, prefix, byte), Ok(None)))
     }
 
-    /// The bytes that must come next whatever the model says: 4,096 at most, none once the output is complete.
+    /// The bytes that must come next whatever the model says: 4,096 at most, none once the output
+    /// is complete.
     pub fn forced_bytes(&mut self) -> Vec<u8> {
         let prefix = self.constraint.prefix();
         let mut language = self.constraint.language();
@@ -201,19 +204,23 @@ impl Matcher {
         forced
     }
 
-    /// Tokens within which the output can be completed, the end token not counted; 0 once it is complete.
+    /// Tokens within which the output can be completed, the end token not counted; 0 once it is
+    /// complete.
     ///
-    /// It is an upper bound: a shortest completion in bytes, cut greedily into the longest tokens, or its bytes where
-    /// those are more than 4,096. It holds for a vocabulary with a token for every byte.
+    /// It is an upper bound: a shortest completion in bytes, cut greedily into the longest tokens,
+    /// or its bytes where those are more than 4,096. It holds for a vocabulary with a token for
+    /// every byte.
     pub fn min_tokens_to_accept(&mut self) -> usize {
         self.completion().0
     }
 
-    /// Like [`Matcher::mask`], with only tokens after which [`Matcher::min_tokens_to_accept`] is at most `budget - 1`.
+    /// Like [`Matcher::mask`], with only tokens after which [`Matcher::min_tokens_to_accept`] is at
+    /// most `budget - 1`.
     ///
-    /// Called at every step with the tokens left, it never lets an output be cut: while the budget is at least
-    /// `min_tokens_to_accept` the mask is not empty, and any of its tokens keeps that so. Far from the end it equals
-    /// `mask` and costs the same; near it, it is stricter than it need be, for it counts bytes as tokens where it can.
+    /// Called at every step with the tokens left, it never lets an output be cut: while the budget
+    /// is at least `min_tokens_to_accept` the mask is not empty, and any of its tokens keeps that
+    /// so. Far from the end it equals `mask` and costs the same; near it, it is stricter than it
+    /// need be, for it counts bytes as tokens where it can.
     ///
     /// # Errors
     /// As `mask`; `Budget` if `budget` is below `min_tokens_to_accept`.
@@ -240,8 +247,9 @@ impl Matcher {
         Ok(())
     }
 
-    /// The tokens of a shortest completion, and the first of them. Which completion it is depends on the state alone, so
-    /// after its first token its rest is the completion, and greedy cutting cuts it alike.
+    /// The tokens of a shortest completion, and the first of them. Which completion it is depends
+    /// on the state alone, so after its first token its rest is the completion, and greedy cutting
+    /// cuts it alike.
     fn completion(&self) -> (usize, Option<TokenId>) {
         let prefix = self.constraint.prefix();
         let mut language = self.constraint.language();

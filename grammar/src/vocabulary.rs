@@ -1,7 +1,7 @@
 //! A vocabulary as byte strings, and the tries that masks are found by walking.
 //!
-//! A trie's nodes lie in preorder in flat arrays; `subtree_end` skips a node's descendants, so a walk is one loop over
-//! ascending indices with a stack of automaton states, one for each depth.
+//! A trie's nodes lie in preorder in flat arrays; `subtree_end` skips a node's descendants, so a
+//! walk is one loop over ascending indices with a stack of automaton states, one for each depth.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,8 +29,9 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Builds the tries. A token that is `None` or empty is special or unused and never legal, except an end token,
-    /// which is legal exactly at a complete output; an end token's own bytes are ignored.
+    /// Builds the tries. A token that is `None` or empty is special or unused and never legal,
+    /// except an end token, which is legal exactly at a complete output; an end token's own bytes
+    /// are ignored.
     pub fn new(mut tokens: Vec<Option<Box<[u8]>>>, end_tokens: Vec<TokenId>) -> Self {
         for &end in &end_tokens {
             if let Some(token) = tokens.get_mut(end as usize) {
@@ -73,7 +74,8 @@ impl Vocabulary {
         &self.end_tokens
     }
 
-    /// The bytes of a token; `None` for a special, unused or end token and for an id beyond the vocabulary.
+    /// The bytes of a token; `None` for a special, unused or end token and for an id beyond the
+    /// vocabulary.
     pub fn bytes(&self, token: TokenId) -> Option<&[u8]> {
         self.tokens
             .get(token as usize)?
@@ -165,8 +167,9 @@ impl TokenTrie {
         }
     }
 
-    /// Calls `found` for each token that `step` follows to its end from `start`, with the state reached there.
-    /// `step` returns `None` where the automaton dies; `context` is what both work on.
+    /// Calls `found` for each token that `step` follows to its end from `start`, with the state
+    /// reached there. `step` returns `None` where the automaton dies; `context` is what both work
+    /// on.
     pub(crate) fn walk<C, S, E>(
         &self,
         context: &mut C,

@@ -1,5 +1,7 @@
 //! The matcher's own promises: end tokens, rollback, forced bytes, prefixes, steering.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::Arc;
@@ -224,7 +226,8 @@ fn any_schema() -> impl Strategy<Value = serde_json::Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// Liveness and soundness at once: `random_output` panics on an empty mask or a broken promise of steering.
+    /// Liveness and soundness at once: `random_output` panics on an empty mask or a broken promise
+    /// of steering.
     #[test]
     fn any_schema_gives_valid_outputs(schema in any_schema(), seed in 1u64.., n_free in 0usize..25) {
         let vocabulary = vocabulary();
@@ -252,7 +255,8 @@ proptest! {
         let mut mask = TokenMask::new(vocabulary.n_tokens());
         replay.mask(&mut mask).unwrap();
         prop_assert_eq!(&mask, &brute_force_mask(&replay, &vocabulary));
-        // The steered mask is a part of it that keeps the promise, and is all of it far from the end.
+        // The steered mask is a part of it that keeps the promise, and is all of it far from the
+        // end.
         let budget = replay.min_tokens_to_accept() + random.below(3);
         let mut near = TokenMask::new(vocabulary.n_tokens());
         if budget > 0 {

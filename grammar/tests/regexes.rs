@@ -1,4 +1,7 @@
-//! The hundred regexes of `data/regexes.txt`: masks against brute force, outputs against another engine.
+//! The hundred regexes of `data/regexes.txt`: masks against brute force, outputs against another
+//! engine.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

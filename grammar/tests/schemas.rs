@@ -1,4 +1,7 @@
-//! The schemas of `data/schemas.jsonl`: masks against brute force, outputs and instances against the `jsonschema` crate.
+//! The schemas of `data/schemas.jsonl`: masks against brute force, outputs and instances against
+//! the `jsonschema` crate.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -107,18 +110,19 @@ fn instances_are_told_apart() {
     }
 }
 
-#[test]
-fn texts_are_told_apart() {
+fn check_texts(schema: &Value, texts: &[(&str, bool)]) {
     let vocabulary = vocabulary();
-    let check = |schema: Value, texts: &[(&str, bool)]| {
-        let constraint = compile(&schema);
-        for &(text, expected) in texts {
-            let given = accepts(&constraint, &vocabulary, text.as_bytes());
-            assert_eq!(given, expected, "{schema}: {text}");
-        }
-    };
-    check(
-        json!({"type": "integer"}),
+    let constraint = compile(schema);
+    for &(text, expected) in texts {
+        let given = accepts(&constraint, &vocabulary, text.as_bytes());
+        assert_eq!(given, expected, "{schema}: {text}");
+    }
+}
+
+#[test]
+fn number_texts_are_told_apart() {
+    check_texts(
+        &json!({"type": "integer"}),
         &[
             ("-0", false),
             ("01", false),
@@ -128,8 +132,8 @@ fn texts_are_told_apart() {
             ("1000000000000000000", false),
         ],
     );
-    check(
-        json!({"type": "number"}),
+    check_texts(
+        &json!({"type": "number"}),
         &[
             ("-0", true),
             ("1.", false),
@@ -141,8 +145,12 @@ fn texts_are_told_apart() {
             ("1e", false),
         ],
     );
-    check(
-        json!({"type": "string", "maxLength": 1}),
+}
+
+#[test]
+fn string_texts_are_told_apart() {
+    check_texts(
+        &json!({"type": "string", "maxLength": 1}),
         &[
             (r#""\u00e9""#, true),
             (r#""\ud83d\ude00""#, true),
@@ -155,8 +163,8 @@ fn texts_are_told_apart() {
             ("\"\u{7f}\"", true),
         ],
     );
-    check(
-        json!({"type": "string", "pattern": "^[é-ü]$"}),
+    check_texts(
+        &json!({"type": "string", "pattern": "^[é-ü]$"}),
         &[
             (r#""é""#, true),
             (r#""\u00e9""#, true),
@@ -165,16 +173,20 @@ fn texts_are_told_apart() {
             (r#""e""#, false),
         ],
     );
-    check(
-        json!({"type": "string", "pattern": "^😀$"}),
+    check_texts(
+        &json!({"type": "string", "pattern": "^😀$"}),
         &[
             (r#""\ud83d\ude00""#, true),
             (r#""\uD83D\uDE00""#, true),
             (r#""\ud83d\ude01""#, false),
         ],
     );
-    check(
-        json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+}
+
+#[test]
+fn object_texts_are_told_apart() {
+    check_texts(
+        &json!({"type": "object", "additionalProperties": {"type": "integer"}}),
         &[
             (r#"{"a":1,"b":2}"#, true),
             (r#"{"a":1,"a":2}"#, false),
@@ -185,8 +197,8 @@ fn texts_are_told_apart() {
             (r#"{"a": 1}"#, false),
         ],
     );
-    check(
-        json!({"properties": {"a": {}, "b": {}}}),
+    check_texts(
+        &json!({"properties": {"a": {}, "b": {}}}),
         &[
             (r#"{"a":1,"b":2,"c":3}"#, true),
             (r#"{"b":2,"a":1}"#, false),

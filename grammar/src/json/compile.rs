@@ -1,8 +1,9 @@
 //! From schemas to shapes: every place that an output can reach, pruned of what nothing satisfies.
 //!
-//! A place is named by the set of schemas that hold there, so recursion closes on itself. Its shapes are drafted first;
-//! then the fewest bytes of a value are found for every place as a least fixpoint, which leaves an endless cost where no
-//! finite value exists; then the drafts are finished without those.
+//! A place is named by the set of schemas that hold there, so recursion closes on itself. Its
+//! shapes are drafted first; then the fewest bytes of a value are found for every place as a least
+//! fixpoint, which leaves an endless cost where no finite value exists; then the drafts are
+//! finished without those.
 
 use std::collections::HashMap;
 
@@ -380,7 +381,8 @@ impl Compiler<'_> {
         let fixed: Vec<Option<usize>> = (0..self.drafts.len()).map(|id| self.fixed(id)).collect();
         let mut nodes = vec![NEVER; self.nodes.len()];
         let mut drafts: Vec<usize> = fixed.iter().map(|cost| cost.unwrap_or(NEVER)).collect();
-        // Later places lie mostly within earlier ones, so going backwards settles most of them in a few rounds.
+        // Later places lie mostly within earlier ones, so going backwards settles most of them in a
+        // few rounds.
         loop {
             let mut changed = false;
             for (id, draft) in self.drafts.iter().enumerate().rev() {

@@ -18,8 +18,8 @@ pub(crate) const POWERS: [i128; 36] = {
     powers
 };
 
-/// The neighbours of a number on the grid; equal if it lies on it. Beyond the grid both are `MAX_VALUE + 1` or its
-/// negative.
+/// The neighbours of a number on the grid; equal if it lies on it. Beyond the grid both are
+/// `MAX_VALUE + 1` or its negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OnGrid {
     pub(crate) floor: i128,

@@ -1,7 +1,8 @@
 //! Patterns over a string's characters turned into patterns over its JSON spelling.
 //!
-//! Each character class becomes the alternation of its raw UTF-8, its short escapes and its `\uXXXX` forms, surrogate
-//! pairs included. So one byte automaton knows which half-written escapes can still lead to a match.
+//! Each character class becomes the alternation of its raw UTF-8, its short escapes and its
+//! `\uXXXX` forms, surrogate pairs included. So one byte automaton knows which half-written escapes
+//! can still lead to a match.
 
 use regex_syntax::hir::{
     Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition,
@@ -19,7 +20,11 @@ const SHORT_ESCAPES: [(u8, char); 8] = [
     (b't', '\t'),
 ];
 
-/// The bodies of JSON strings that hold a match of `hir` anywhere, as `pattern` has it in JSON Schema.
+/// First and last, both included.
+type NumberRange = (u32, u32);
+
+/// The bodies of JSON strings that hold a match of `hir` anywhere, as `pattern` has it in JSON
+/// Schema.
 pub(crate) fn search(hir: &Hir) -> Hir {
     let all = ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)]);
     let anything = Hir::repetition(Repetition {
@@ -86,7 +91,7 @@ fn class(class: &ClassUnicode) -> Hir {
 
 /// What follows the backslash of `\uXXXX` and `\uXXXX\uXXXX`.
 fn unicode_escapes(class: &ClassUnicode) -> Hir {
-    let mut units: Vec<(u32, u32)> = Vec::new();
+    let mut units: Vec<NumberRange> = Vec::new();
     let mut pairs: Vec<Hir> = Vec::new();
     let mut push_pair = |high: (u32, u32), low: (u32, u32)| {
         pairs.push(Hir::concat(vec![
@@ -123,8 +128,9 @@ fn unicode_escapes(class: &ClassUnicode) -> Hir {
     Hir::concat(vec![bytes([b'u']), Hir::alternation(pairs)])
 }
 
-/// The numbers of `ranges` in `n_digits` hexadecimal digits of either case; digits with equal rests share them.
-fn hex(ranges: &[(u32, u32)], n_digits: u32) -> Hir {
+/// The numbers of `ranges` in `n_digits` hexadecimal digits of either case; digits with equal rests
+/// share them.
+fn hex(ranges: &[NumberRange], n_digits: u32) -> Hir {
     if ranges.is_empty() {
         return Hir::fail();
     }
@@ -132,10 +138,10 @@ fn hex(ranges: &[(u32, u32)], n_digits: u32) -> Hir {
         return Hir::empty();
     }
     let unit = 16u32.pow(n_digits - 1);
-    let mut groups: Vec<(Vec<(u32, u32)>, Vec<u8>)> = Vec::new();
+    let mut groups: Vec<(Vec<NumberRange>, Vec<u8>)> = Vec::new();
     for digit in 0..16 {
         let (lo, hi) = (digit * unit, (digit + 1) * unit - 1);
-        let rest: Vec<(u32, u32)> = ranges
+        let rest: Vec<NumberRange> = ranges
             .iter()
             .filter(|&&(start, end)| start.max(lo) <= end.min(hi))
             .map(|&(start, end)| (start.max(lo) - lo, end.min(hi) - lo))
@@ -150,7 +156,7 @@ fn hex(ranges: &[(u32, u32)], n_digits: u32) -> Hir {
             None => groups.push((rest, spellings.to_vec())),
         }
     }
-    let spelled = |(rest, digits): (Vec<(u32, u32)>, Vec<u8>)| {
+    let spelled = |(rest, digits): (Vec<NumberRange>, Vec<u8>)| {
         Hir::concat(vec![bytes(digits), hex(&rest, n_digits - 1)])
     };
     Hir::alternation(groups.into_iter().map(spelled).collect())

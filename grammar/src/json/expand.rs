@@ -1,7 +1,9 @@
-//! `anyOf`, `allOf` and `$ref` resolved: the alternative sets of schemas whose own keywords must all hold at a place.
+//! `anyOf`, `allOf` and `$ref` resolved: the alternative sets of schemas whose own keywords must
+//! all hold at a place.
 //!
-//! A schema that leads back to itself without an open value between admits nothing that way: the language is the least
-//! one that satisfies the references. So `{"$ref": "#"}` is empty, and `A = anyOf [A, string]` is `string`.
+//! A schema that leads back to itself without an open value between admits nothing that way: the
+//! language is the least one that satisfies the references. So `{"$ref": "#"}` is empty, and `A =
+//! anyOf [A, string]` is `string`.
 
 use crate::json::schema::{SchemaId, Schemas};
 use crate::{GrammarError, Limits};

@@ -1,7 +1,8 @@
 //! Open values of the output, and the stacks they form.
 //!
-//! A stack is a value: its top frame inline, the rest a shared list that is never changed. So a matcher's history, the
-//! walk of a trie and a memo's keys may all hold stacks for the price of a reference.
+//! A stack is a value: its top frame inline, the rest a shared list that is never changed. So a
+//! matcher's history, the walk of a trie and a memo's keys may all hold stacks for the price of a
+//! reference.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -72,8 +73,8 @@ pub(crate) struct Name {
     pub(crate) declared: Option<LiteralNode>,
     /// Where it stands as a name of its own; `None` once it cannot be one.
     pub(crate) text: Option<Text>,
-    /// Of its bytes. Two names with equal hashes count as equal, which refuses a name wrongly, if ever, and never lets
-    /// one repeat.
+    /// Of its bytes. Two names with equal hashes count as equal, which refuses a name wrongly, if
+    /// ever, and never lets one repeat.
     pub(crate) hash: u64,
 }
 

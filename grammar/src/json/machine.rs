@@ -1,7 +1,8 @@
-//! The JSON parser: a byte moves each parse of the output on, and a parse that no value can complete is dropped at once.
+//! The JSON parser: a byte moves each parse of the output on, and a parse that no value can
+//! complete is dropped at once.
 //!
-//! The text is compact: no white space. Members come in declared order, optional ones may be left out, and names that are
-//! not declared come after the declared ones and never twice.
+//! The text is compact: no white space. Members come in declared order, optional ones may be left
+//! out, and names that are not declared come after the declared ones and never twice.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -121,7 +122,8 @@ impl Parser {
         parses.iter().map(distance).min().unwrap_or(usize::MAX)
     }
 
-    /// What a name that is not declared leaves to the object's end beyond its half-written code point: at least, at most.
+    /// What a name that is not declared leaves to the object's end beyond its half-written code
+    /// point: at least, at most.
     pub(crate) fn name_offsets(&self, members: &Members) -> (usize, usize) {
         let value = self
             .tables
@@ -156,36 +158,16 @@ impl Parser {
         match top {
             Frame::Done => Ok(()),
             Frame::Start(node) => self.begin(*node, outer, byte, next),
-            Frame::Literal { shape, node } => {
-                let trie = self.tables.literals(*shape);
-                if let Some(node) = trie.child(*node, byte) {
-                    let top = Frame::Literal {
-                        shape: *shape,
-                        node,
-                    };
+            Frame::Literal { .. } | Frame::Number { .. } => match self.continued(top, byte) {
+                Some(top) => {
                     next.push(Stack {
                         top,
                         outer: outer.cloned(),
                     });
-                    return Ok(());
+                    Ok(())
                 }
-                self.end_and_step(top, outer, byte, next)
-            }
-            Frame::Number { shape, number } => {
-                let numbers = self.tables.number(*shape);
-                if let Some(number) = numbers.step(*number, byte) {
-                    let top = Frame::Number {
-                        shape: *shape,
-                        number,
-                    };
-                    next.push(Stack {
-                        top,
-                        outer: outer.cloned(),
-                    });
-                    return Ok(());
-                }
-                self.end_and_step(top, outer, byte, next)
-            }
+                None => self.end_and_step(top, outer, byte, next),
+            },
             Frame::String { shape, body } => {
                 let strings = self.tables.string(*shape);
                 if byte == b'"' && body.text == BOUNDARY {
@@ -216,6 +198,21 @@ impl Parser {
         }
     }
 
+    /// A value without a closing byte, one byte on.
+    fn continued(&self, top: &Frame, byte: u8) -> Option<Frame> {
+        match *top {
+            Frame::Literal { shape, node } => {
+                let node = self.tables.literals(shape).child(node, byte)?;
+                Some(Frame::Literal { shape, node })
+            }
+            Frame::Number { shape, number } => {
+                let number = self.tables.number(shape).step(number, byte)?;
+                Some(Frame::Number { shape, number })
+            }
+            _ => None,
+        }
+    }
+
     /// The first byte of a value.
     fn begin(
         &mut self,
@@ -243,7 +240,6 @@ impl Parser {
             if outer.is_some_and(|outer| outer.depth as usize >= self.max_open) {
                 return Err(over("the output", "open_values", self.max_open));
             }
-            // A whole literal ends by itself only where it cannot go on; the byte after it decides otherwise.
             next.push(Stack {
                 top,
                 outer: outer.cloned(),
@@ -252,7 +248,8 @@ impl Parser {
         Ok(())
     }
 
-    /// A byte that does not continue the top value, which ends if it may; the byte is then the outer value's.
+    /// A byte that does not continue the top value, which ends if it may; the byte is then the
+    /// outer value's.
     fn end_and_step(
         &mut self,
         top: &Frame,
@@ -345,7 +342,8 @@ impl Parser {
                 next.push(stack(Frame::MemberDue(members.clone())));
             }
             (Frame::MemberDue(members), b'"') => next.push(stack(self.open_name(members))),
-            // A quote continues a name exactly where a backslash is before it; elsewhere it ends the name.
+            // A quote continues a name exactly where a backslash is before it; elsewhere it ends
+            // the name.
             (Frame::Name { members, name }, _) => match self.step_name(members, *name, byte) {
                 Some(name) => next.push(stack(Frame::Name {
                     members: members.clone(),
@@ -508,8 +506,9 @@ impl Parser {
             .unwrap_or(usize::MAX)
     }
 
-    /// From within a name to the object's end, by a name that is not declared: this one, or one a byte longer, or, where
-    /// those are all taken or a code point is half written, one longer by two.
+    /// From within a name to the object's end, by a name that is not declared: this one, or one a
+    /// byte longer, or, where those are all taken or a code point is half written, one longer by
+    /// two.
     fn additional_distance(&self, members: &Members, name: Name) -> usize {
         let object = self.tables.object(members.shape);
         let (Some(value), Some(text)) = (object.additional_at(members.next), name.text) else {

@@ -1,8 +1,9 @@
 //! Masks of JSON outputs: within a string, what stays inside is told apart from what may leave.
 //!
-//! A token without a `"` cannot leave a string, so whether it is legal depends on the string alone: its pattern's state,
-//! the half-written code point, the length left. Those masks are shared by all strings that agree on that, whatever
-//! surrounds them. Only the few tokens with a `"` are tried against the whole stack.
+//! A token without a `"` cannot leave a string, so whether it is legal depends on the string alone:
+//! its pattern's state, the half-written code point, the length left. Those masks are shared by all
+//! strings that agree on that, whatever surrounds them. Only the few tokens with a `"` are tried
+//! against the whole stack.
 
 use std::sync::Arc;
 
@@ -60,7 +61,8 @@ struct Inside {
 }
 
 impl JsonLanguage {
-    /// Allows the tokens that some parse can take, if they leave at most `limit` bytes to completion.
+    /// Allows the tokens that some parse can take, if they leave at most `limit` bytes to
+    /// completion.
     pub(crate) fn mask(
         &mut self,
         parses: &Parses,
@@ -104,7 +106,8 @@ impl JsonLanguage {
             && name.text.is_some()
             && name.declared.is_some()
         {
-            // Without a quote a declared name goes on where another could not only if it is spelled otherwise.
+            // Without a quote a declared name goes on where another could not only if it is spelled
+            // otherwise.
             let name = Name {
                 text: None,
                 ..*name

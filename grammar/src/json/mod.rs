@@ -1,8 +1,9 @@
 //! JSON texts that satisfy a schema.
 //!
-//! A schema is never turned into a grammar. There is one JSON parser, a stack of open values ([`machine`]), and each open
-//! value carries the shape it must take ([`shape`]). Schemas are read place by place ([`schema`]), and the shapes of each
-//! set of schemas that meet at one place are compiled and pruned ([`compile`]).
+//! A schema is never turned into a grammar. There is one JSON parser, a stack of open values
+//! ([`machine`]), and each open value carries the shape it must take ([`shape`]). Schemas are read
+//! place by place ([`schema`]), and the shapes of each set of schemas that meet at one place are
+//! compiled and pruned ([`compile`]).
 
 mod compile;
 mod decimal;
@@ -15,5 +16,7 @@ mod number;
 mod schema;
 mod shape;
 mod string;
+#[cfg(test)]
+mod tests;
 mod text;
 mod validate;

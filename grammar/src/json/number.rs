@@ -1,8 +1,9 @@
 //! Numbers under bounds: which digits can still lead to a value of the interval.
 //!
-//! A value is an integer count of 10^-17 (the grid), so every comparison is exact. A number has at most 18 digits before
-//! the point and 17 after it. A number without bounds may also carry an exponent of at most two digits; a bounded one and
-//! an integer may not. `-0` is not an integer here.
+//! A value is an integer count of 10^-17 (the grid), so every comparison is exact. A number has at
+//! most 18 digits before the point and 17 after it. A number without bounds may also carry an
+//! exponent of at most two digits; a bounded one and an integer may not. `-0` is not an integer
+//! here.
 
 use crate::json::decimal::{GRID_DIGITS, MAX_VALUE, POWERS};
 
@@ -12,7 +13,8 @@ const EXPONENT_DIGITS: u8 = 2;
 /// The distance of a number that cannot be completed.
 pub(crate) const NEVER: usize = usize::MAX;
 
-/// The numbers of an interval, of a kind, that are multiples of something. Values in units of the grid.
+/// The numbers of an interval, of a kind, that are multiples of something. Values in units of the
+/// grid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NumberShape {
     integer: bool,

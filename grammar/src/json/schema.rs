@@ -1,6 +1,8 @@
-//! Schemas read keyword by keyword. What is malformed or not supported is refused with its JSON pointer.
+//! Schemas read keyword by keyword. What is malformed or not supported is refused with its JSON
+//! pointer.
 //!
-//! A schema is read when it is first reached, so an unused definition costs nothing and may hold anything.
+//! A schema is read when it is first reached, so an unused definition costs nothing and may hold
+//! anything.
 //!
 //! Source: JSON Schema draft 2020-12, Core and Validation.
 

@@ -39,7 +39,8 @@ pub(crate) struct ArrayShape {
     pub(crate) rest: Option<NodeId>,
     pub(crate) min: u32,
     pub(crate) max: Option<u32>,
-    /// After `i` items, fewest bytes of the prefix's items still due, each with a comma before it. [n_prefix + 1]
+    /// After `i` items, fewest bytes of the prefix's items still due, each with a comma before it.
+    /// [n_prefix + 1]
     pub(crate) costs: Vec<usize>,
     pub(crate) rest_cost: usize,
 }
@@ -53,7 +54,8 @@ impl ArrayShape {
         self.prefix.get(idx as usize).copied().or(self.rest)
     }
 
-    /// An index that stands for `idx`: without a maximum, items past the prefix and the minimum are alike.
+    /// An index that stands for `idx`: without a maximum, items past the prefix and the minimum are
+    /// alike.
     pub(crate) fn saturated(&self, idx: u32) -> u32 {
         match self.max {
             Some(_) => idx,
@@ -84,9 +86,11 @@ pub(crate) struct ObjectShape {
     pub(crate) additional: Option<NodeId>,
     /// For each `next`, the first required index from it, or `n_properties`. [n_properties + 1]
     pub(crate) next_required: Vec<u32>,
-    /// For each `next`, fewest bytes of the members still required, each with a comma before it. [n_properties + 1]
+    /// For each `next`, fewest bytes of the members still required, each with a comma before it.
+    /// [n_properties + 1]
     pub(crate) required_costs: Vec<usize>,
-    /// For each `next`, fewest bytes of a declared member and what is required after it. [n_properties + 1]
+    /// For each `next`, fewest bytes of a declared member and what is required after it.
+    /// [n_properties + 1]
     pub(crate) member_costs: Vec<usize>,
 }
 

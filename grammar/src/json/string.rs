@@ -1,7 +1,8 @@
 //! Strings under a pattern and length bounds.
 //!
-//! A pattern alone is a [`Dfa`], lengths alone are a counter. Together they need more: whether a match of the right
-//! length is still reachable. [`LengthTable`] answers it for each count and each state, found backwards from the end.
+//! A pattern alone is a [`Dfa`], lengths alone are a counter. Together they need more: whether a
+//! match of the right length is still reachable. [`LengthTable`] answers it for each count and each
+//! state, found backwards from the end.
 
 use std::collections::HashMap;
 
@@ -141,7 +142,8 @@ impl StringShape {
         }
     }
 
-    /// The distance to a closing quote as far as [`InteriorKey`] tells: all but a minimal length without a pattern.
+    /// The distance to a closing quote as far as [`InteriorKey`] tells: all but a minimal length
+    /// without a pattern.
     pub(crate) fn interior_distance(&self, body: &Body, dfas: &[Dfa]) -> usize {
         match self.pattern {
             None => body.text.distance(),
@@ -149,7 +151,8 @@ impl StringShape {
         }
     }
 
-    /// What a token leaves to the end of the string beyond [`StringShape::interior_distance`]: at least, at most.
+    /// What a token leaves to the end of the string beyond [`StringShape::interior_distance`]: at
+    /// least, at most.
     pub(crate) fn interior_offsets(&self, body: &Body, longest: usize) -> (usize, usize) {
         let due = match self.pattern {
             None => self.min.saturating_sub(body.count) as usize,
@@ -158,7 +161,8 @@ impl StringShape {
         (due.saturating_sub(longest) + 1, due + 1)
     }
 
-    /// The key of the interior's mask; code points left beyond `longest` bytes of a token make no difference.
+    /// The key of the interior's mask; code points left beyond `longest` bytes of a token make no
+    /// difference.
     pub(crate) fn interior_key(&self, shape: u32, body: &Body, longest: usize) -> InteriorKey {
         let left = self
             .max
@@ -257,7 +261,8 @@ impl LengthTable {
         Ok(table)
     }
 
-    /// From the last level down: within a level, places in the order of what is left of their code point.
+    /// From the last level down: within a level, places in the order of what is left of their code
+    /// point.
     fn fill(&mut self, dfa: &Dfa, graph: &[Place], min: u32, bounded: bool) {
         let mut order: Vec<usize> = (0..graph.len()).collect();
         order.sort_by_key(|&place| graph[place].text.rank());

@@ -1,5 +1,6 @@
-//! The inside of a JSON string as a small automaton: valid UTF-8, no raw control characters, legal escapes only, and
-//! surrogates only in pairs. It knows where each code point begins, which is what `minLength` and `maxLength` count.
+//! The inside of a JSON string as a small automaton: valid UTF-8, no raw control characters, legal
+//! escapes only, and surrogates only in pairs. It knows where each code point begins, which is what
+//! `minLength` and `maxLength` count.
 //!
 //! Source: RFC 8259, section 7; RFC 3629, section 4.
 
@@ -36,7 +37,8 @@ const DISTANCES: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 1, 4, 3, 3, 2, 1, 8, 7, 6, 
 const RANKS: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 11, 10, 9, 3, 2, 1, 8, 7, 6, 5, 4, 3];
 
 impl Text {
-    /// The state after a byte of the body; `None` for an illegal one, and for `"`, which is not of the body.
+    /// The state after a byte of the body; `None` for an illegal one, and for `"`, which is not of
+    /// the body.
     pub(crate) fn step(self, byte: u8) -> Option<Self> {
         let is_hex = byte.is_ascii_hexdigit();
         let next = match (self.0, byte) {
@@ -75,8 +77,9 @@ impl Text {
         Some(Self(next))
     }
 
-    /// The state after a byte of a property name that the schema does not declare. One spelling a name, so that equal
-    /// names have equal bytes: the short escapes a JSON writer uses, and no others.
+    /// The state after a byte of a property name that the schema does not declare. One spelling a
+    /// name, so that equal names have equal bytes: the short escapes a JSON writer uses, and no
+    /// others.
     pub(crate) fn step_canonical(self, byte: u8) -> Option<Self> {
         match (self.0, byte) {
             (ESCAPE, b'u' | b'/') => None,

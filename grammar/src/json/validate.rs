@@ -26,8 +26,8 @@ impl<'a, 'p> Validator<'a, 'p> {
         }
     }
 
-    /// Whether the value satisfies each schema's own keywords; `$ref`, `anyOf` and `allOf` at this place are resolved
-    /// already.
+    /// Whether the value satisfies each schema's own keywords; `$ref`, `anyOf` and `allOf` at this
+    /// place are resolved already.
     pub(crate) fn all(&mut self, value: &Value, ids: &[SchemaId]) -> Result<bool, GrammarError> {
         for &id in ids {
             if !self.own(value, self.schemas.get(id))? {

@@ -1,10 +1,12 @@
-//! A DFA built while it is walked: a state is an interned set of NFA states, made when first entered.
+//! A DFA built while it is walked: a state is an interned set of NFA states, made when first
+//! entered.
 //!
-//! regex-automata supplies the Thompson NFA and its byte classes. Its own lazy DFA forgets state ids when its cache is
-//! cleared, and knows no dead states; here an id lives as long as the constraint, and a set from which no match is
-//! reachable is never a state at all.
+//! regex-automata supplies the Thompson NFA and its byte classes. Its own lazy DFA forgets state
+//! ids when its cache is cleared, and knows no dead states; here an id lives as long as the
+//! constraint, and a set from which no match is reachable is never a state at all.
 //!
-//! Source: K. Thompson, "Regular expression search algorithm", CACM 11(6), 1968; the subset construction.
+//! Source: K. Thompson, "Regular expression search algorithm", CACM 11(6), 1968; the subset
+//! construction.
 
 use std::collections::HashMap;
 
@@ -63,7 +65,8 @@ struct DfaKey {
 }
 
 impl Dfa {
-    /// The automaton of `hir`, and its first state; an error where nothing matches or a limit is passed.
+    /// The automaton of `hir`, and its first state; an error where nothing matches or a limit is
+    /// passed.
     pub(crate) fn new(hir: &Hir, limits: &Limits) -> Result<(Self, DfaState), GrammarError> {
         let config = thompson::Config::new()
             .utf8(false)

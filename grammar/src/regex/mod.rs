@@ -1,4 +1,5 @@
-//! Regular languages: patterns ([`syntax`]) determinised byte by byte as outputs visit them ([`dfa`]).
+//! Regular languages: patterns ([`syntax`]) determinised byte by byte as outputs visit them
+//! ([`dfa`]).
 
 pub(crate) mod dfa;
 mod reach;

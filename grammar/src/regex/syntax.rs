@@ -1,9 +1,10 @@
 //! ECMA-262 patterns, read with regex-syntax.
 //!
-//! The two dialects differ, so a pattern is adapted first: inside a class `[` and doubled `&`, `-`, `~` are literals;
-//! `[]` matches nothing and `[^]` anything; `\d` and `\w` are ASCII; `\s` and `.` follow ECMA-262's white space and line
-//! terminators. What a one-way automaton cannot do (look-around, back-references, word boundaries, multi-line anchors)
-//! is refused with its byte offset.
+//! The two dialects differ, so a pattern is adapted first: inside a class `[` and doubled `&`, `-`,
+//! `~` are literals; `[]` matches nothing and `[^]` anything; `\d` and `\w` are ASCII; `\s` and `.`
+//! follow ECMA-262's white space and line terminators. What a one-way automaton cannot do
+//! (look-around, back-references, word boundaries, multi-line anchors) is refused with its byte
+//! offset.
 //!
 //! Source: ECMA-262, section 22.2 (RegExp), in its Unicode mode.
 
@@ -20,7 +21,8 @@ const WORD: &str = "[0-9A-Za-z_]";
 /// What `.` matches: all but ECMA-262's line terminators.
 const DOT: &str = r"[^\n\r\u{2028}\u{2029}]";
 
-/// Reads a pattern; its anchors are left in place as `Start` and `End`, the only look-arounds of the result.
+/// Reads a pattern; its anchors are left in place as `Start` and `End`, the only look-arounds of
+/// the result.
 pub(crate) fn parse(pattern: &str, limits: &Limits) -> Result<Hir, GrammarError> {
     if pattern.len() > limits.source_bytes {
         return Err(GrammarError::Limit {
@@ -34,7 +36,7 @@ pub(crate) fn parse(pattern: &str, limits: &Limits) -> Result<Hir, GrammarError>
         .nest_limit(limits.depth as u32)
         .build()
         .parse(&adapted.pattern)
-        .map_err(|error| adapted.refuse(error.span().start.offset, error.kind()))?;
+        .map_err(|error| adapted.refuse(error.span().start.offset, &error.kind()))?;
     let replace_dots = !contains_dotall(&ast);
     rewrite(&mut ast, replace_dots);
     let hir = TranslatorBuilder::new()
@@ -42,7 +44,7 @@ pub(crate) fn parse(pattern: &str, limits: &Limits) -> Result<Hir, GrammarError>
         .crlf(true)
         .build()
         .translate(&adapted.pattern, &ast)
-        .map_err(|error| adapted.refuse(error.span().start.offset, error.kind()))?;
+        .map_err(|error| adapted.refuse(error.span().start.offset, &error.kind()))?;
     let looks = hir.properties().look_set();
     match looks
         .iter()
@@ -120,7 +122,7 @@ impl Adapted {
         self.offsets.resize(self.pattern.len(), offset);
     }
 
-    fn refuse(&self, offset: usize, problem: impl ToString) -> GrammarError {
+    fn refuse(&self, offset: usize, problem: &impl ToString) -> GrammarError {
         GrammarError::Regex {
             offset: self.offsets[offset],
             message: problem.to_string(),

@@ -88,8 +88,8 @@ impl Random {
     }
 }
 
-/// A random output: free for `n_free` tokens, then steered to its end. Checks on the way that no mask is empty and that
-/// steering keeps its promise.
+/// A random output: free for `n_free` tokens, then steered to its end. Checks on the way that no
+/// mask is empty and that steering keeps its promise.
 pub(crate) fn random_output(
     matcher: &mut Matcher,
     vocabulary: &Vocabulary,

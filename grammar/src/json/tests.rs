@@ -1,0 +1,165 @@
+//! The leaves of the JSON parser against independent ways to know the same: decimals, numbers,
+//! text.
+
+use serde_json::{Number as JsonNumber, Value, json};
+
+use crate::json::decimal::{MAX_VALUE, OnGrid, POWERS};
+use crate::json::number::{NEVER, Number, NumberShape};
+use crate::json::text::BOUNDARY;
+
+fn number(text: &str) -> JsonNumber {
+    text.parse().unwrap()
+}
+
+#[test]
+fn decimals_lie_exactly_on_the_grid_or_between_neighbours() {
+    let one = POWERS[17];
+    assert_eq!(OnGrid::new(&number("1")).exact(), Some(one));
+    assert_eq!(OnGrid::new(&number("-0.5")).exact(), Some(-one / 2));
+    assert_eq!(OnGrid::new(&number("1.5e3")).exact(), Some(1500 * one));
+    assert_eq!(OnGrid::new(&number("2.5e-3")).exact(), Some(one / 400));
+    assert_eq!(OnGrid::new(&number("1e-20")), OnGrid { floor: 0, ceil: 1 });
+    assert_eq!(
+        OnGrid::new(&number("-1e-20")),
+        OnGrid { floor: -1, ceil: 0 }
+    );
+    let beyond = MAX_VALUE + 1;
+    assert_eq!(
+        OnGrid::new(&number("1e300")),
+        OnGrid {
+            floor: beyond,
+            ceil: beyond
+        }
+    );
+    assert_eq!(OnGrid::new(&number("1e18")).exact(), None);
+    assert_eq!(OnGrid::new(&number("0.0")).exact(), Some(0));
+}
+
+/// Every number of at most `n_bytes` bytes over a few characters, with whether the shape admits it.
+fn spelled(
+    shape: &NumberShape,
+    number: Number,
+    text: &mut String,
+    n_bytes: usize,
+    out: &mut Vec<String>,
+) {
+    if shape.is_complete(number) {
+        out.push(text.clone());
+    }
+    if n_bytes == 0 {
+        return;
+    }
+    for byte in b"-.0123456789".iter().copied() {
+        if let Some(next) = shape.step(number, byte) {
+            text.push(char::from(byte));
+            spelled(shape, next, text, n_bytes - 1, out);
+            text.pop();
+        }
+    }
+}
+
+#[test]
+fn numbers_of_an_interval_are_those_that_arithmetic_admits() {
+    let mut all = Vec::new();
+    let any = NumberShape::new(false, Some(-MAX_VALUE), None, None);
+    spelled(&any, Number::START, &mut String::new(), 4, &mut all);
+    let quarter = POWERS[17] / 4;
+    for (integer, low, high, multiple) in [
+        (false, 1, 9, None),
+        (false, -9, -1, None),
+        (false, -3, 400, Some(3)),
+        (true, -48, 437, None),
+        (true, -480, 480, Some(28)),
+        (false, 0, 0, None),
+        (false, 4000, 4001, None),
+    ] {
+        let (lowest, highest) = (low * quarter, high * quarter);
+        let multiple_of = multiple.map(|multiple: i128| multiple * quarter);
+        let shape = NumberShape::new(integer, Some(lowest), Some(highest), multiple_of);
+        let mut given = Vec::new();
+        spelled(&shape, Number::START, &mut String::new(), 4, &mut given);
+        let admitted = |text: &&String| {
+            let value = OnGrid::new(&number(text)).exact().unwrap();
+            (lowest..=highest).contains(&value)
+                && multiple_of.is_none_or(|multiple| value % multiple == 0)
+                && !(integer && (text.contains('.') || *text == "-0"))
+        };
+        let expected: Vec<String> = all.iter().filter(admitted).cloned().collect();
+        assert_eq!(given, expected, "{low}/4 to {high}/4 by {multiple:?}");
+    }
+}
+
+#[test]
+fn a_number_that_no_continuation_saves_is_refused_early() {
+    let one = POWERS[17];
+    let shape = NumberShape::new(true, Some(150 * one), Some(1999 * one), Some(7 * one));
+    let after = |text: &str| {
+        text.bytes()
+            .try_fold(Number::START, |number, byte| shape.step(number, byte))
+    };
+    assert!(after("-").is_none() && after("0").is_none());
+    assert!(after("1").is_some() && after("2").is_some());
+    assert!(after("2000").is_none() && after("14").is_some());
+    // 1,995 is the last multiple of 7 below 2,000.
+    assert!(after("1995").is_some() && after("1994").is_none() && after("1996").is_none());
+    assert_eq!(shape.distance(after("199").unwrap()), 1);
+    let nothing = NumberShape::new(true, Some(one / 3), Some(one / 2), None);
+    assert_eq!(nothing.distance(Number::START), NEVER);
+}
+
+#[test]
+fn text_accepts_what_a_json_reader_does() {
+    let bodies: Vec<String> = [
+        "a", "é", "\\", "\\u", "\\ud83d", "\\ude00", "\\u00e9", "d8", "\\n", "\\x", "/", "\t",
+    ]
+    .iter()
+    .flat_map(|a| ["", "b", "\\ude00", "\"", "41", "00"].map(|b| format!("{a}{b}")))
+    .collect();
+    for body in bodies {
+        let end = body
+            .bytes()
+            .try_fold(BOUNDARY, |text, byte| text.step(byte));
+        let read = serde_json::from_str::<Value>(&format!("\"{body}\""));
+        assert_eq!(end == Some(BOUNDARY), read.is_ok(), "{body:?}");
+    }
+}
+
+#[test]
+fn text_distances_are_shortest_and_ranks_fall() {
+    let mut seen = vec![BOUNDARY];
+    let mut n_done = 0;
+    while n_done < seen.len() {
+        let text = seen[n_done];
+        n_done += 1;
+        let next: Vec<_> = (0..=u8::MAX).filter_map(|byte| text.step(byte)).collect();
+        if text != BOUNDARY {
+            let nearest = next.iter().map(|next| next.distance() + 1).min();
+            assert_eq!(nearest, Some(text.distance()));
+            assert!(next.iter().all(|next| next.rank() < text.rank()));
+        }
+        for text in next {
+            if !seen.contains(&text) {
+                seen.push(text);
+            }
+        }
+    }
+    assert_eq!(seen.len(), 20);
+}
+
+#[test]
+fn names_have_one_spelling() {
+    for name in ["a", "a\"b", "\\", "/", "\n\t\u{8}", "é日😀", "\u{7f}"] {
+        let quoted = json!(name).to_string();
+        let body = &quoted.as_bytes()[1..quoted.len() - 1];
+        let end = body
+            .iter()
+            .try_fold(BOUNDARY, |text, &byte| text.step_canonical(byte));
+        assert_eq!(end, Some(BOUNDARY), "{name:?}");
+    }
+    for spelling in [r"\u0061", r"\/"] {
+        let end = spelling
+            .bytes()
+            .try_fold(BOUNDARY, |text, byte| text.step_canonical(byte));
+        assert_eq!(end, None, "{spelling}");
+    }
+}
