@@ -1,21 +1,32 @@
 //! Opening and closing an engine.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lmrun_grammar::Vocabulary;
-use lmrun_model::{Checkpoint, Tokenizer};
+use lmrun_model::{Checkpoint, Config, Decoder, DecoderOptions, Tokenizer};
 
+use crate::door::{self, Door};
 use crate::handle::{Handle, Loaded};
 use crate::info::ModelInfo;
 use crate::options::{EngineError, EngineOptions};
+use crate::scheduler::Limits;
+use crate::step::Core;
+use crate::validate::RequestLimits;
+
+/// KV memory of a default pool, in bytes.
+const DEFAULT_KV_BYTES: usize = 1 << 30;
+/// Bytes of an element of KV.
+const KV_ELEMENT_BYTES: usize = 2;
 
 /// A loaded model and the thread that runs it. Dropping it ends every request with
 /// [`crate::RequestError::ShuttingDown`].
 #[derive(Debug)]
 pub struct Engine {
     handle: Handle,
+    worker: Worker,
 }
 
 impl Engine {
@@ -24,23 +35,28 @@ impl Engine {
     /// # Errors
     /// If the checkpoint cannot be loaded or an option is out of range.
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
+        options.check()?;
+        let checkpoint = Checkpoint::open(path)?;
+        let decoder_options = decoder_options(&checkpoint.config, options);
+        let decoder = checkpoint.decoder(&decoder_options)?;
         let Checkpoint {
             config,
             tokenizer,
             chat_template,
             ..
-        } = Checkpoint::open(path)?;
+        } = checkpoint;
         let vocabulary = Arc::new(vocabulary_of(&tokenizer));
-        let info = ModelInfo::new(&config, None, options.kv_tokens);
+        let kv_tokens = decoder_options.n_pages * decoder_options.page_size;
+        let info = ModelInfo::new(&config, None, kv_tokens);
+        let worker = Worker::start(decoder, Arc::clone(&vocabulary), options)?;
         let loaded = Loaded {
             info,
             tokenizer,
             vocabulary,
             chat_template,
         };
-        Ok(Self {
-            handle: Handle::new(Arc::new(loaded)),
-        })
+        let handle = Handle::new(Arc::new(loaded), Arc::clone(&worker.door));
+        Ok(Self { handle, worker })
     }
 
     /// A door to the engine.
@@ -51,9 +67,91 @@ impl Engine {
 
     /// Stops admission, lets what was submitted run for at most `drain`, then ends the rest with
     /// [`crate::RequestError::ShuttingDown`].
-    pub fn shutdown(self, drain: Duration) {
-        let _ = drain;
-        self.handle.begin_shutdown();
+    pub fn shutdown(mut self, drain: Duration) {
+        self.worker.stop(drain);
+    }
+}
+
+/// The engine thread and the door to it.
+pub(crate) struct Worker {
+    pub(crate) door: Arc<Door>,
+    /// None once joined.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub(crate) fn start(
+        decoder: Box<dyn Decoder>,
+        vocabulary: Arc<Vocabulary>,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let request_limits = RequestLimits {
+            context_length: decoder.config().context_length,
+            page_size: decoder.page_size(),
+            n_pages: decoder.n_pages(),
+            n_logits: decoder.config().n_vocab,
+            vocabulary,
+        };
+        let limits = Limits {
+            max_batch_tokens: options.max_batch_tokens,
+            max_running: options.max_running,
+        };
+        let core = Core::new(decoder, limits, options.prefix_cache);
+        let (sender, messages) = mpsc::channel();
+        let door = Arc::new(Door::new(sender, request_limits, options.max_waiting));
+        let inside = Arc::clone(&door);
+        let thread = std::thread::Builder::new()
+            .name("lmrun-engine".into())
+            .spawn(move || door::run(core, &inside, &messages))
+            .map_err(EngineError::Thread)?;
+        Ok(Self {
+            door,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits for the requests, at most for `drain`, and for the thread.
+    pub(crate) fn stop(&mut self, drain: Duration) {
+        self.door.drain_and_stop(drain);
+        if let Some(thread) = self.thread.take() {
+            // Its panics were caught step by step; one between steps has lost only what is being dropped.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop(Duration::ZERO);
+        }
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+fn decoder_options(config: &Config, options: &EngineOptions) -> DecoderOptions {
+    let n_cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let kv_tokens = match options.kv_tokens {
+        0 => {
+            let n_elements = 2 * config.n_layers * config.n_kv_heads * config.head_dim;
+            DEFAULT_KV_BYTES / (n_elements * KV_ELEMENT_BYTES).max(1)
+        }
+        given => given,
+    };
+    DecoderOptions {
+        precision: options.precision,
+        n_threads: if options.n_threads == 0 {
+            n_cores()
+        } else {
+            options.n_threads
+        },
+        page_size: options.page_size,
+        n_pages: kv_tokens.div_ceil(options.page_size).max(1),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lmrun_grammar::Vocabulary;
 use lmrun_model::{ChatTemplate, Tokenizer};
 
+use crate::door::Door;
 use crate::info::ModelInfo;
 use crate::request::{Request, RequestError, Sink};
 use crate::stats::Stats;
@@ -25,6 +26,7 @@ pub(crate) struct Loaded {
 #[derive(Clone)]
 pub struct Handle {
     loaded: Arc<Loaded>,
+    door: Arc<Door>,
 }
 
 impl std::fmt::Debug for Handle {
@@ -37,23 +39,22 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(loaded: Arc<Loaded>) -> Self {
-        Self { loaded }
+    pub(crate) fn new(loaded: Arc<Loaded>, door: Arc<Door>) -> Self {
+        Self { loaded, door }
     }
 
-    /// Queues a request; its events go to `sink`.
+    /// Queues a request; its events go to `sink`. A constraint's first mask is found here, on the caller's thread.
     ///
     /// # Errors
     /// A request that can never run, [`RequestError::QueueFull`] and [`RequestError::ShuttingDown`]; the sink is then
     /// never called. What shows later comes as [`crate::Event::Failed`].
     pub fn submit(&self, request: Request, sink: Sink) -> Result<RequestId, RequestError> {
-        let _ = (request, sink);
-        Err(RequestError::ShuttingDown)
+        self.door.submit(request, sink)
     }
 
     /// Ends a request; its pages are free within one step. Unknown and finished ids are ignored.
     pub fn cancel(&self, id: RequestId) {
-        let _ = id;
+        self.door.cancel(id);
     }
 
     /// What is loaded.
@@ -83,9 +84,11 @@ impl Handle {
     /// The counters after the last step.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        self.door.stats()
     }
 
     /// Stops admission: what was submitted runs to its end, what comes is refused.
-    pub fn begin_shutdown(&self) {}
+    pub fn begin_shutdown(&self) {
+        self.door.close();
+    }
 }

@@ -1,12 +1,21 @@
 //! Requests to sampled tokens: the scheduler, the KV pool, the cache index, the sampler, and the one thread that owns
 //! them.
 
+mod door;
 mod engine;
+mod generation;
 mod handle;
 mod info;
+mod memory;
 mod options;
+mod output;
 mod request;
+mod sampler;
+mod scheduler;
+mod score;
 mod stats;
+mod step;
+mod validate;
 
 pub use engine::Engine;
 pub use handle::{Handle, RequestId};

@@ -38,6 +38,27 @@ impl Default for EngineOptions {
     }
 }
 
+impl EngineOptions {
+    /// # Errors
+    /// [`EngineError::Option`] for the first option below its least value.
+    pub(crate) fn check(&self) -> Result<(), EngineError> {
+        let options = [
+            ("page_size", self.page_size),
+            ("max_batch_tokens", self.max_batch_tokens),
+            ("max_running", self.max_running),
+            ("max_waiting", self.max_waiting),
+        ];
+        match options.into_iter().find(|&(_, given)| given == 0) {
+            None => Ok(()),
+            Some((name, given)) => Err(EngineError::Option {
+                name,
+                given,
+                limit: 1,
+            }),
+        }
+    }
+}
+
 /// Why an engine could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
