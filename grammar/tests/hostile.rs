@@ -50,7 +50,7 @@ fn schema(schema: &Value) -> Option<GrammarError> {
 }
 
 fn is_limit(error: Option<&GrammarError>, expected: &str) -> bool {
-    matches!(error, Some(GrammarError::Limit { limit, .. }) if limit == expected)
+    matches!(error, Some(GrammarError::Limit { limit, .. }) if *limit == expected)
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn nested_parentheses() {
 fn nested_repetitions() {
     assert_eq!(regex("(((a{10}){10}){10}){10}"), None);
     assert!(is_limit(
-        regex("((((((a{10}){10}){10}){10}){10}){10}){10}"),
+        regex("((((((a{10}){10}){10}){10}){10}){10}){10}").as_ref(),
         "nfa_bytes"
     ));
     assert!(is_limit(
