@@ -51,7 +51,6 @@ pub(crate) trait Simd: Copy {
     /// `sum + a0*x0 + a1*x1 + a2*x2 + a3*x3` in each lane, of its four unsigned bytes `a` and the four
     /// signed bytes of `x`.
     fn dot4(self, sum: Self::I, a: Self::I, x: i32) -> Self::I;
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I;
     fn to_f32(self, a: Self::I) -> Self::F;
 
     /// e^x for x <= 0, within 2 units in the last place; below -87 about 1e-38.

@@ -244,13 +244,15 @@ macro_rules! block_weights {
                     let (scales, minimums) = extents(s, LAYOUT, block);
                     for (sum, column) in sums.iter_mut().zip(&columns) {
                         let extent = column.extents[block_idx];
-                        let start = extent.sum.wrapping_mul(-$format.offset());
-                        let dot = dot(s, start, &steps, &column.codes[block_idx]);
-                        let scale = s.mul(scales, s.splat(extent.scale));
-                        *sum = s.mul_add(s.to_f32(dot), scale, *sum);
+                        let codes = &column.codes[block_idx];
+                        for half in 0..2 {
+                            let start = extent.sums[half].wrapping_mul(-$format.offset());
+                            let dot = dot(s, start, &steps, codes, half);
+                            let scale = s.mul(scales, s.splat(extent.scales[half]));
+                            *sum = s.mul_add(s.to_f32(dot), scale, *sum);
+                        }
                         if LAYOUT.has_minimums {
-                            let total = s.splat(extent.scale * extent.sum as f32);
-                            *sum = s.mul_add(minimums, total, *sum);
+                            *sum = s.mul_add(minimums, s.splat(extent.total), *sum);
                         }
                     }
                 }
@@ -311,14 +313,18 @@ fn extents<S: Simd>(s: S, layout: BlockLayout, block: &[u8]) -> (S::F, S::F) {
     (scales, minimums)
 }
 
-/// The integer product of a block's sixteen rows and one column. Integer sums are exact, so two
-/// accumulators, which halve the wait for one another, give what one would.
+/// The integer product of half a block's sixteen rows and one column.
 #[inline(always)]
-fn dot<S: Simd>(s: S, start: i32, steps: &[S::I; GROUPS], codes: &[i32; GROUPS]) -> S::I {
-    let (mut even, mut odd) = (s.splat_int(start), s.splat_int(0));
-    for group in (0..GROUPS).step_by(2) {
-        even = s.dot4(even, steps[group], codes[group]);
-        odd = s.dot4(odd, steps[group + 1], codes[group + 1]);
+fn dot<S: Simd>(
+    s: S,
+    start: i32,
+    steps: &[S::I; GROUPS],
+    codes: &[i32; GROUPS],
+    half: usize,
+) -> S::I {
+    let mut sum = s.splat_int(start);
+    for group in half * GROUPS / 2..(half + 1) * GROUPS / 2 {
+        sum = s.dot4(sum, steps[group], codes[group]);
     }
-    s.add_int(even, odd)
+    sum
 }

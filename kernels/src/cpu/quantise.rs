@@ -1,4 +1,7 @@
-//! Activations as int8: blocks of 32 with an f32 scale each.
+//! Activations as int8: blocks of 32, an f32 scale for each half of them.
+//!
+//! Sixteen values to a scale rather than 32 make the rounding error about a fifth smaller, and cost the
+//! product one more multiplication a block: its integer sum is kept in two halves as it is.
 
 use super::Vectors;
 use crate::BLOCK_LEN;
@@ -10,7 +13,7 @@ use crate::simd::{Kernel, Simd};
 /// Groups of four int8 in a block.
 pub(crate) const GROUPS: usize = BLOCK_LEN / 4;
 
-/// Quantised activations: value `i` of a block is `scale * code[i]`, |code| <= 127.
+/// Quantised activations: value `i` of a block is `scales[i / 16] * code[i]`, |code| <= 127.
 #[derive(Default)]
 pub(crate) struct Columns {
     n_blocks: usize,
@@ -20,12 +23,17 @@ pub(crate) struct Columns {
     extents: Vec<Extent>,
 }
 
+/// Values that share a scale.
+pub(crate) const HALF: usize = BLOCK_LEN / 2;
+
 /// What else a block's product needs.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Extent {
-    pub(crate) scale: f32,
-    /// The sum of the codes.
-    pub(crate) sum: i32,
+    pub(crate) scales: [f32; 2],
+    /// The sum of the codes of each half.
+    pub(crate) sums: [i32; 2],
+    /// The sum of the values that the codes stand for.
+    pub(crate) total: f32,
 }
 
 /// One column: a token's activations.
@@ -87,40 +95,53 @@ impl Kernel for Quantise<'_> {
     }
 }
 
-/// Rounds a block to int8, to the nearest and to even, its largest value to 127.
+/// Rounds a block to int8, each half's largest value to 127.
 #[inline(always)]
 pub(crate) fn quantise_block(block: &[f32; BLOCK_LEN]) -> ([i32; GROUPS], Extent) {
+    let mut codes = [0; GROUPS];
+    let mut extent = Extent::default();
+    let (halves, _) = block.as_chunks::<HALF>();
+    for (half_idx, (half, codes)) in halves
+        .iter()
+        .zip(codes.chunks_exact_mut(GROUPS / 2))
+        .enumerate()
+    {
+        let (rounded, scale) = round_half(half);
+        for (code, group) in codes.iter_mut().zip(rounded.as_chunks::<4>().0) {
+            let [a, b, c, d] = group.map(|code| code & 0xff);
+            *code = a | b << 8 | c << 16 | d << 24;
+        }
+        // Values that are no number give codes without meaning, which must not overflow the sum.
+        let sum = rounded
+            .iter()
+            .fold(0i32, |sum, code| sum.wrapping_add(*code));
+        (extent.scales[half_idx], extent.sums[half_idx]) = (scale, sum);
+        extent.total += scale * sum as f32;
+    }
+    (codes, extent)
+}
+
+/// The values in units of the scale, rounded to the nearest and to even, and the scale.
+#[inline(always)]
+fn round_half(half: &[f32; HALF]) -> ([i32; HALF], f32) {
     // Adding 1.5 * 2^23 rounds to whole numbers, which are then the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let mut largest = [0.0f32; 8];
-    for chunk in block.as_chunks::<8>().0 {
-        for (largest, value) in largest.iter_mut().zip(chunk) {
-            let size = value.abs();
-            *largest = if size > *largest { size } else { *largest };
+    let mut largest = half.map(f32::abs);
+    for n in [8, 4, 2, 1] {
+        for i in 0..n {
+            if largest[i + n] > largest[i] {
+                largest[i] = largest[i + n];
+            }
         }
     }
-    let largest = largest.into_iter().fold(0.0f32, f32::max);
+    let largest = largest[0];
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    // A denormal block has an infinite inverse: it counts as zero.
+    // Denormal values have an infinite inverse: they count as zero.
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    let rounded: [i32; BLOCK_LEN] = std::array::from_fn(|i| {
-        (block[i] * inverse + ROUND)
+    let codes = half.map(|x| {
+        (x * inverse + ROUND)
             .to_bits()
             .wrapping_sub(ROUND.to_bits()) as i32
     });
-    let codes = std::array::from_fn(|group| {
-        let [a, b, c, d] = std::array::from_fn(|i| rounded[4 * group + i] & 0xff);
-        a | b << 8 | c << 16 | d << 24
-    });
-    // Values that are no number give codes without meaning, which must not overflow the sum.
-    let sum = rounded
-        .iter()
-        .fold(0i32, |sum, code| sum.wrapping_add(*code));
-    (
-        codes,
-        Extent {
-            scale: largest / 127.0,
-            sum,
-        },
-    )
+    (codes, largest / 127.0)
 }

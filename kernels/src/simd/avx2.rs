@@ -163,10 +163,6 @@ impl Simd for Avx2 {
         [dot4_half(sum[0], a[0], x), dot4_half(sum[1], a[1], x)]
     }
     #[inline(always)]
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
-        avx2!([_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])])
-    }
-    #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         avx2!([_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])])
     }

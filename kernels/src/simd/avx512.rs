@@ -115,10 +115,6 @@ impl Simd for Avx512 {
         avx512!(_mm512_dpbusd_epi32(sum, a, _mm512_set1_epi32(x)))
     }
     #[inline(always)]
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
-        avx512!(_mm512_add_epi32(a, b))
-    }
-    #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         avx512!(_mm512_cvtepi32_ps(a))
     }

@@ -91,10 +91,6 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
-    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
-        lanes(|i| a[i].wrapping_add(b[i]))
-    }
-    #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         lanes(|i| a[i] as f32)
     }
