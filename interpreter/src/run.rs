@@ -1,19 +1,29 @@
 //! A run from its arguments to its envelope.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use lmrun_lang::Program;
+use lmrun_lang::ast::Span;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{Arguments, Backend, Cancel, Envelope, ErrorKind, Event, RunError, Usage};
+use crate::arguments::{self, ArgumentError, Arguments};
+use crate::backend::Backend;
+use crate::budget::Budget;
+use crate::cancel::Cancel;
+use crate::envelope::{Envelope, ErrorKind, RunError, Status, Usage};
+use crate::event::{Event, Place};
+use crate::machine::{Fault, Flow, Ledger, Machine, Outcome, ROOT, Shared};
+use crate::prepare::{Prepared, prepare};
+use crate::scope::Frozen;
+use crate::seed;
+use crate::stmt::Names;
 
 /// Bounds on what a program may cost the host that runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Statements and expressions evaluated.
+    /// Statements and expressions evaluated; 256 bytes of value built or copied count as one.
     pub steps: u64,
     /// Nesting of calls of `fn` and `part`.
     pub call_depth: usize,
@@ -39,9 +49,9 @@ impl Default for Limits {
 pub struct RunOptions {
     /// The seed; one is drawn, and told in the envelope, if none is given.
     pub seed: Option<u64>,
-    /// The most tokens that the run may generate.
+    /// The most tokens that the run may generate; the program's own budget holds too.
     pub max_tokens: Option<usize>,
-    /// The longest it may take.
+    /// The longest it may take; the program's own budget holds too.
     pub timeout: Option<Duration>,
     /// Show every prompt and generate nothing.
     pub dry_run: bool,
@@ -51,8 +61,8 @@ pub struct RunOptions {
     pub limits: Limits,
 }
 
-/// Runs a program. Events go to `events` as they happen; nobody needs to listen. Dropping the future cancels every
-/// request it holds, throwing `cancel` too, and the envelope then says so.
+/// Runs a program. Events go to `events` as they happen; nobody needs to listen. Dropping the future drops every
+/// request that the run holds; throwing `cancel` does too, and the envelope then says so.
 pub async fn run(
     program: Arc<Program>,
     arguments: Arguments,
@@ -61,14 +71,154 @@ pub async fn run(
     events: UnboundedSender<Event>,
     cancel: Cancel,
 ) -> Envelope {
-    let _ = (program, arguments, backend, events, cancel);
-    let error = RunError::nowhere(ErrorKind::Backend, "the interpreter is not connected");
+    let started = Instant::now();
+    let seed = options.seed.unwrap_or_else(seed::random);
+    let place = Place(Span {
+        start: 0,
+        end: program.source.len(),
+    });
+    let prepared = prepare(&program, backend.capabilities())
+        .map_err(|error| Box::new(error.locate(&program.source)));
+    let (outcome, ledger) = match prepared {
+        Ok(prepared) => {
+            let timeout = shorter(options.timeout, prepared.time);
+            let shared = share(program, options, backend, events.clone(), prepared);
+            let outcome = bounded(&shared, arguments, seed, timeout, &cancel).await;
+            let ledger = std::mem::take(&mut *shared.ledger());
+            (outcome, ledger)
+        }
+        Err(fault) => (Err(fault), Ledger::default()),
+    };
+    let _ = events.send(match &outcome {
+        Ok(value) => Event::Result {
+            branch: ROOT.into(),
+            span: place,
+            value: value.clone(),
+        },
+        Err(error) => Event::Error {
+            branch: error.branch.clone().unwrap_or_else(|| ROOT.into()),
+            span: error.span.unwrap_or(place),
+            error: RunError::clone(error),
+        },
+    });
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (status, result, error) = match outcome {
+        Ok(value) => (Status::Ok, value, None),
+        Err(error) => (error.kind.status(), Value::Null, Some(*error)),
+    };
+    let usage = Usage { ms, ..ledger.usage };
     Envelope {
-        status: error.kind.status(),
-        result: Value::Null,
-        gens: BTreeMap::new(),
-        usage: Usage::default(),
-        seed: options.seed.unwrap_or_default(),
-        error: Some(error.locate("")),
+        status,
+        result,
+        gens: ledger.gens,
+        usage,
+        seed,
+        error,
     }
+}
+
+fn shorter<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn share(
+    program: Arc<Program>,
+    options: RunOptions,
+    backend: Arc<dyn Backend>,
+    events: UnboundedSender<Event>,
+    prepared: Prepared,
+) -> Arc<Shared> {
+    let max_tokens = shorter(options.max_tokens, prepared.max_tokens);
+    let budget = Budget::new(max_tokens, options.limits.steps);
+    Arc::new(Shared {
+        program,
+        backend,
+        events,
+        options,
+        budget,
+        plain: prepared.plain,
+        defaults: prepared.defaults,
+        shapes: prepared.shapes,
+        ends: prepared.ends,
+        globals: OnceLock::new(),
+        ledger: Mutex::default(),
+    })
+}
+
+/// The program, until it ends, time is up, or somebody cancels it.
+async fn bounded(
+    shared: &Arc<Shared>,
+    arguments: Arguments,
+    seed: u64,
+    timeout: Option<Duration>,
+    cancel: &Cancel,
+) -> Outcome<Value> {
+    let time_is_up = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => {
+            Err(Box::new(RunError::nowhere(ErrorKind::Interrupted, "the run was cancelled")))
+        }
+        () = time_is_up => {
+            let ms = timeout.unwrap_or_default().as_millis();
+            let message = format!("the run took longer than {ms} ms");
+            Err(Box::new(RunError::nowhere(ErrorKind::Timeout, message)))
+        }
+        outcome = evaluate(shared, arguments, seed) => outcome,
+    }
+}
+
+/// The program's result: what it returns, else what it generated at the top.
+async fn evaluate(shared: &Arc<Shared>, arguments: Arguments, seed: u64) -> Outcome<Value> {
+    bind_inputs(shared, arguments, seed).await?;
+    let mut root = Machine::root(Arc::clone(shared), seed);
+    match root.block(&shared.program.ast.body, Names::Shared).await? {
+        Flow::Return(value) => Ok(value),
+        _ => {
+            let ledger = shared.ledger();
+            let value = |name: &String| Some((name.clone(), ledger.gens.get(name)?.value.clone()));
+            Ok(Value::Object(
+                root.generated.iter().filter_map(value).collect(),
+            ))
+        }
+    }
+}
+
+/// Checks the arguments against the inputs and fills in defaults.
+async fn bind_inputs(shared: &Arc<Shared>, mut given: Arguments, seed: u64) -> Outcome<()> {
+    let program = &shared.program;
+    let refuse = |error: ArgumentError, span| -> Fault {
+        let error = RunError::nowhere(ErrorKind::Arguments, error.to_string());
+        Box::new(RunError { span, ..error }.locate(&program.source))
+    };
+    for name in given.keys() {
+        arguments::find(program, name).map_err(|error| refuse(error, None))?;
+    }
+    let mut machine = Machine::root(Arc::clone(shared), seed);
+    for input in program.inputs() {
+        let place = Some(Place(input.name.span));
+        let value = match (given.remove(&input.name.text), input.default) {
+            (Some(value), _) => value,
+            (None, Some(default)) => machine.eval(default).await?,
+            (None, None) => return Err(refuse(arguments::missing(&input), place)),
+        };
+        let value = arguments::fit(program, &input, value).map_err(|error| refuse(error, place))?;
+        let value = machine.admit(input.name.span, value)?;
+        machine.scope.bind(&input.name.text, value, false);
+    }
+    let inputs = Frozen::of(machine.scope.into_bindings());
+    shared
+        .globals
+        .set(inputs)
+        .map_err(|_| ())
+        .expect("inputs are bound once, before the run");
+    Ok(())
 }

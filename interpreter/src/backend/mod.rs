@@ -6,6 +6,7 @@
 
 mod engine;
 mod script;
+mod script_tokens;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -56,6 +57,9 @@ pub struct Prompt {
     pub name: Option<String>,
     /// The branch that asks.
     pub branch: String,
+    /// Text taken back from the context by healing: a generation's constraint makes its output begin with it, and
+    /// scored continuations begin with it.
+    pub healed: String,
 }
 
 /// What a request without output cost, in tokens.
@@ -103,7 +107,7 @@ pub trait Backend: Send + Sync {
         &self,
         prompt: Prompt,
         how: Generate,
-        on_token: &mut (dyn FnMut(&Token) + Send),
+        on_token: &mut (dyn for<'t> FnMut(&'t Token) + Send),
     ) -> Result<Generated, BackendError>;
 
     /// The log-probability of each token of each continuation after the prompt: `[n_continuations][n_tokens]`.
