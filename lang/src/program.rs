@@ -1,10 +1,16 @@
 //! A checked program and what an interpreter asks of it.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::ast::{Callable, Expr, File, ItemKind, Name, Opt, Type};
+use crate::ast::{Callable, Expr, File, ItemKind, Name, Opt, Type, TypeKind};
+
+mod describe;
+pub(crate) mod schema;
+#[cfg(test)]
+mod tests;
 
 /// A program without errors.
 #[derive(Debug, Clone)]
@@ -96,15 +102,79 @@ impl Program {
             .unwrap_or_default()
     }
 
-    /// The JSON Schema of a type: named types resolved, recursive ones through `$defs`.
+    /// The JSON Schema (draft 2020-12) of a type: named types resolved, recursive ones through `$defs`; properties in
+    /// the order of their declaration, no others allowed; doc comments as descriptions.
     pub fn json_schema(&self, ty: &Type) -> Value {
-        let _ = ty;
-        json!({})
+        schema::of(&Types::new(&self.ast), ty)
     }
 
-    /// What `format(T)` inserts: compact text with the doc comments.
+    /// What `format(T)` inserts: compact TypeScript-like text with the doc comments.
     pub fn describe(&self, ty: &Type) -> String {
-        let _ = ty;
-        String::new()
+        describe::of(&Types::new(&self.ast), ty)
+    }
+}
+
+/// The declared types of a file by name.
+pub(crate) struct Types<'p> {
+    declared: HashMap<&'p str, (&'p Type, &'p [String])>,
+    recursive: HashSet<&'p str>,
+}
+
+impl<'p> Types<'p> {
+    pub(crate) fn new(file: &'p File) -> Types<'p> {
+        let mut declared: HashMap<&'p str, (&'p Type, &'p [String])> = HashMap::new();
+        for item in &file.items {
+            if let ItemKind::Type { name, ty } = &item.kind {
+                declared.entry(&name.text).or_insert((ty, &item.docs));
+            }
+        }
+        let mut types = Types {
+            declared,
+            recursive: HashSet::new(),
+        };
+        let names: Vec<&'p str> = types.declared.keys().copied().collect();
+        types.recursive = names
+            .into_iter()
+            .filter(|name| types.reaches_itself(name))
+            .collect();
+        types
+    }
+
+    /// What a name stands for, and its doc comment.
+    pub(crate) fn get(&self, name: &str) -> Option<(&'p Type, &'p [String])> {
+        self.declared.get(name).copied()
+    }
+
+    /// Whether a type contains itself.
+    pub(crate) fn is_recursive(&self, name: &str) -> bool {
+        self.recursive.contains(name)
+    }
+
+    fn reaches_itself(&self, name: &str) -> bool {
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut waiting: Vec<&str> = Vec::new();
+        let mut next = Some(name);
+        while let Some(at) = next {
+            if let Some((ty, _)) = self.get(at) {
+                mentions(ty, &mut waiting);
+            }
+            if waiting.contains(&name) {
+                return true;
+            }
+            waiting.retain(|mention| seen.insert(mention));
+            next = waiting.pop();
+        }
+        false
+    }
+}
+
+/// The names a type mentions.
+pub(crate) fn mentions<'p>(ty: &'p Type, out: &mut Vec<&'p str>) {
+    match &ty.kind {
+        TypeKind::Named(name, _) => out.push(&name.text),
+        TypeKind::Record(fields) => fields.iter().for_each(|field| mentions(&field.ty, out)),
+        TypeKind::Union(members) => members.iter().for_each(|member| mentions(member, out)),
+        TypeKind::List(inner, _) | TypeKind::Optional(inner) => mentions(inner, out),
+        _ => {}
     }
 }
