@@ -1,0 +1,180 @@
+//! What the answer must look like: `response_format`, and the dialects of other servers that clients speak.
+//!
+//! vLLM: `structured_outputs` and the older `guided_*`. SGLang: `regex`, `json_schema`. llama.cpp: `json_schema`, and
+//! `response_format` of the type `json_object` with a `schema`.
+
+use lmrun_grammar::{Constraint, GrammarError};
+use serde_json::{Value, json};
+
+use super::fields::{Fields, wrong};
+use crate::error::ApiError;
+use crate::limits::grammar_limits;
+
+/// Every field that constrains the answer; a request may use one.
+pub(crate) const DIALECTS: &[&str] = &[
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "regex",
+    "json_schema",
+    "ebnf",
+    "grammar",
+];
+
+/// What the answer must be, and the path of the field that says so.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Format {
+    pub(crate) path: String,
+    pub(crate) language: Language,
+}
+
+/// The kinds of formats.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Language {
+    /// A JSON text of this schema.
+    Json(Value),
+    Regex(String),
+    Choice(Vec<String>),
+}
+
+/// The request's format, if it has one.
+pub(crate) fn read(body: Fields) -> Result<Option<Format>, ApiError> {
+    let mut formats = Vec::new();
+    for &dialect in DIALECTS {
+        if let Some(value) = body.get(dialect)
+            && let Some(format) = read_dialect(dialect, value)?
+        {
+            formats.push((dialect, format));
+        }
+    }
+    if let [(first, _), (second, _), ..] = formats.as_slice() {
+        let message = format!("{first} and {second} both constrain the answer: give one");
+        return Err(ApiError::invalid(*second, message));
+    }
+    Ok(formats.pop().map(|(_, format)| format))
+}
+
+fn read_dialect(dialect: &str, value: &Value) -> Result<Option<Format>, ApiError> {
+    let format = |language| {
+        Ok(Some(Format {
+            path: dialect.to_owned(),
+            language,
+        }))
+    };
+    match dialect {
+        "response_format" => response_format(value),
+        "structured_outputs" => structured_outputs(value),
+        "guided_json" | "json_schema" => format(Language::Json(schema(value, dialect)?)),
+        "guided_regex" | "regex" => format(Language::Regex(text(value, dialect)?)),
+        "guided_choice" => format(Language::Choice(choices(value, dialect)?)),
+        _ => {
+            let message = format!("`{dialect}` is not served: use a JSON schema or a regex");
+            Err(ApiError::unsupported(dialect, message))
+        }
+    }
+}
+
+fn response_format(value: &Value) -> Result<Option<Format>, ApiError> {
+    const PATH: &str = "response_format";
+    let fields = Fields::new(value, PATH)?;
+    let json = |path: String, schema| {
+        Some(Format {
+            path,
+            language: Language::Json(schema),
+        })
+    };
+    match fields.required_text("type")? {
+        "text" => Ok(None),
+        "json_object" => Ok(match fields.get("schema") {
+            Some(given) => {
+                let path = fields.at("schema");
+                let schema = schema(given, &path)?;
+                json(path, schema)
+            }
+            None => json(PATH.to_owned(), json!({ "type": "object" })),
+        }),
+        "json_schema" => {
+            let path = fields.at("json_schema");
+            let inner = Fields::new(fields.get("json_schema").unwrap_or(&Value::Null), &path)?;
+            let path = inner.at("schema");
+            let schema = schema(inner.get("schema").unwrap_or(&Value::Null), &path)?;
+            Ok(json(path, schema))
+        }
+        other => {
+            let served = "`text`, `json_object` and `json_schema`";
+            let message = format!("the type `{other}` is not served; {served} are");
+            Err(ApiError::unsupported(fields.at("type"), message))
+        }
+    }
+}
+
+fn structured_outputs(value: &Value) -> Result<Option<Format>, ApiError> {
+    const PATH: &str = "structured_outputs";
+    let fields = Fields::new(value, PATH)?;
+    let names: Vec<&str> = fields.names().collect();
+    let [name] = names.as_slice() else {
+        let message = format!("{PATH} must hold one of `json`, `regex` and `choice`");
+        return Err(ApiError::invalid(PATH, message));
+    };
+    let path = fields.at(name);
+    let value = fields.get(name).expect("names of fields that are there");
+    let language = match *name {
+        "json" => Language::Json(schema(value, &path)?),
+        "regex" => Language::Regex(text(value, &path)?),
+        "choice" => Language::Choice(choices(value, &path)?),
+        other => {
+            let message = format!("`{other}` is not served: `json`, `regex` and `choice` are");
+            return Err(ApiError::unsupported(path, message));
+        }
+    };
+    Ok(Some(Format { path, language }))
+}
+
+/// A schema, or its text.
+fn schema(value: &Value, path: &str) -> Result<Value, ApiError> {
+    match value {
+        Value::Object(_) | Value::Bool(_) => Ok(value.clone()),
+        Value::String(text) => serde_json::from_str(text)
+            .map_err(|error| ApiError::invalid(path, format!("{path} is not JSON: {error}"))),
+        _ => Err(wrong(path, "a JSON schema", value)),
+    }
+}
+
+fn text(value: &Value, path: &str) -> Result<String, ApiError> {
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| wrong(path, "a string", value))
+}
+
+fn choices(value: &Value, path: &str) -> Result<Vec<String>, ApiError> {
+    let items = value
+        .as_array()
+        .ok_or_else(|| wrong(path, "an array of strings", value))?;
+    items.iter().map(|item| text(item, path)).collect()
+}
+
+/// Compiles a format. This can take a while: not for a thread that serves others.
+pub(crate) fn compile(format: &Format) -> Result<Constraint, ApiError> {
+    let limits = grammar_limits();
+    let compiled = match &format.language {
+        Language::Json(schema) => Constraint::json_schema(schema, &limits),
+        Language::Regex(pattern) => Constraint::regex(pattern, &limits),
+        Language::Choice(options) => Constraint::choices(options, &limits),
+    };
+    compiled.map_err(|error| refuse(&format.path, &error))
+}
+
+/// The error of a constraint that stands at `path`; a place within a schema is a JSON pointer after it.
+fn refuse(path: &str, error: &GrammarError) -> ApiError {
+    let param = match error {
+        GrammarError::Schema { pointer, .. } => format!("{path}{pointer}"),
+        _ => path.to_owned(),
+    };
+    let mut refused = ApiError::invalid(param, format!("{path}: {error}"));
+    refused.code = Some("constraint_invalid");
+    refused
+}

@@ -1,0 +1,270 @@
+//! Everything around the completions: errors, the key, limits, models, health and metrics.
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::{Value, json};
+
+use super::script::Script::{Fail, Say};
+use super::{Bench, post, text};
+use crate::ServerOptions;
+use crate::state::Phase;
+
+const CHAT: &str = "/v1/chat/completions";
+
+#[tokio::test]
+async fn wrong_requests_are_told_what_is_wrong() {
+    let hi = json!([{ "role": "user", "content": "hi" }]);
+    let with = |name: &str, value: Value| {
+        let mut body = json!({ "messages": hi });
+        body[name] = value;
+        body
+    };
+    let schema = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": {
+        "type": "object", "properties": { "a": { "type": "string" },
+        "b": { "contains": {} } } } } });
+    let image = json!([{ "role": "user", "content": [{ "type": "image_url" }] }]);
+    let tool = json!([{ "type": "web_search" }]);
+    let named = json!({ "type": "function", "function": { "name": "f" } });
+    let bad_call = json!([{ "role": "assistant", "tool_calls": [
+        { "id": "a", "type": "function", "function": { "name": "f", "arguments": "{" } }] }]);
+    let two = json!({ "messages": hi, "guided_regex": "a", "response_format": { "type": "json_object" } });
+    let tools = json!([{ "type": "function", "function": { "name": "g" } }]);
+    let cases = [
+        (json!([]), "body"),
+        (json!({}), "messages"),
+        (json!({ "messages": [] }), "messages"),
+        (json!({ "messages": "hi" }), "messages"),
+        (
+            json!({ "messages": [{ "content": "hi" }] }),
+            "messages[0].role",
+        ),
+        (
+            json!({ "messages": [{ "role": "function", "content": "hi" }] }),
+            "messages[0].role",
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": 3 }] }),
+            "messages[0].content",
+        ),
+        (json!({ "messages": image }), "messages[0].content[0].type"),
+        (
+            json!({ "messages": bad_call }),
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": "raise" }] }),
+            "messages",
+        ),
+        (with("temperature", json!(2.1)), "temperature"),
+        (with("temperature", json!("1")), "temperature"),
+        (with("top_p", json!(-0.1)), "top_p"),
+        (with("n", json!(9)), "n"),
+        (with("n", json!(1.5)), "n"),
+        (with("stop", json!(["a", "b", "c", "d", "e"])), "stop"),
+        (with("stop", json!("")), "stop"),
+        (with("max_tokens", json!(0)), "max_tokens"),
+        (with("max_tokens", json!(1_000_000)), "max_tokens"),
+        (with("top_logprobs", json!(3)), "top_logprobs"),
+        (with("logit_bias", json!({ "x": 1 })), "logit_bias.x"),
+        (with("logit_bias", json!({ "258": 1 })), "logit_bias.258"),
+        (
+            with("stream_options", json!({ "include_usage": true })),
+            "stream_options",
+        ),
+        (with("functions", json!([])), "functions"),
+        (with("modalities", json!(["audio"])), "modalities"),
+        (with("tempreature", json!(1)), "tempreature"),
+        (with("tools", tool), "tools[0].type"),
+        (
+            json!({ "messages": hi, "tools": tools, "tool_choice": named }),
+            "tool_choice.function.name",
+        ),
+        (two, "guided_regex"),
+        (with("ebnf", json!("a ::= b")), "ebnf"),
+        (with("guided_regex", json!("(")), "guided_regex"),
+        (
+            with("response_format", json!({ "type": "xml" })),
+            "response_format.type",
+        ),
+        (
+            with("response_format", schema),
+            "response_format.json_schema.schema#/properties/b/contains",
+        ),
+    ];
+    for (body, param) in cases {
+        let bench = Bench::new(vec![Say("not reached")]);
+        let (status, answer) = bench.post(CHAT, &body).await;
+        assert_eq!(status, 400, "{body}: {answer}");
+        assert_eq!(answer["error"]["param"], param, "{body}: {answer}");
+        assert_eq!(answer["error"]["type"], "invalid_request_error");
+        assert!(
+            answer["error"]["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        );
+        assert_eq!(bench.model.n_requests(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_longer_than_the_context_is_refused() {
+    let bench = Bench::new(vec![]);
+    let body = json!({ "messages": [{ "role": "user", "content": "x".repeat(5000) }] });
+    let (status, answer) = bench.post(CHAT, &body).await;
+    assert_eq!(
+        (status.as_u16(), &answer["error"]["code"]),
+        (400, &json!("context_length_exceeded"))
+    );
+}
+
+#[tokio::test]
+async fn routes_and_methods_that_do_not_exist_are_json_errors() {
+    let bench = Bench::new(vec![]);
+    let (status, answer) = bench.post("/v1/responses", &json!({})).await;
+    assert_eq!(
+        (status.as_u16(), &answer["error"]["code"]),
+        (404, &json!("unknown_url"))
+    );
+    let (status, answer) = bench.get(CHAT).await;
+    assert_eq!(status, 405);
+    assert!(answer.contains("\"error\""), "{answer}");
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_and_must_be_json() {
+    let options = ServerOptions {
+        max_body_bytes: 1000,
+        ..ServerOptions::default()
+    };
+    let bench = Bench::with_options(vec![], options);
+    let deep = "[".repeat(400) + &"]".repeat(400);
+    for (body, status) in [("x".repeat(1001), 413), ("{".to_owned(), 400), (deep, 400)] {
+        let (got, answer) = text(bench.send(post(CHAT, body)).await).await;
+        assert_eq!(got, status, "{answer}");
+        assert!(serde_json::from_str::<Value>(&answer).unwrap()["error"].is_object());
+    }
+    let plain = Request::post(CHAT)
+        .header("content-type", "text/plain")
+        .body(Body::from("{}"));
+    assert_eq!(bench.send(plain.unwrap()).await.status(), 415);
+}
+
+#[tokio::test]
+async fn the_key_guards_every_route_but_health() {
+    let options = ServerOptions {
+        api_key: Some("secret".into()),
+        ..ServerOptions::default()
+    };
+    let bench = Bench::with_options(vec![], options);
+    for path in ["/v1/models", "/metrics", "/ready", "/nowhere"] {
+        assert_eq!(bench.get(path).await.0, 401, "{path}");
+    }
+    assert_eq!(bench.get("/health").await.0, 200);
+    for (key, status) in [
+        ("Bearer secret", 200),
+        ("Bearer secreT", 401),
+        ("secret", 401),
+    ] {
+        let request = Request::get("/v1/models").header("authorization", key);
+        let response = bench.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), status, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn the_one_model_is_listed_and_others_are_not_found() {
+    let bench = Bench::new(vec![]);
+    let (_, list) = bench.get("/v1/models").await;
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list["data"][0]["id"], "m");
+    assert_eq!(bench.get("/v1/models/m").await.0, 200);
+    let (status, answer) = bench.get("/v1/models/some/other").await;
+    assert_eq!(status, 404);
+    assert!(answer.contains("model_not_found"));
+    let body = json!({ "model": "other", "messages": [{ "role": "user", "content": "hi" }] });
+    let (status, answer) = bench.post(CHAT, &body).await;
+    assert_eq!(
+        (status.as_u16(), &answer["error"]["code"]),
+        (404, &json!("model_not_found"))
+    );
+}
+
+#[tokio::test]
+async fn readiness_is_a_token_and_is_remembered() {
+    let bench = Bench::new(vec![Say("x")]);
+    assert_eq!(bench.get("/ready").await.0, 200);
+    assert_eq!(bench.get("/ready").await.0, 200);
+    assert_eq!(bench.model.n_requests(), 1);
+    let bench = Bench::new(vec![Fail(lmrun_engine::RequestError::Internal)]);
+    assert_eq!(bench.get("/ready").await.0, 503);
+}
+
+#[tokio::test]
+async fn metrics_hold_the_engines_pages_and_the_answered_requests() {
+    let bench = Bench::new(vec![]);
+    bench.get("/nowhere").await;
+    let (status, metrics) = bench.get("/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "lmrun_kv_pages_free 3",
+        "lmrun_kv_pages_cached 4",
+        "lmrun_kv_pages_held 0",
+        "lmrun_kv_pages 7",
+        "lmrun_generated_tokens_total 0",
+        "lmrun_http_requests_total{route=\"none\",status=\"404\"} 1",
+    ] {
+        assert!(
+            metrics.lines().any(|have| have == line),
+            "{line} is not in\n{metrics}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_draining_server_takes_no_new_work() {
+    let bench = Bench::new(vec![]);
+    bench.app.enter(Phase::Draining);
+    let body = json!({ "messages": [{ "role": "user", "content": "hi" }] });
+    let (status, answer) = bench.post(CHAT, &body).await;
+    assert_eq!(
+        (status.as_u16(), &answer["error"]["code"]),
+        (503, &json!("shutting_down"))
+    );
+    assert_eq!(bench.get("/health").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_program_is_checked_before_it_runs() {
+    let bench = Bench::new(vec![]);
+    let source = json!({ "source": "user \"${nobody}\"" });
+    let (status, checked) = bench.post("/v1/programs/check", &source).await;
+    assert_eq!((status.as_u16(), &checked["ok"]), (200, &json!(false)));
+    let code = checked["diagnostics"][0]["code"].as_str().unwrap();
+    assert!(code.starts_with('E'), "{checked}");
+    let (status, refused) = bench.post("/v1/programs", &source).await;
+    assert_eq!(
+        (status.as_u16(), &refused["error"]["code"]),
+        (400, &json!("program_invalid"))
+    );
+    assert_eq!(refused["diagnostics"], checked["diagnostics"]);
+}
+
+#[tokio::test]
+async fn a_programs_request_is_bounded() {
+    let options = ServerOptions {
+        max_programs: 0,
+        ..ServerOptions::default()
+    };
+    let bench = Bench::with_options(vec![], options);
+    for (body, status) in [
+        (json!({ "source": "", "sauce": 1 }), 400),
+        (json!({ "args": {} }), 400),
+        (json!({ "source": "", "timeout": 0 }), 400),
+        (json!({ "source": "", "timeout": 1e9 }), 400),
+        (json!({ "source": "", "max_tokens": 0 }), 400),
+        (json!({ "source": "" }), 429),
+    ] {
+        let (got, answer) = bench.post("/v1/programs", &body).await;
+        assert_eq!(got, status, "{body}: {answer}");
+    }
+}
