@@ -1,0 +1,194 @@
+//! The command line, as clap derives it: names, help texts, examples.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Run small programs that talk to a language model.
+#[derive(Debug, Parser)]
+#[command(name = "lmrun", version, about, propagate_version = true)]
+#[command(after_help = "\
+Examples:
+  lmrun run examples/hello.lmp --arg who=Ada
+  lmrun check examples/*.lmp
+  lmrun serve --port 8080
+
+Exit codes: 0 ok; 1 the program failed; 2 usage; 3 check errors; 4 capability denied;
+5 budget or timeout; 6 model or machine; 130 interrupted.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What `lmrun` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program
+    Run(RunOptions),
+    /// Check programs without running them
+    Check(CheckOptions),
+    /// List, fetch, describe and remove models
+    Models(ModelsOptions),
+    /// Serve programs and OpenAI-compatible chat over HTTP
+    Serve(ServeOptions),
+}
+
+/// `lmrun run`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Generated text goes to standard output as it comes, then the value the program returns; everything
+else goes to standard error.
+
+Examples:
+  lmrun run hello.lmp --arg who=Ada
+  lmrun run extract.lmp --arg text=@letter.txt --json
+  lmrun run interview.lmp --stream=ndjson --seed 7
+  lmrun run plan.lmp --arg-json '{\"words\": [\"cat\", \"dog\"]}' --timeout 30s
+  echo 'user \"Hi\" assistant gen(x)' | lmrun run -")]
+pub(crate) struct RunOptions {
+    /// The program, or `-` for standard input
+    pub(crate) file: PathBuf,
+    /// An argument, read by its declared type; `name=@file` takes the file's text
+    #[arg(long = "arg", value_name = "NAME=VALUE")]
+    pub(crate) arguments: Vec<String>,
+    /// Arguments as one JSON object
+    #[arg(long, value_name = "OBJECT")]
+    pub(crate) arg_json: Option<String>,
+    /// A model's name, a path, or hf:org/repo[:quant]; overrides the program's own
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// The seed; the same program, arguments and seed give the same run
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// The most tokens the whole run may generate
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<usize>,
+    /// The longest it may run: 500ms, 30s, 2min
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Show every prompt and generate nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print one JSON envelope instead of text
+    #[arg(long, conflicts_with = "stream")]
+    pub(crate) json: bool,
+    /// Print events as they happen
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) stream: Option<StreamFormat>,
+    /// Use only models already here
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// How events are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StreamFormat {
+    /// One JSON object a line
+    Ndjson,
+}
+
+/// `lmrun check`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lmrun check examples/*.lmp
+  lmrun check --json agent.lmp
+  lmrun check --explain E101")]
+pub(crate) struct CheckOptions {
+    /// The programs, `-` for standard input
+    #[arg(required_unless_present = "explain")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Explain a finding's code
+    #[arg(long, value_name = "CODE")]
+    pub(crate) explain: Option<String>,
+}
+
+/// `lmrun models`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lmrun models list
+  lmrun models pull smollm2
+  lmrun models info hf:Qwen/Qwen3-0.6B-GGUF:Q8_0
+  lmrun models rm smollm2")]
+pub(crate) struct ModelsOptions {
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Use only models already here
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
+}
+
+/// What is done with models.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Which models are known, and which are here
+    List,
+    /// Fetch a model
+    Pull {
+        /// A name or hf:org/repo[:quant]
+        model: String,
+    },
+    /// Describe a model
+    Info {
+        /// A name, a path or hf:org/repo[:quant]
+        #[arg(default_value = "smollm2")]
+        model: String,
+    },
+    /// Remove a fetched model
+    Rm {
+        /// A name or hf:org/repo[:quant]
+        model: String,
+    },
+}
+
+/// `lmrun serve`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lmrun serve
+  lmrun serve --model smollm2 --port 8000
+  LMRUN_API_KEY=secret lmrun serve --host 0.0.0.0")]
+pub(crate) struct ServeOptions {
+    /// A model's name, a path, or hf:org/repo[:quant]
+    #[arg(long, default_value = "smollm2")]
+    pub(crate) model: String,
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// The port to listen on; 0 lets the system choose
+    #[arg(long, default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// The key every request but /health must carry; the variable does not show in process lists
+    #[arg(long, env = "LMRUN_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+    /// How long running requests may go on after SIGTERM: 20s
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20s")]
+    pub(crate) drain: Duration,
+    /// Use only models already here
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// A number with its unit: `500ms`, `30s`, `2min`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let expected = || format!("`{text}` is not a time: write 500ms, 30s or 2min");
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1_000),
+        "min" => number.checked_mul(60_000),
+        _ => None,
+    };
+    milliseconds.map(Duration::from_millis).ok_or_else(expected)
+}

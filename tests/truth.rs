@@ -1,0 +1,123 @@
+//! Truth: the decoder's logits against candle-core's f32 forward of the same file.
+//!
+//! Two bars. The reference precision equals the oracle within 1e-3 of the largest logit. The quantised one, which
+//! rounds activations to eight bits, is judged by what it does to the distribution: the mean Kullback-Leibler
+//! divergence from the oracle and the share of positions whose most probable token is the same.
+
+use std::path::PathBuf;
+
+use lmrun_model::{Batch, Checkpoint, Decoder, DecoderOptions, Outputs, Precision, Span, Specials};
+
+use crate::support::candle_oracle::CandleLlama;
+use crate::support::smollm2;
+
+/// Positions of one window: each starts with an empty context.
+const WINDOW: usize = 250;
+
+fn decoder(checkpoint: &Checkpoint, precision: Precision) -> Box<dyn Decoder> {
+    let options = DecoderOptions { precision, n_threads: 2, page_size: 16, n_pages: 32 };
+    checkpoint.decoder(&options).expect("the checkpoint gives a decoder")
+}
+
+/// All logits of `tokens`, `[n_tokens][n_vocab]`.
+fn logits(decoder: &mut dyn Decoder, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let n_pages = tokens.len().div_ceil(decoder.page_size());
+    let pages: Vec<u32> = (0..u32::try_from(n_pages).expect("few pages")).collect();
+    let span = Span { tokens, start: 0, pages: &pages, outputs: Outputs::All };
+    let logits = decoder.forward(&Batch { spans: vec![span] }).expect("a valid batch");
+    (0..logits.n_rows()).map(|row| logits.row(row).to_vec()).collect()
+}
+
+/// Natural log-softmax in f64.
+fn log_softmax(row: &[f32]) -> Vec<f64> {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let shifted: Vec<f64> = row.iter().map(|&x| f64::from(x) - f64::from(max)).collect();
+    let log_sum = shifted.iter().map(|x| x.exp()).sum::<f64>().ln();
+    shifted.iter().map(|x| x - log_sum).collect()
+}
+
+fn kl_divergence(truth: &[f32], other: &[f32]) -> f64 {
+    let (p, q) = (log_softmax(truth), log_softmax(other));
+    p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
+fn argmax(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (idx, &value) in row.iter().enumerate() {
+        if value > row[best] {
+            best = idx;
+        }
+    }
+    best
+}
+
+/// Mean divergence and share of equal most probable tokens over the windows.
+fn compare(texts: &str, n_positions: usize) -> (f64, f64) {
+    let path = smollm2();
+    let checkpoint = Checkpoint::open(&path).expect("the default model opens");
+    let oracle = CandleLlama::open(&path);
+    let mut quantised = decoder(&checkpoint, Precision::Quantised);
+    let tokens = checkpoint.tokenizer.encode(texts, Specials::AsText);
+    assert!(tokens.len() >= n_positions, "{} tokens of text", tokens.len());
+    let (mut divergence, mut n_equal) = (0.0, 0_usize);
+    for window in tokens[..n_positions].chunks(WINDOW) {
+        let truth = oracle.logits(window);
+        for (truth, ours) in truth.iter().zip(&logits(quantised.as_mut(), window)) {
+            divergence += kl_divergence(truth, ours);
+            n_equal += usize::from(argmax(truth) == argmax(ours));
+        }
+    }
+    (divergence / n_positions as f64, n_equal as f64 / n_positions as f64)
+}
+
+/// English of our own, a sample for the default run.
+fn own_text() -> String {
+    [include_str!("../LICENSE"), include_str!("../ARCHITECTURE.md")].concat()
+}
+
+#[test]
+fn the_reference_precision_equals_candle() {
+    let path = smollm2();
+    let checkpoint = Checkpoint::open(&path).expect("the default model opens");
+    let oracle = CandleLlama::open(&path);
+    let mut reference = decoder(&checkpoint, Precision::Reference);
+    let tokens = checkpoint.tokenizer.encode(&own_text(), Specials::AsText);
+    let window = &tokens[..64];
+    let truth = oracle.logits(window);
+    let ours = logits(reference.as_mut(), window);
+    assert_eq!(truth.len(), ours.len());
+    for (position, (truth, ours)) in truth.iter().zip(&ours).enumerate() {
+        let scale = truth.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        let worst = truth.iter().zip(ours).fold(0.0_f32, |max, (a, b)| max.max((a - b).abs()));
+        assert!(worst <= 1e-3 * scale, "position {position}: off by {worst} of {scale}");
+    }
+}
+
+#[test]
+fn the_quantised_precision_keeps_the_distribution_on_a_sample() {
+    let (divergence, equal) = compare(&own_text(), 2 * WINDOW);
+    println!("mean KL divergence {divergence:.2e}, equal top-1 {:.2} %", equal * 100.0);
+    assert!(divergence <= 5e-3 && equal >= 0.96, "{divergence:.2e}, {equal:.3}");
+}
+
+/// The whole bar, on the questions and answers of GSM8K's test split. See docs/testing.md.
+#[test]
+#[ignore = "slow: 4,000 positions through the f32 oracle"]
+fn the_quantised_precision_keeps_the_distribution_on_gsm8k() {
+    let data = std::env::var_os("LMRUN_DATA").map_or_else(|| "../shared/data".into(), PathBuf::from);
+    let lines = std::fs::read_to_string(data.join("gsm8k/test.jsonl"))
+        .expect("LMRUN_DATA names a folder with gsm8k/test.jsonl");
+    let texts: Vec<String> = lines
+        .lines()
+        .take(60)
+        .map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+            let part = |key: &str| value[key].as_str().expect("a string").to_owned();
+            format!("Question: {}\nAnswer: {}\n\n", part("question"), part("answer"))
+        })
+        .collect();
+    let (divergence, equal) = compare(&texts.concat(), 4000);
+    println!("mean KL divergence {divergence:.3e}, equal top-1 {:.2} %", equal * 100.0);
+    assert!(divergence <= 2.5e-3, "mean KL divergence {divergence:.3e}");
+    assert!(equal >= 0.975, "equal top-1 {equal:.4}");
+}
