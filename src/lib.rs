@@ -1,0 +1,3 @@
+//! What the `lmrun` command is made of and its tests and examples share: getting a model.
+
+pub mod models;
