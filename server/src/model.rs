@@ -19,7 +19,7 @@ pub(crate) trait Model: Send + Sync + 'static {
     fn is_special(&self, token: TokenId) -> bool;
     fn n_vocab(&self) -> usize;
     fn vocabulary(&self) -> &Arc<Vocabulary>;
-    /// Tokens that a sequence can hold.
+    /// Tokens that a sequence can hold: what the model was trained for and the KV pool has room for.
     fn context_length(&self) -> usize;
     /// The chat template's text, if the model has one.
     fn template(&self) -> Option<&str>;
@@ -62,7 +62,7 @@ impl Model for Handle {
     }
 
     fn context_length(&self) -> usize {
-        self.info().context_length
+        self.info().context_length.min(self.info().kv_tokens)
     }
 
     fn template(&self) -> Option<&str> {

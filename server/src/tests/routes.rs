@@ -249,6 +249,44 @@ async fn a_program_is_checked_before_it_runs() {
     assert_eq!(refused["diagnostics"], checked["diagnostics"]);
 }
 
+const HELLO: &str = "input n: int(1..9)\nuser \"hi ${n}\"\nassistant gen(x)\nreturn { n: n, x: x }";
+
+#[tokio::test]
+async fn a_program_is_an_envelope_or_events_and_then_the_envelope() {
+    let bench = Bench::new(vec![]);
+    let mut body = json!({ "source": HELLO, "args": { "n": 3 }, "seed": 4 });
+    let (status, envelope) = bench.post("/v1/programs", &body).await;
+    assert_eq!(status, 200, "{envelope}");
+    assert_eq!(envelope["status"], "ok", "{envelope}");
+    assert_eq!(envelope["result"], json!({ "n": 3, "x": "scripted" }));
+    assert_eq!(envelope["seed"], 4);
+
+    body["stream"] = json!(true);
+    let (status, events) = text(bench.send(post("/v1/programs", body.to_string())).await).await;
+    assert_eq!(status, 200);
+    let events: Vec<&str> = events.trim_end().split("\n\n").collect();
+    for (idx, event) in events.iter().enumerate() {
+        assert!(event.contains(&format!("id: {idx}\n")), "{event}");
+    }
+    assert!(events.iter().any(|event| event.starts_with("event: text\n")), "{events:?}");
+    let (last, rest) = events.split_last().unwrap();
+    assert!(last.starts_with("event: envelope\n"), "{last}");
+    assert!(rest.iter().all(|event| !event.starts_with("event: envelope\n")));
+    let data = last.split_once("data: ").unwrap().1;
+    let streamed: Value = serde_json::from_str(data).unwrap();
+    assert_eq!(streamed["result"], envelope["result"]);
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_are_a_wrong_request() {
+    let bench = Bench::new(vec![]);
+    for args in [json!({ "n": 10 }), json!({}), json!({ "n": 1, "m": 1 })] {
+        let body = json!({ "source": HELLO, "args": args });
+        let (status, answer) = bench.post("/v1/programs", &body).await;
+        assert_eq!((status.as_u16(), &answer["error"]["param"]), (400, &json!("args")), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_programs_request_is_bounded() {
     let options = ServerOptions {
