@@ -50,9 +50,13 @@ impl Checkpoint {
         let template = gguf
             .string("tokenizer.chat_template")
             .map_err(|e| gguf.invalid(e))?;
-        let chat_template = template
-            .map(|text| ChatTemplate::new(text, &tokenizer))
-            .transpose()?;
+        let chat_template = match template {
+            None => None,
+            Some(text) => Some(ChatTemplate::new(
+                text,
+                tokenizer::gguf::named_tokens(&gguf, &tokenizer)?,
+            )?),
+        };
         let tokenizer = Arc::new(tokenizer);
         Ok(Self {
             config,

@@ -97,6 +97,30 @@ pub(crate) fn read(gguf: &Gguf) -> Result<Tokenizer, ModelError> {
     }
 }
 
+/// The special tokens that a chat template may name: `bos_token` and the like, with their texts.
+pub(crate) fn named_tokens(
+    gguf: &Gguf,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<(String, String)>, ModelError> {
+    let mut named = Vec::new();
+    for (name, key) in [
+        ("bos_token", "bos"),
+        ("eos_token", "eos"),
+        ("unk_token", "unknown"),
+        ("pad_token", "padding"),
+    ] {
+        let token = gguf.uint(&format!("tokenizer.ggml.{key}_token_id"));
+        let token = token
+            .map_err(|reason| gguf.invalid(reason))?
+            .unwrap_or(u64::MAX);
+        let text = u32::try_from(token)
+            .ok()
+            .and_then(|token| tokenizer.token_name(token));
+        named.extend(text.map(|text| (name.to_owned(), text.to_owned())));
+    }
+    Ok(named)
+}
+
 impl Vocabulary<'_> {
     fn invalid(&self, reason: impl Into<String>) -> ModelError {
         self.gguf.invalid(reason)
