@@ -165,6 +165,7 @@ fn invalid(what: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, what)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a filter")]
 /// Hugging Face's `tojson`: Python's `json.dumps`, nothing escaped for HTML.
 fn to_json(value: &Jinja, options: Kwargs) -> Result<String, Error> {
     if value.is_undefined() {

@@ -1,14 +1,14 @@
 //! A checkpoint on disk: a GGUF file or a Hugging Face folder.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use lmrun_kernels::{Cpu, Reference};
 
 use crate::decoder::DeviceDecoder;
+use crate::folder::Folder;
 use crate::gguf::Gguf;
-use crate::weights::{LayerWeight, RawTensor, Source, Weight};
+use crate::weights::Source;
 use crate::{
     ChatTemplate, Config, Decoder, DecoderOptions, ModelError, Precision, Tokenizer, config,
     tokenizer,
@@ -31,7 +31,11 @@ impl Checkpoint {
     /// # Errors
     /// If the file cannot be read, is damaged, or holds a model or tokenizer that is not supported.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let checkpoint = Self::open_gguf(path)?;
+        let checkpoint = if path.is_dir() {
+            Self::open_folder(path)?
+        } else {
+            Self::open_gguf(path)?
+        };
         let (n_tokens, n_rows) = (checkpoint.tokenizer.n_vocab(), checkpoint.config.n_vocab);
         if n_tokens > n_rows {
             let reason = format!("{n_tokens} tokens, the embedding has {n_rows} rows");
@@ -66,6 +70,24 @@ impl Checkpoint {
         })
     }
 
+    fn open_folder(path: &Path) -> Result<Self, ModelError> {
+        let folder = Folder::open(path)?;
+        let config = config::folder::read(&folder)?;
+        let settings = tokenizer::folder::Settings::read(&folder)?;
+        let tokenizer = tokenizer::folder::read(&folder, &settings)?;
+        let chat_template = match &settings.chat_template {
+            None => None,
+            Some(text) => Some(ChatTemplate::new(text, settings.special_tokens.clone())?),
+        };
+        let tokenizer = Arc::new(tokenizer);
+        Ok(Self {
+            config,
+            tokenizer,
+            chat_template,
+            source: Box::new(folder),
+        })
+    }
+
     /// Loads the weights and makes a decoder of them.
     ///
     /// # Errors
@@ -93,47 +115,5 @@ impl Checkpoint {
                 Box::new(DeviceDecoder::load(device, source, config, options)?)
             }
         })
-    }
-}
-
-impl Source for Gguf {
-    fn name(&self, weight: Weight) -> String {
-        use LayerWeight as L;
-        let (layer_idx, weight) = match weight {
-            Weight::Embedding => return "token_embd.weight".into(),
-            Weight::FinalNorm => return "output_norm.weight".into(),
-            Weight::Head => return "output.weight".into(),
-            Weight::Layer(layer_idx, weight) => (layer_idx, weight),
-        };
-        let name = match weight {
-            L::AttentionNorm => "attn_norm.weight",
-            L::Query => "attn_q.weight",
-            L::Key => "attn_k.weight",
-            L::Value => "attn_v.weight",
-            L::QueryBias => "attn_q.bias",
-            L::KeyBias => "attn_k.bias",
-            L::ValueBias => "attn_v.bias",
-            L::QueryNorm => "attn_q_norm.weight",
-            L::KeyNorm => "attn_k_norm.weight",
-            L::Output => "attn_output.weight",
-            L::OutputBias => "attn_output.bias",
-            L::FfNorm => "ffn_norm.weight",
-            L::Gate => "ffn_gate.weight",
-            L::Up => "ffn_up.weight",
-            L::Down => "ffn_down.weight",
-        };
-        format!("blk.{layer_idx}.{name}")
-    }
-
-    fn tensor(&self, name: &str) -> Result<Option<RawTensor<'_>>, ModelError> {
-        Ok(Gguf::tensor(self, name).map(|(info, bytes)| RawTensor {
-            shape: info.shape.clone(),
-            dtype: info.dtype,
-            bytes: Cow::Borrowed(bytes),
-        }))
-    }
-
-    fn invalid(&self, reason: String) -> ModelError {
-        Gguf::invalid(self, reason)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A model family is a choice of switches here, not code of its own.
 
+pub(crate) mod folder;
 pub(crate) mod gguf;
 
 pub use lmrun_kernels::RopeLayout;

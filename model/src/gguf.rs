@@ -4,6 +4,7 @@
 //! arrays stay slices of the map, and a count is believed only as far as its bytes are there. So a
 //! damaged or hostile file costs one error and no memory.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use candle_core::quantized::GgmlDType;
 use memmap2::Mmap;
 
 use crate::ModelError;
+use crate::weights::{LayerWeight, RawTensor, Source, Weight};
 
 /// The most dimensions of a tensor (GGML_MAX_DIMS).
 const MAX_DIMS: usize = 4;
@@ -426,4 +428,46 @@ fn dtype(kind: u32) -> Option<GgmlDType> {
         30 => GgmlDType::BF16,
         _ => return None,
     })
+}
+
+impl Source for Gguf {
+    fn name(&self, weight: Weight) -> String {
+        use LayerWeight as L;
+        let (layer_idx, weight) = match weight {
+            Weight::Embedding => return "token_embd.weight".into(),
+            Weight::FinalNorm => return "output_norm.weight".into(),
+            Weight::Head => return "output.weight".into(),
+            Weight::Layer(layer_idx, weight) => (layer_idx, weight),
+        };
+        let name = match weight {
+            L::AttentionNorm => "attn_norm.weight",
+            L::Query => "attn_q.weight",
+            L::Key => "attn_k.weight",
+            L::Value => "attn_v.weight",
+            L::QueryBias => "attn_q.bias",
+            L::KeyBias => "attn_k.bias",
+            L::ValueBias => "attn_v.bias",
+            L::QueryNorm => "attn_q_norm.weight",
+            L::KeyNorm => "attn_k_norm.weight",
+            L::Output => "attn_output.weight",
+            L::OutputBias => "attn_output.bias",
+            L::FfNorm => "ffn_norm.weight",
+            L::Gate => "ffn_gate.weight",
+            L::Up => "ffn_up.weight",
+            L::Down => "ffn_down.weight",
+        };
+        format!("blk.{layer_idx}.{name}")
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<RawTensor<'_>>, ModelError> {
+        Ok(Gguf::tensor(self, name).map(|(info, bytes)| RawTensor {
+            shape: info.shape.clone(),
+            dtype: info.dtype,
+            bytes: Cow::Borrowed(bytes),
+        }))
+    }
+
+    fn invalid(&self, reason: String) -> ModelError {
+        Gguf::invalid(self, reason)
+    }
 }

@@ -11,6 +11,7 @@ mod checkpoint;
 mod config;
 mod decoder;
 mod error;
+mod folder;
 mod gguf;
 mod stream;
 mod tokenizer;
