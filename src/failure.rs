@@ -31,6 +31,11 @@ impl Failure {
         Self { code: ExitCode::Usage, message: message.into() }
     }
 
+    /// The program has errors.
+    pub(crate) fn check(message: impl Into<String>) -> Self {
+        Self { code: ExitCode::Check, message: message.into() }
+    }
+
     /// The model or the machine failed.
     pub(crate) fn backend(message: impl Into<String>) -> Self {
         Self { code: ExitCode::Backend, message: message.into() }

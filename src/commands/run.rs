@@ -54,10 +54,7 @@ fn try_run(options: RunOptions) -> Result<u8, Failure> {
     eprint!("{}", lmrun_lang::render(findings, &source.name, &source.text, output::colour()));
     let Some(program) = checked.program else {
         let n = findings.iter().filter(|finding| finding.is_error()).count();
-        return Err(Failure {
-            code: ExitCode::Check,
-            ..Failure::usage(format!("{} has {n} errors and was not run", source.name))
-        });
+        return Err(Failure::check(format!("{} was not run: errors found: {n}", source.name)));
     };
     let arguments = arguments(&program, &options)?;
     let name = match (&options.model, program.model()) {
