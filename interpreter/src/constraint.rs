@@ -244,3 +244,6 @@ pub(crate) fn accepts(constraint: &Constraint, text: &str) -> Result<bool, Strin
     }
     Ok(matcher.is_complete())
 }
+
+#[cfg(test)]
+mod tests;

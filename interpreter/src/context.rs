@@ -150,3 +150,6 @@ fn touches(text: &str, stop: &str) -> bool {
             .char_indices()
             .any(|(start, _)| stop.starts_with(&text[start..]))
 }
+
+#[cfg(test)]
+mod tests;

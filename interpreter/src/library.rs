@@ -316,3 +316,6 @@ fn top(map: &serde_json::Map<String, Value>) -> Answer {
     best.map(|(key, _)| Value::from(key.as_str()))
         .ok_or_else(|| "`top` of an empty map".into())
 }
+
+#[cfg(test)]
+mod tests;

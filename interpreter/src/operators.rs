@@ -179,3 +179,6 @@ fn contains(item: &Value, within: &Value) -> Answer {
     };
     Ok(Value::Bool(found))
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,3 +115,6 @@ impl Chat {
 fn sentinel(idx: usize) -> String {
     format!("LMRUN|CONTENT|{idx}|")
 }
+
+#[cfg(test)]
+mod tests;
