@@ -273,6 +273,7 @@ impl Generation {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn invalid(error: GrammarError) -> RequestError {
     RequestError::Invalid(error.to_string())
 }

@@ -15,6 +15,8 @@ mod scheduler;
 mod score;
 mod stats;
 mod step;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 pub use engine::Engine;

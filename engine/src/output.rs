@@ -2,6 +2,9 @@
 //!
 //! Stops are sought in bytes: a stop is valid UTF-8, so it can only be found where a reader of the text would find it.
 
+#[cfg(test)]
+mod tests;
+
 use crate::TokenId;
 
 /// What a token adds.

@@ -4,6 +4,9 @@
 //! is counter-based: a draw depends on the seed and the position alone, so a batch, a preemption or a neighbour cannot
 //! change it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use lmrun_grammar::TokenMask;

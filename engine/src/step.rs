@@ -25,7 +25,7 @@ struct Job {
 /// Everything the engine thread owns.
 pub(crate) struct Core {
     decoder: Box<dyn Decoder>,
-    scheduler: Scheduler,
+    pub(crate) scheduler: Scheduler,
     prefix_cache: bool,
     jobs: BTreeMap<RequestId, Job>,
     totals: Stats,
@@ -327,7 +327,7 @@ impl Core {
     }
 
     fn end(&mut self, id: RequestId, event: Event) {
-        if let Some(mut job) = self.forget(id) {
+        if let Some(mut job) = self.forget(id).filter(|job| !job.is_abandoned) {
             let _ = call(&mut job.sink, event);
         }
     }
