@@ -66,6 +66,12 @@ impl Vectors {
     }
 }
 
+/// Runs a kernel on the machine's best tier that is no better than `limit`.
+#[cfg(test)]
+pub(crate) fn run_on<K: Kernel>(limit: Tier, kernel: K) -> K::Output {
+    Vectors::detect(limit).run(kernel)
+}
+
 /// A CPU device that quantises activations to int8, a block of 32 at a time.
 pub struct Cpu {
     pool: Pool,

@@ -24,6 +24,9 @@ mod rope;
 mod shared;
 mod simd;
 
+#[cfg(test)]
+mod tests;
+
 pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};

@@ -1,0 +1,37 @@
+//! Every device against the reference, every tier against the others, on random inputs.
+
+mod attention;
+mod matmul;
+mod rowwise;
+
+use proptest::prelude::*;
+
+use crate::{AttentionSpan, BlockFormat, Buffer, Cpu, Device, Heads, KvShape, Slot, Tier};
+
+const TIERS: [Tier; 3] = [Tier::Portable, Tier::Avx2, Tier::Avx512];
+
+/// Values as activations have them: most near zero, a few large.
+fn values(len: usize) -> impl Strategy<Value = Vec<f32>> {
+    let value = prop_oneof![9 => -2.0f32..2.0, 1 => -40.0f32..40.0, 1 => Just(0.0f32)];
+    proptest::collection::vec(value, len)
+}
+
+fn buffer(width: usize, values: &[f32]) -> Buffer {
+    let mut buffer = Buffer::new(width);
+    buffer.assign(values);
+    buffer
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The largest difference, in units of the largest expected value.
+fn error(expected: &[f32], given: &[f32]) -> f32 {
+    assert_eq!(expected.len(), given.len());
+    let largest = expected
+        .iter()
+        .fold(1e-6f32, |largest, value| largest.max(value.abs()));
+    let differences = expected.iter().zip(given).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, f32::max) / largest
+}

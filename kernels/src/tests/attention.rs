@@ -1,0 +1,228 @@
+//! Attention: against the reference, and against itself cut up in other ways.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{KernelError, Reference};
+
+/// One sequence of a model's shape, its pages in a shuffled order.
+#[derive(Debug, Clone)]
+struct Case {
+    page_size: usize,
+    n_kv_heads: usize,
+    group_len: usize,
+    head_dim: usize,
+    n_positions: usize,
+    pages: Vec<u32>,
+    x: Vec<f32>,
+}
+
+impl Case {
+    fn width(&self) -> usize {
+        (self.group_len + 2) * self.n_kv_heads * self.head_dim
+    }
+
+    fn heads(&self) -> [Heads; 3] {
+        let (n_kv_heads, head_dim) = (self.n_kv_heads, self.head_dim);
+        let queries = Heads {
+            first: 0,
+            n_heads: n_kv_heads * self.group_len,
+            head_dim,
+        };
+        let keys = Heads {
+            first: queries.end(),
+            n_heads: n_kv_heads,
+            head_dim,
+        };
+        [
+            queries,
+            keys,
+            Heads {
+                first: keys.end(),
+                ..keys
+            },
+        ]
+    }
+
+    /// All positions, `chunk` rows a step.
+    fn run<D: Device<Buffer = Buffer>>(&self, device: &mut D, chunk: usize) -> Vec<f32> {
+        let shape = KvShape {
+            n_layers: 2,
+            n_pages: self.pages.len(),
+            page_size: self.page_size,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.head_dim,
+        };
+        let mut kv = device.kv(shape).unwrap();
+        let [queries, keys, values] = self.heads();
+        let mut attended = Vec::new();
+        for start in (0..self.n_positions).step_by(chunk) {
+            let end = self.n_positions.min(start + chunk);
+            let x = buffer(
+                self.width(),
+                &self.x[start * self.width()..end * self.width()],
+            );
+            let slots: Vec<Slot> = (start..end)
+                .map(|position| Slot {
+                    page: self.pages[position / self.page_size],
+                    offset: (position % self.page_size) as u32,
+                })
+                .collect();
+            device.kv_scatter(&mut kv, 1, &x, keys, values, &slots);
+            let mut out = device.buffer(queries.end());
+            let (n_rows, pages) = (end - start, &self.pages);
+            let span = AttentionSpan {
+                first_row: 0,
+                n_rows,
+                start,
+                pages,
+            };
+            device.attention(&kv, 1, &x, queries, &[span], &mut out);
+            attended.extend(device.read(&out));
+        }
+        attended
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let page_size = prop_oneof![Just(1usize), Just(5), Just(16), Just(32), Just(150)];
+    (page_size, 1..3usize, 1..5usize, 1..3usize, 1..300usize).prop_flat_map(
+        |(page_size, n_kv_heads, group_len, n_vectors, n_positions)| {
+            let head_dim = 16 * n_vectors;
+            let n_pages = n_positions.div_ceil(page_size) as u32;
+            let pages = Just((0..n_pages).collect::<Vec<_>>()).prop_shuffle();
+            let width = (group_len + 2) * n_kv_heads * head_dim;
+            (pages, values(n_positions * width)).prop_map(move |(pages, x)| Case {
+                page_size,
+                n_kv_heads,
+                group_len,
+                head_dim,
+                n_positions,
+                pages,
+                x,
+            })
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn agrees_with_the_reference(mut case in case()) {
+        // Gentle scores: with a sharp softmax, f16 keys alone may choose another position.
+        for x in &mut case.x {
+            *x = (*x / 8.0).clamp(-1.0, 1.0);
+        }
+        let expected = case.run(&mut Reference::new(1), case.n_positions);
+        let given = case.run(&mut Cpu::new(1), case.n_positions);
+        prop_assert!(error(&expected, &given) < 4e-3, "{}", error(&expected, &given));
+    }
+
+    #[test]
+    fn every_tier_chunk_and_thread_count_gives_the_same_bits(case in case(), chunk in 1..40usize) {
+        let expected = case.run(&mut Cpu::with_tier(1, Tier::Portable), case.n_positions);
+        for tier in TIERS {
+            let whole = case.run(&mut Cpu::with_tier(3, tier), case.n_positions);
+            prop_assert_eq!(bits(&expected), bits(&whole), "{:?}", tier);
+        }
+        let chunked = case.run(&mut Cpu::new(2), chunk);
+        prop_assert_eq!(bits(&expected), bits(&chunked), "chunks of {}", chunk);
+    }
+}
+
+/// Values are exact in f16, keys are equal: attention is the mean of the values so far.
+#[test]
+fn equal_keys_average_the_values() {
+    let case = Case {
+        page_size: 4,
+        n_kv_heads: 1,
+        group_len: 1,
+        head_dim: 16,
+        n_positions: 9,
+        pages: vec![2, 0, 1],
+        x: (0..9)
+            .flat_map(|p| [[1.0; 16], [0.5; 16], [p as f32; 16]].concat())
+            .collect(),
+    };
+    let given = case.run(&mut Cpu::new(1), 9);
+    for (position, row) in given.chunks_exact(16).enumerate() {
+        assert!(
+            row.iter().all(|x| (x - position as f32 / 2.0).abs() < 1e-5),
+            "{position}: {row:?}"
+        );
+    }
+}
+
+#[test]
+fn a_copied_page_holds_the_same_bits() {
+    let shape = KvShape {
+        n_layers: 2,
+        n_pages: 3,
+        page_size: 6,
+        n_kv_heads: 2,
+        head_dim: 16,
+    };
+    let mut device = Cpu::new(1);
+    let mut kv = device.kv(shape).unwrap();
+    let (keys, values) = (
+        Heads {
+            first: 0,
+            n_heads: 2,
+            head_dim: 16,
+        },
+        Heads {
+            first: 32,
+            n_heads: 2,
+            head_dim: 16,
+        },
+    );
+    for layer_idx in 0..2 {
+        let row = |page: u32, offset: u32| -> Vec<f32> {
+            (0..64)
+                .map(|i| (page * 1000 + offset * 100 + i) as f32 / 7.0)
+                .collect()
+        };
+        for (page, offset) in (0..3).flat_map(|page| (0..6).map(move |offset| (page, offset))) {
+            let slot = Slot { page, offset };
+            let x = buffer(64, &row(page, offset));
+            device.kv_scatter(&mut kv, layer_idx, &x, keys, values, &[slot]);
+        }
+    }
+    let before = [kv.keys(1, 2, 1).to_vec(), kv.values(1, 2, 1).to_vec()];
+    device.copy_page(&mut kv, 0, 2, 4);
+    for layer_idx in 0..2 {
+        for head_idx in 0..2 {
+            let (source, target) = (
+                kv.keys(layer_idx, 0, head_idx),
+                kv.keys(layer_idx, 2, head_idx),
+            );
+            for (source, target) in source.chunks_exact(16).zip(target.chunks_exact(16)) {
+                assert_eq!(source[..4], target[..4]);
+            }
+            let source = kv.values(layer_idx, 0, head_idx);
+            assert_eq!(source[..64], kv.values(layer_idx, 2, head_idx)[..64]);
+        }
+    }
+    // The slots beyond those copied are untouched.
+    assert_eq!(before[0][4..6], kv.keys(1, 2, 1)[4..6]);
+    assert_eq!(before[1][64..], kv.values(1, 2, 1)[64..]);
+}
+
+#[test]
+fn a_pool_beyond_all_memory_is_refused() {
+    let shape = |n_pages| KvShape {
+        n_layers: 99,
+        n_pages,
+        page_size: 999,
+        n_kv_heads: 99,
+        head_dim: 128,
+    };
+    for n_pages in [usize::MAX, usize::MAX / 1000, 1 << 44] {
+        let refused = Device::kv(&Reference::new(1), shape(n_pages));
+        assert!(
+            matches!(refused, Err(KernelError::Memory { .. })),
+            "{n_pages} pages"
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! Matrix products: the layout, the tiers, and the order of sums.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{BLOCK_LEN, KernelError, MatrixData, MatrixPart, Reference, quantise_q8_0};
+
+const FORMATS: [BlockFormat; 3] = [BlockFormat::Q4_0, BlockFormat::Q4_1, BlockFormat::Q8_0];
+
+/// Random blocks whose scales and minimums are small numbers.
+fn blocks(format: BlockFormat, n_blocks: usize) -> impl Strategy<Value = Vec<u8>> {
+    let n_bytes = n_blocks * format.block_bytes();
+    proptest::collection::vec(any::<u8>(), n_bytes).prop_map(move |mut bytes| {
+        for block in bytes.chunks_exact_mut(format.block_bytes()) {
+            // An f16 exponent of 8 to 11: about 0.01 to 0.1.
+            block[1] = block[1] & 0x8f | 0x20;
+            if format == BlockFormat::Q4_1 {
+                block[3] = block[3] & 0x8f | 0x20;
+            }
+        }
+        bytes
+    })
+}
+
+/// A quantised part, a plain part, and activations for both.
+#[derive(Debug, Clone)]
+struct Case {
+    format: BlockFormat,
+    n_cols: usize,
+    n_block_rows: usize,
+    blocks: Vec<u8>,
+    n_plain_rows: usize,
+    plain: Vec<f32>,
+    bias: Vec<f32>,
+    n_columns: usize,
+    x: Vec<f32>,
+}
+
+impl Case {
+    fn parts(&self) -> [MatrixPart<'_>; 2] {
+        let quantised = MatrixData::Blocks(self.format, &self.blocks);
+        [
+            MatrixPart {
+                n_rows: self.n_block_rows,
+                data: quantised,
+            },
+            MatrixPart {
+                n_rows: self.n_plain_rows,
+                data: MatrixData::F32(&self.plain),
+            },
+        ]
+    }
+
+    fn run<D>(&self, device: &mut D, first: usize, n_columns: usize) -> Vec<f32>
+    where
+        D: Device<Buffer = Buffer>,
+    {
+        let matrix = device.matrix(self.n_cols, &self.parts()).unwrap();
+        let bias = device.vector(&self.bias);
+        let x = &self.x[first * self.n_cols..(first + n_columns) * self.n_cols];
+        let mut out = device.buffer(self.n_block_rows + self.n_plain_rows);
+        device.matmul(&matrix, Some(&bias), &buffer(self.n_cols, x), &mut out);
+        device.read(&out)
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let sizes = (0..3usize, 1..5usize, 1..40usize, 1..20usize, 1..20usize);
+    sizes.prop_flat_map(
+        |(format, n_blocks, n_block_rows, n_plain_rows, n_columns)| {
+            let (format, n_cols) = (FORMATS[format], n_blocks * BLOCK_LEN);
+            (
+                blocks(format, n_blocks * n_block_rows),
+                values(n_cols * n_plain_rows),
+                values(n_block_rows + n_plain_rows),
+                values(n_cols * n_columns),
+            )
+                .prop_map(move |(blocks, plain, bias, x)| Case {
+                    format,
+                    n_cols,
+                    n_block_rows,
+                    blocks,
+                    n_plain_rows,
+                    plain,
+                    bias,
+                    n_columns,
+                    x,
+                })
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_tier_gives_the_same_bits(case in case()) {
+        let expected = case.run(&mut Cpu::with_tier(1, Tier::Portable), 0, case.n_columns);
+        for tier in TIERS {
+            for n_threads in [1, 3] {
+                let given = case.run(&mut Cpu::with_tier(n_threads, tier), 0, case.n_columns);
+                prop_assert_eq!(bits(&expected), bits(&given), "{:?}, {} threads", tier, n_threads);
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_is_the_same_alone(case in case()) {
+        let mut device = Cpu::new(1);
+        let together = case.run(&mut device, 0, case.n_columns);
+        let alone: Vec<f32> =
+            (0..case.n_columns).flat_map(|column| case.run(&mut device, column, 1)).collect();
+        prop_assert_eq!(bits(&together), bits(&alone));
+    }
+
+    /// A rounded activation is off by at most half its scale, so a product is off by at most the sum of
+    /// half the scales times the weights' sizes.
+    #[test]
+    fn products_are_within_rounding_of_the_reference(case in case()) {
+        let expected = case.run(&mut Reference::new(1), 0, case.n_columns);
+        let given = case.run(&mut Cpu::new(1), 0, case.n_columns);
+        let mut weights = Vec::new();
+        case.format.dequantise(&case.blocks, &mut weights);
+        weights.extend_from_slice(&case.plain);
+        let n_rows = case.n_block_rows + case.n_plain_rows;
+        for (column, x) in case.x.chunks_exact(case.n_cols).enumerate() {
+            for (row, weights) in weights.chunks_exact(case.n_cols).enumerate() {
+                let products = x.iter().zip(weights).map(|(x, w)| (x * w).abs()).sum::<f32>();
+                let halves = x.chunks_exact(16).zip(weights.chunks_exact(16));
+                let rounding: f32 = halves
+                    .map(|(x, w)| {
+                        let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                        0.5 * largest / 127.0 * w.iter().map(|w| w.abs()).sum::<f32>()
+                    })
+                    .sum();
+                let rounding = if row < case.n_block_rows { rounding } else { 0.0 };
+                let at = column * n_rows + row;
+                let off = (expected[at] - given[at]).abs();
+                prop_assert!(off <= 1.001 * rounding + 1e-5 * (products + 40.0), "{off} > {rounding}");
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_hold_every_weight_exactly(case in case()) {
+        let (mut cpu, mut reference) = (Cpu::new(1), Reference::new(1));
+        let rows: Vec<u32> = (0..(case.n_block_rows + case.n_plain_rows) as u32).rev().collect();
+        let (mut given, mut expected) = (cpu.buffer(case.n_cols), reference.buffer(case.n_cols));
+        let matrix = cpu.matrix(case.n_cols, &case.parts()).unwrap();
+        cpu.gather(&matrix, &rows, &mut given);
+        let matrix = reference.matrix(case.n_cols, &case.parts()).unwrap();
+        reference.gather(&matrix, &rows, &mut expected);
+        prop_assert_eq!(bits(given.values()), bits(expected.values()));
+    }
+
+    #[test]
+    fn q8_0_is_within_half_a_step(values in values(64)) {
+        let mut given = Vec::new();
+        BlockFormat::Q8_0.dequantise(&quantise_q8_0(&values), &mut given);
+        for (block, given) in values.chunks(32).zip(given.chunks(32)) {
+            let largest = block.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+            for (value, given) in block.iter().zip(given) {
+                // The scale itself is rounded to f16: 127 steps of it may fall short of the largest.
+                prop_assert!((value - given).abs() <= largest * (0.5 / 127.0 + 1.0 / 1024.0));
+            }
+        }
+    }
+}
+
+/// The layout of ggml's blocks, written down by hand from ggml-common.h.
+#[test]
+fn blocks_are_read_as_ggml_writes_them() {
+    let one = half::f16::from_f32(1.0).to_le_bytes();
+    let half = half::f16::from_f32(0.5).to_le_bytes();
+    let nibbles: Vec<u8> = (0..16).map(|i| i | (15 - i) << 4).collect();
+    let mut given = Vec::new();
+    BlockFormat::Q4_0.dequantise(&[&one[..], &nibbles].concat(), &mut given);
+    let expected = (0..16)
+        .map(|i| i as f32 - 8.0)
+        .chain((0..16).map(|i| 7.0 - i as f32));
+    assert_eq!(given, expected.collect::<Vec<_>>());
+    given.clear();
+    BlockFormat::Q4_1.dequantise(&[&half[..], &one[..], &nibbles].concat(), &mut given);
+    let expected = (0..16).map(|i| 0.5 * i as f32 + 1.0);
+    assert_eq!(given[..16], expected.collect::<Vec<_>>());
+    given.clear();
+    let bytes: Vec<u8> = (0..32u8).map(|i| i.wrapping_sub(16)).collect();
+    BlockFormat::Q8_0.dequantise(&[&half[..], &bytes].concat(), &mut given);
+    assert_eq!(
+        given,
+        (0..32).map(|i| 0.5 * (i as f32 - 16.0)).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn misshapen_matrices_are_refused() {
+    let device = Cpu::new(1);
+    let short = MatrixPart {
+        n_rows: 2,
+        data: MatrixData::F32(&[0.0; 63]),
+    };
+    assert!(matches!(
+        device.matrix(32, &[short]),
+        Err(KernelError::Shape { given: 63, .. })
+    ));
+    let ragged = MatrixPart {
+        n_rows: 1,
+        data: MatrixData::Blocks(BlockFormat::Q8_0, &[0; 34]),
+    };
+    assert!(matches!(
+        device.matrix(48, &[ragged]),
+        Err(KernelError::RaggedRow { n_cols: 48, .. })
+    ));
+}
+
+#[test]
+fn activations_that_are_no_numbers_do_not_panic() {
+    let blocks = vec![0x22; 34];
+    let part = MatrixPart {
+        n_rows: 1,
+        data: MatrixData::Blocks(BlockFormat::Q8_0, &blocks),
+    };
+    for tier in TIERS {
+        let mut device = Cpu::with_tier(1, tier);
+        let matrix = device.matrix(32, &[part]).unwrap();
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-45] {
+            let mut out = device.buffer(1);
+            device.matmul(&matrix, None, &buffer(32, &[value; 32]), &mut out);
+            assert_eq!(out.n_rows(), 1);
+        }
+    }
+}
