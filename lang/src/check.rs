@@ -1,8 +1,39 @@
 //! The checker: everything that can be known before the first token.
+//!
+//! It walks the tree once, item by item, and keeps what is in sight (`scope`), what values can be (`ty`) and where text
+//! may be appended (`emit`). What it says is certain: where nothing is known, nothing is said. Names that stood in a
+//! statement the parser lost count as defined.
+
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use crate::ast::{Callable, File, ItemKind, Role, Span, Type};
+use crate::program::Types;
 use crate::{Diagnostic, Program, syntax};
+
+mod call;
+mod emit;
+mod expr;
+mod hints;
+mod items;
+mod options;
+mod parts;
+mod scope;
+mod stmt;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod texts;
+mod ty;
+mod types;
+mod values;
+
+use scope::Scopes;
+use ty::{Judge, Ty};
+
+/// The most findings of one file.
+const MAX_FINDINGS: usize = 200;
 
 /// What the checker asks about constraints it cannot judge itself.
 pub trait Host {
@@ -37,13 +68,149 @@ pub struct Checked {
 
 /// Parses and checks a file.
 pub fn check(file_name: &str, source: &str, host: &dyn Host) -> Checked {
-    let _ = host;
-    let (ast, diagnostics) = syntax::parse(source);
-    let program = diagnostics
-        .is_empty()
-        .then(|| Program::new(file_name, source, ast));
+    let parsed = syntax::parse_all(source);
+    let lost = parsed.lost_words.iter().map(String::as_str).collect();
+    let mut checker = Checker::new(source, &parsed.file, host, lost);
+    checker.file();
+    let mut diagnostics = checker.out;
+    diagnostics.truncate(MAX_FINDINGS);
+    diagnostics.extend(parsed.diagnostics);
+    diagnostics.sort_by_key(|found| (found.span.start, found.span.end, found.code));
+    diagnostics.dedup();
+    let ok = !diagnostics.iter().any(Diagnostic::is_error);
+    let program = ok.then(|| Program::new(file_name, source, parsed.file));
     Checked {
         program,
         diagnostics,
+    }
+}
+
+/// What a body belongs to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Home<'p> {
+    /// The file's own statements.
+    Top,
+    Fn(&'p Callable),
+    Part(&'p Callable),
+}
+
+/// The branch a place is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Branch {
+    Fork,
+    Best,
+}
+
+/// An input, and whether anything reads it.
+struct Global<'p> {
+    ty: &'p Type,
+    span: Span,
+    is_used: bool,
+}
+
+struct Checker<'p, 'h> {
+    source: &'p str,
+    file: &'p File,
+    host: &'h dyn Host,
+    types: Types<'p>,
+    lost: HashSet<&'p str>,
+    out: Vec<Diagnostic>,
+    inputs: HashMap<&'p str, Global<'p>>,
+    callables: HashMap<&'p str, &'p Callable>,
+    parts: HashMap<&'p str, parts::Summary>,
+    tools: HashSet<&'p str>,
+    /// Types, functions and parts that something mentions.
+    mentioned: HashSet<String>,
+    /// Types shown by `format`.
+    shown: HashSet<String>,
+    /// Generations of record types, and the type to show for each.
+    unshown: Vec<(&'p str, Span)>,
+    /// Plain completion: no roles, text appends anywhere.
+    is_plain: bool,
+    heal_off: bool,
+    budget_tokens: Option<i64>,
+    // Of the body being checked:
+    home: Home<'p>,
+    scopes: Scopes,
+    role: Option<Role>,
+    branches: Vec<Branch>,
+    /// What the branches around yield.
+    yields: Vec<Option<Ty>>,
+    /// The last text appended in this turn ends with a space.
+    ends_in_space: bool,
+}
+
+impl<'p, 'h> Checker<'p, 'h> {
+    fn new(source: &'p str, file: &'p File, host: &'h dyn Host, lost: HashSet<&'p str>) -> Self {
+        Checker {
+            source,
+            file,
+            host,
+            types: Types::new(file),
+            lost,
+            out: Vec::new(),
+            inputs: HashMap::new(),
+            callables: HashMap::new(),
+            parts: parts::summaries(file),
+            tools: HashSet::new(),
+            mentioned: HashSet::new(),
+            shown: HashSet::new(),
+            unshown: Vec::new(),
+            is_plain: false,
+            heal_off: false,
+            budget_tokens: None,
+            home: Home::Top,
+            scopes: Scopes::new(),
+            role: None,
+            branches: Vec::new(),
+            yields: Vec::new(),
+            ends_in_space: false,
+        }
+    }
+
+    fn file(&mut self) {
+        let file = self.file;
+        self.declare();
+        for item in &file.items {
+            self.item(item);
+        }
+        self.scopes = Scopes::new();
+        self.statements(&file.body);
+        self.unused_bindings();
+        for item in &file.items {
+            match &item.kind {
+                ItemKind::Fn(callable) => self.callable(Home::Fn(callable)),
+                ItemKind::Part(callable) => self.callable(Home::Part(callable)),
+                _ => {}
+            }
+        }
+        self.pins();
+        self.unused_items();
+        self.never_shown();
+        self.bidi();
+    }
+
+    /// Reports a finding; the builder's later calls refine it.
+    fn report(&mut self, found: Diagnostic) {
+        if self.out.len() < MAX_FINDINGS {
+            self.out.push(found);
+        }
+    }
+
+    fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: &str) {
+        let found = Diagnostic::new(code, span, message);
+        self.report(if help.is_empty() {
+            found
+        } else {
+            found.help(help)
+        });
+    }
+
+    fn judge(&self) -> Judge<'_, 'p> {
+        Judge::new(&self.types)
+    }
+
+    fn text(&self, span: Span) -> &'p str {
+        self.source.get(span.start..span.end).unwrap_or_default()
     }
 }

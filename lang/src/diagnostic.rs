@@ -3,9 +3,15 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::ast::Span;
+
+mod codes;
+mod render;
+#[cfg(test)]
+mod tests;
+
+pub use render::{line_column, render, to_json};
 
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -85,21 +91,8 @@ impl Diagnostic {
 
 /// The long explanation of a code, or none for a code that does not exist.
 pub fn explain(code: &str) -> Option<&'static str> {
-    let _ = code;
-    None
-}
-
-/// The findings as text with source snippets; colours only when asked for.
-pub fn render(diagnostics: &[Diagnostic], file_name: &str, source: &str, color: bool) -> String {
-    let _ = (source, color);
-    diagnostics
+    codes::CODES
         .iter()
-        .map(|d| format!("{file_name}: {}: {}\n", d.code, d.message))
-        .collect()
-}
-
-/// The findings as a JSON array, each with its file and its one-based line and column.
-pub fn to_json(diagnostics: &[Diagnostic], file_name: &str, source: &str) -> Value {
-    let _ = source;
-    json!({ "file": file_name, "diagnostics": diagnostics })
+        .find(|(own, _)| own.eq_ignore_ascii_case(code))
+        .map(|(_, text)| *text)
 }

@@ -14,7 +14,7 @@ mod program;
 mod syntax;
 
 pub use check::{Checked, Host, NoHost, check};
-pub use diagnostic::{Diagnostic, Severity, explain, render, to_json};
+pub use diagnostic::{Diagnostic, Severity, explain, line_column, render, to_json};
 pub use library::{LIBRARY, Signature};
 pub use options::{OptionSpec, OptionValue, Place, options_of};
 pub use program::{Input, Program};
