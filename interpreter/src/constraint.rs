@@ -65,7 +65,8 @@ impl Shape {
             let texts: Vec<String> = literals.iter().map(value::text).collect();
             let distinct: std::collections::HashSet<&String> = texts.iter().collect();
             if distinct.len() == texts.len() {
-                let constraint = Constraint::choices(&texts, &Limits::default()).map_err(words)?;
+                let constraint = Constraint::choices(&texts, &Limits::default())
+                    .map_err(|error| error.to_string())?;
                 let reading = Reading::Literals(literals);
                 return Ok(Self {
                     constraint: Some(constraint),
@@ -171,7 +172,7 @@ pub(crate) fn regex(pattern: &str) -> Result<Constraint, String> {
     kept(format!("/{pattern}"), || {
         Constraint::regex(pattern, &Limits::default())
     })
-    .map_err(words)
+    .map_err(|error| error.to_string())
 }
 
 /// A JSON Schema as a constraint, from the automata kept if it is there.
@@ -182,11 +183,7 @@ pub(crate) fn schema(schema: &Value) -> Result<Constraint, String> {
     kept(format!("{{{schema}"), || {
         Constraint::json_schema(schema, &Limits::default())
     })
-    .map_err(words)
-}
-
-fn words(error: GrammarError) -> String {
-    error.to_string()
+    .map_err(|error| error.to_string())
 }
 
 /// Automata and their masks are worth keeping from run to run: a server runs one program many times.
@@ -234,12 +231,13 @@ pub(crate) fn accepts(constraint: &Constraint, text: &str) -> Result<bool, Strin
             .collect();
         Arc::new(Vocabulary::new(bytes, vec![256]))
     });
-    let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&BYTES)).map_err(words)?;
+    let mut matcher =
+        Matcher::new(constraint.clone(), Arc::clone(&BYTES)).map_err(|error| error.to_string())?;
     for byte in text.bytes() {
         match matcher.accept(byte.into()) {
             Ok(()) => {}
             Err(GrammarError::IllegalToken { .. }) => return Ok(false),
-            Err(error) => return Err(words(error)),
+            Err(error) => return Err(error.to_string()),
         }
     }
     Ok(matcher.is_complete())

@@ -219,8 +219,14 @@ impl Machine {
                     whole(name, &value, 1, 1 << 20).map(|n| terms.first = Some(n as usize))
                 }
                 "on_error" => match value.as_str() {
-                    Some("null") => Ok(terms.forgive = true),
-                    Some("fail") => Ok(terms.forgive = false),
+                    Some("null") => {
+                        terms.forgive = true;
+                        Ok(())
+                    }
+                    Some("fail") => {
+                        terms.forgive = false;
+                        Ok(())
+                    }
                     _ => Err(format!(
                         "`on_error` is \"fail\" or \"null\", given {}",
                         value::brief(&value)
@@ -344,7 +350,7 @@ impl Machine {
             return Ok(());
         }
         let published = self.shared.backend.publish(self.prompt(None, "")).await;
-        let cost = published.map_err(|error| self.backend_fault(error, false, span))?;
+        let cost = published.map_err(|error| self.backend_fault(&error, false, span))?;
         self.pay(cost);
         Ok(())
     }

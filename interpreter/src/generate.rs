@@ -151,7 +151,7 @@ impl Machine {
         };
         let output = self.listen(name, how, &healed, span).await;
         let output =
-            output.map_err(|error| self.backend_fault(error, capped.is_some(), span))??;
+            output.map_err(|error| self.backend_fault(&error, capped.is_some(), span))??;
         self.context.push_tokens(&output.generated.tokens);
         self.pay(output.generated.usage);
         self.settle(shape, output, capped.is_some(), span)
@@ -284,8 +284,8 @@ impl Machine {
     }
 
     /// A backend's error as the run's. `capped` says that the run's budget set the limit on tokens.
-    pub(crate) fn backend_fault(&self, error: BackendError, capped: bool, span: Span) -> Fault {
-        let kind = match &error {
+    pub(crate) fn backend_fault(&self, error: &BackendError, capped: bool, span: Span) -> Fault {
+        let kind = match error {
             BackendError::TooFewTokens { .. } if capped => ErrorKind::Budget,
             BackendError::TooFewTokens { .. } => ErrorKind::Generation,
             BackendError::Refused(_) => ErrorKind::Budget,

@@ -147,7 +147,7 @@ impl Machine {
         let (logprobs, cost) = backend
             .score(self.prompt(name, &healed), tokens.clone())
             .await
-            .map_err(|error| self.backend_fault(error, false, span))?;
+            .map_err(|error| self.backend_fault(&error, false, span))?;
         self.pay(cost);
         let fits = logprobs.len() == tokens.len()
             && logprobs

@@ -71,26 +71,6 @@ impl Machine {
                 self.assign(name, *add, value).boxed().await?;
                 Ok(Flow::Next)
             }
-            StmtKind::Role { role, body } => self.role(*role, body, stmt.span).boxed().await,
-            StmtKind::If {
-                condition,
-                then,
-                otherwise,
-            } => {
-                if self.condition(condition).await? {
-                    self.block(then, Names::Own).await
-                } else if let Some(otherwise) = otherwise {
-                    self.block(otherwise, Names::Own).await
-                } else {
-                    Ok(Flow::Next)
-                }
-            }
-            StmtKind::For { name, list, body } => self.for_each(name, list, body).boxed().await,
-            StmtKind::Loop { max, body } => self.repeat(max, body).boxed().await,
-            StmtKind::Match { subject, arms } => {
-                self.match_arms(subject, arms, stmt.span).boxed().await
-            }
-            StmtKind::Attempt { .. } => self.attempt(stmt).boxed().await,
             StmtKind::Return(value) => Ok(Flow::Return(match value {
                 Some(value) => self.eval(value).await?,
                 None => Value::Null,
@@ -116,6 +96,34 @@ impl Machine {
                 self.emit(expr).boxed().await?;
                 Ok(Flow::Next)
             }
+            _ => self.compound(stmt).await,
+        }
+    }
+
+    /// Runs a statement that holds blocks.
+    async fn compound(&mut self, stmt: &Stmt) -> Outcome<Flow> {
+        match &stmt.kind {
+            StmtKind::Role { role, body } => self.role(*role, body, stmt.span).boxed().await,
+            StmtKind::If {
+                condition,
+                then,
+                otherwise,
+            } => {
+                if self.condition(condition).await? {
+                    self.block(then, Names::Own).await
+                } else if let Some(otherwise) = otherwise {
+                    self.block(otherwise, Names::Own).await
+                } else {
+                    Ok(Flow::Next)
+                }
+            }
+            StmtKind::For { name, list, body } => self.for_each(name, list, body).boxed().await,
+            StmtKind::Loop { max, body } => self.repeat(max, body).boxed().await,
+            StmtKind::Match { subject, arms } => {
+                self.match_arms(subject, arms, stmt.span).boxed().await
+            }
+            StmtKind::Attempt { .. } => self.attempt(stmt).boxed().await,
+            _ => unreachable!("every other statement is run where it stands"),
         }
     }
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-fn call(name: &str, args: Value) -> Answer {
+fn call(name: &str, args: &Value) -> Answer {
     apply(name, args.as_array().unwrap())
 }
 
@@ -40,11 +40,7 @@ fn every_function_has_its_example() {
         ("round", json!([-2.5]), json!(-3)),
     ];
     for (name, args, expected) in &examples {
-        assert_eq!(
-            call(name, args.clone()),
-            Ok(expected.clone()),
-            "{name}{args}"
-        );
+        assert_eq!(call(name, args), Ok(expected.clone()), "{name}{args}");
     }
     let apart = ["format", "scores", "mass", "logprob"];
     for signature in lmrun_lang::LIBRARY {
@@ -77,7 +73,7 @@ fn what_has_no_value_says_why() {
         ("trim", json!([1]), "given an int"),
         ("nothing", json!([]), "no function"),
     ] {
-        let error = call(name, args.clone()).expect_err(name);
+        let error = call(name, &args).expect_err(name);
         assert!(error.contains(words), "{name}{args}: {error}");
     }
 }

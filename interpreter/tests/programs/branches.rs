@@ -276,7 +276,7 @@ async fn a_thrown_switch_ends_a_run() {
     // A run is a future that any runtime can move between threads.
     let run = tokio::spawn(lmrun_interpreter::run(
         program,
-        crate::common::arguments(Value::Null),
+        crate::common::arguments(&Value::Null),
         RunOptions::default(),
         backend,
         sender,

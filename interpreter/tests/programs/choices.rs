@@ -179,7 +179,7 @@ async fn a_choice_is_healed_with_all_its_options() {
         .with_words(&[" ", " x"])
         .weigh("x", -1.0)
         .weigh("y", -2.0);
-    let (envelope, script) = play(&source, backend).await;
+    let (envelope, script) = play(source, backend).await;
     assert_eq!(envelope.result, json!("x"), "{:?}", envelope.error);
     assert_eq!(continuations(&script), [" x<|im_end|>", " y<|im_end|>"]);
 }

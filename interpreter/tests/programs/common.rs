@@ -24,7 +24,7 @@ pub(crate) fn program(source: &str) -> Arc<Program> {
 }
 
 /// Arguments from JSON.
-pub(crate) fn arguments(json: Value) -> Arguments {
+pub(crate) fn arguments(json: &Value) -> Arguments {
     json.as_object().cloned().unwrap_or_default()
 }
 
@@ -39,7 +39,7 @@ pub(crate) async fn play_with(
     let backend: Arc<dyn Backend> = Arc::clone(script) as Arc<dyn Backend>;
     let envelope = run(
         program(source),
-        arguments(given),
+        arguments(&given),
         options,
         backend,
         sender,
