@@ -14,6 +14,8 @@ mod error;
 mod folder;
 mod gguf;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
 mod weights;
 

@@ -4,7 +4,7 @@
 //! exact bytes. Byte-level BPE runs on the `tokenizers` crate, SentencePiece on [`spm`]; where the
 //! vocabulary comes from is the business of [`gguf`] and [`folder`].
 
-mod byte_level;
+pub(crate) mod byte_level;
 pub(crate) mod folder;
 pub(crate) mod gguf;
 mod spm;

@@ -75,7 +75,7 @@ pub(crate) trait Source {
 }
 
 /// The plain values of a tensor.
-fn plain(tensor: &RawTensor<'_>) -> Result<Vec<f32>, candle_core::Error> {
+pub(crate) fn plain(tensor: &RawTensor<'_>) -> Result<Vec<f32>, candle_core::Error> {
     let bytes = &tensor.bytes;
     Ok(match tensor.dtype {
         GgmlDType::F32 => bytes

@@ -1,0 +1,402 @@
+//! The decoder: true to the equations, and the same however its work is cut up.
+
+use super::oracle;
+use super::synthetic::{GgufFile, Meta, Model, N_VOCAB, Random, TempDir, write_folder};
+use crate::{
+    Batch, Checkpoint, Decoder, DecoderOptions, Logits, ModelError, Outputs, Precision, Span,
+};
+
+const PAGE_SIZE: usize = 4;
+
+fn decoder(checkpoint: &Checkpoint, precision: Precision, n_threads: usize) -> Box<dyn Decoder> {
+    let options = DecoderOptions {
+        precision,
+        n_threads,
+        page_size: PAGE_SIZE,
+        n_pages: 64,
+    };
+    checkpoint.decoder(&options).unwrap()
+}
+
+fn tokens(n_tokens: usize, seed: u64) -> Vec<u32> {
+    let mut random = Random(seed);
+    (0..n_tokens)
+        .map(|_| random.below(N_VOCAB) as u32)
+        .collect()
+}
+
+fn bits(logits: &Logits) -> Vec<Vec<u32>> {
+    let row = |row_idx| logits.row(row_idx).iter().map(|x| x.to_bits()).collect();
+    (0..logits.n_rows()).map(row).collect()
+}
+
+fn run(decoder: &mut dyn Decoder, spans: Vec<Span<'_>>) -> Logits {
+    decoder.forward(&Batch { spans }).unwrap()
+}
+
+fn whole<'a>(tokens: &'a [u32], pages: &'a [u32]) -> Span<'a> {
+    Span {
+        tokens,
+        start: 0,
+        pages,
+        outputs: Outputs::All,
+    }
+}
+
+/// Root mean square error over root mean square.
+fn relative_error(expected: &[Vec<f64>], given: &Logits) -> f64 {
+    let (mut off, mut size) = (0.0, 0.0);
+    for (row_idx, expected) in expected.iter().enumerate() {
+        for (expected, given) in expected.iter().zip(given.row(row_idx)) {
+            off += (expected - f64::from(*given)).powi(2);
+            size += expected.powi(2);
+        }
+    }
+    (off / size).sqrt()
+}
+
+#[test]
+fn every_family_and_container_computes_its_equations() {
+    let tokens = tokens(23, 1);
+    let pages: Vec<u32> = (0..6).collect();
+    for architecture in ["llama", "qwen2", "qwen3"] {
+        for tied in [false, true] {
+            let model = Model::new(architecture, tied);
+            let dir = TempDir::new(&format!("families-{architecture}-{tied}"));
+            let file = dir.write("model.gguf", GgufFile::of(&model).bytes());
+            write_folder(&dir, &model);
+            let expected = oracle::logits(&model, &tokens);
+            for path in [&file, dir.path()] {
+                let checkpoint = Checkpoint::open(path).unwrap();
+                for (precision, limit) in
+                    [(Precision::Reference, 1e-5), (Precision::Quantised, 2e-3)]
+                {
+                    let mut decoder = decoder(&checkpoint, precision, 2);
+                    let given = run(&mut *decoder, vec![whole(&tokens, &pages)]);
+                    let error = relative_error(&expected, &given);
+                    assert!(
+                        error < limit,
+                        "{architecture} {tied} {precision:?}: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A checkpoint whose matrices are Q8_0, Q4_0, Q4_1 and K-like types, against the same in f32.
+#[test]
+fn quantised_files_are_close_to_their_own_values() {
+    let model = Model::new("llama", false);
+    let mut file = GgufFile::of(&model);
+    for (idx, (_, shape, kind, bytes)) in file.tensors.iter_mut().enumerate() {
+        if shape.len() == 2 {
+            let values: Vec<f32> = bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|bytes| half::f16::from_le_bytes(*bytes).to_f32())
+                .collect();
+            let (number, dtype) = QUANTISED[idx % QUANTISED.len()];
+            *bytes = quantise(&values, shape, dtype);
+            *kind = number;
+        }
+    }
+    let dir = TempDir::new("quantised");
+    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    let (tokens, pages) = (tokens(20, 2), [3, 1, 4, 0, 5]);
+    let mut reference = decoder(&checkpoint, Precision::Reference, 1);
+    let expected = run(&mut *reference, vec![whole(&tokens, &pages)]);
+    let mut quantised = decoder(&checkpoint, Precision::Quantised, 1);
+    let given = run(&mut *quantised, vec![whole(&tokens, &pages)]);
+    let expected: Vec<Vec<f64>> = (0..expected.n_rows())
+        .map(|row_idx| {
+            expected
+                .row(row_idx)
+                .iter()
+                .map(|x| f64::from(*x))
+                .collect()
+        })
+        .collect();
+    let error = relative_error(&expected, &given);
+    assert!(error > 1e-5 && error < 0.03, "{error}");
+}
+
+use candle_core::quantized::{GgmlDType, QTensor};
+
+const QUANTISED: [(u32, GgmlDType); 5] = [
+    (8, GgmlDType::Q8_0),
+    (2, GgmlDType::Q4_0),
+    (3, GgmlDType::Q4_1),
+    (6, GgmlDType::Q5_0),
+    (7, GgmlDType::Q5_1),
+];
+
+fn quantise(values: &[f32], shape: &[usize], dtype: GgmlDType) -> Vec<u8> {
+    let cpu = candle_core::Device::Cpu;
+    let tensor = candle_core::Tensor::from_slice(values, shape, &cpu).unwrap();
+    QTensor::quantize(&tensor, dtype)
+        .unwrap()
+        .data()
+        .unwrap()
+        .into_owned()
+}
+
+/// One row of a K-quant is 256 values, so that a model of this size has none: the loader alone.
+#[test]
+fn k_quants_are_read() {
+    use crate::weights::{RawTensor, plain};
+    let mut random = Random(5);
+    let values: Vec<f32> = (0..512).map(|_| random.value()).collect();
+    for (dtype, limit) in [
+        (GgmlDType::Q2K, 0.4),
+        (GgmlDType::Q3K, 0.3),
+        (GgmlDType::Q4K, 0.1),
+        (GgmlDType::Q5K, 0.05),
+        (GgmlDType::Q6K, 0.03),
+    ] {
+        let bytes = quantise(&values, &[2, 256], dtype).into();
+        let tensor = RawTensor {
+            shape: vec![2, 256],
+            dtype,
+            bytes,
+        };
+        let given = plain(&tensor).unwrap();
+        let off = given
+            .iter()
+            .zip(&values)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(off < limit, "{dtype:?}: {off}");
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_how_the_work_is_cut() {
+    let dir = TempDir::new("exactness");
+    let file = GgufFile::of(&Model::new("llama", true));
+    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    let (first, second) = (tokens(37, 3), tokens(21, 4));
+    let first_pages: Vec<u32> = (0..10).collect();
+    let second_pages: Vec<u32> = (20..26).rev().collect();
+    for precision in [Precision::Reference, Precision::Quantised] {
+        let mut single = decoder(&checkpoint, precision, 1);
+        let expected = bits(&run(&mut *single, vec![whole(&first, &first_pages)]));
+        let expected_second = bits(&run(&mut *single, vec![whole(&second, &second_pages)]));
+        for (n_threads, seed) in [(1, 10), (2, 11), (3, 12)] {
+            let mut decoder = decoder(&checkpoint, precision, n_threads);
+            let mut random = Random(seed);
+            let (mut given, mut given_second) = (Vec::new(), Vec::new());
+            let (mut at, mut at_second) = (0, 0);
+            while at < first.len() || at_second < second.len() {
+                let next = first.len().min(at + random.below(9));
+                let next_second = second.len().min(at_second + random.below(5));
+                let logits = run(
+                    &mut *decoder,
+                    vec![
+                        Span {
+                            tokens: &first[at..next],
+                            start: at,
+                            pages: &first_pages,
+                            outputs: Outputs::All,
+                        },
+                        Span {
+                            tokens: &second[at_second..next_second],
+                            start: at_second,
+                            pages: &second_pages,
+                            outputs: Outputs::All,
+                        },
+                    ],
+                );
+                let rows = bits(&logits);
+                given.extend_from_slice(&rows[..next - at]);
+                given_second.extend_from_slice(&rows[next - at..]);
+                (at, at_second) = (next, next_second);
+            }
+            assert!(given == expected, "{precision:?}, {n_threads} threads");
+            assert!(
+                given_second == expected_second,
+                "{precision:?}, {n_threads} threads"
+            );
+        }
+    }
+}
+
+#[test]
+fn outputs_choose_rows() {
+    let dir = TempDir::new("outputs");
+    let file = GgufFile::of(&Model::new("llama", true));
+    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    let mut decoder = decoder(&checkpoint, Precision::Quantised, 1);
+    let (tokens, pages) = (tokens(8, 5), [0, 1]);
+    let all = bits(&run(&mut *decoder, vec![whole(&tokens, &pages)]));
+    for (outputs, expected) in [
+        (Outputs::None, &all[8..]),
+        (Outputs::Last, &all[7..]),
+        (Outputs::From(5), &all[5..]),
+        (Outputs::From(9), &all[8..]),
+    ] {
+        let span = Span {
+            outputs,
+            ..whole(&tokens, &pages)
+        };
+        assert!(
+            bits(&run(&mut *decoder, vec![span])) == expected,
+            "{outputs:?}"
+        );
+    }
+    assert_eq!(run(&mut *decoder, vec![]).n_rows(), 0);
+}
+
+#[test]
+fn a_copied_page_continues_alike() {
+    let dir = TempDir::new("copies");
+    let file = GgufFile::of(&Model::new("qwen3", true));
+    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    let tokens = tokens(9, 6);
+    for precision in [Precision::Reference, Precision::Quantised] {
+        let mut decoder = decoder(&checkpoint, precision, 1);
+        let expected = bits(&run(&mut *decoder, vec![whole(&tokens, &[0, 1, 2])]));
+        // Six tokens are kept: the fork shares page 0 and copies two tokens of page 1.
+        decoder.copy_page(1, 9, 2);
+        let rest = Span {
+            tokens: &tokens[6..],
+            start: 6,
+            pages: &[0, 9, 7],
+            outputs: Outputs::All,
+        };
+        assert!(
+            bits(&run(&mut *decoder, vec![rest])) == expected[6..],
+            "{precision:?}"
+        );
+    }
+}
+
+#[test]
+fn batches_that_break_the_contract_are_refused() {
+    let dir = TempDir::new("contract");
+    let file = GgufFile::of(&Model::new("llama", true));
+    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    let mut decoder = decoder(&checkpoint, Precision::Quantised, 1);
+    let pages: Vec<u32> = (0..64).collect();
+    let long = vec![1; 129];
+    for (span, expected) in [
+        (
+            whole(&[N_VOCAB as u32], &[0]),
+            "token 261, the vocabulary has 261",
+        ),
+        (whole(&[1], &[64]), "page 64, the pool has 64"),
+        (whole(&[1; 5], &[0]), "5 tokens in 1 pages of 4"),
+        (whole(&long, &pages), "129 tokens, the context holds 128"),
+        (
+            Span {
+                start: usize::MAX,
+                ..whole(&[1], &pages)
+            },
+            "the context holds 128",
+        ),
+    ] {
+        let error = decoder.forward(&Batch { spans: vec![span] }).unwrap_err();
+        assert!(matches!(error, ModelError::Batch(_)));
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    let dir = TempDir::new("options");
+    let file = GgufFile::of(&Model::new("llama", true));
+    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    let good = DecoderOptions {
+        precision: Precision::Quantised,
+        n_threads: 1,
+        page_size: 16,
+        n_pages: 4,
+    };
+    for options in [
+        DecoderOptions {
+            n_threads: 0,
+            ..good
+        },
+        DecoderOptions {
+            n_threads: 1 << 20,
+            ..good
+        },
+        DecoderOptions {
+            page_size: 0,
+            ..good
+        },
+        DecoderOptions { n_pages: 0, ..good },
+        DecoderOptions {
+            n_pages: u32::MAX as usize,
+            page_size: 1 << 16,
+            ..good
+        },
+    ] {
+        let error = checkpoint.decoder(&options).err().unwrap();
+        assert!(matches!(error, ModelError::Options(_)), "{error}");
+    }
+}
+
+#[test]
+fn frequencies_are_scaled_as_the_file_asks() {
+    let model = Model::new("llama", true);
+    let dir = TempDir::new("scaling");
+    let mut file = GgufFile::of(&model);
+    file.set("llama.rope.scaling.type", Meta::Text("linear".into()));
+    file.set("llama.rope.scaling.factor", Meta::F32(4.0));
+    let scaled = Checkpoint::open(&dir.write("linear.gguf", file.bytes())).unwrap();
+    let plain = Checkpoint::open(&dir.write("plain.gguf", GgufFile::of(&model).bytes())).unwrap();
+    let frequencies = crate::config::rope_frequencies;
+    for (scaled, plain) in frequencies(&scaled.config)
+        .iter()
+        .zip(frequencies(&plain.config))
+    {
+        assert!((scaled * 4.0 - plain).abs() < 1e-7);
+    }
+    file.set("llama.rope.scaling.type", Meta::Text("yarn".into()));
+    let error = Checkpoint::open(&dir.write("yarn.gguf", file.bytes()))
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("rope scaling yarn"), "{error}");
+}
+
+/// Llama 3.1's own numbers, worked out with its published formula.
+#[test]
+fn llama_3_scaling_keeps_high_and_divides_low_frequencies() {
+    use crate::{Rope, RopeLayout, RopeScaling};
+    let dir = TempDir::new("llama3");
+    let file = GgufFile::of(&Model::new("llama", true));
+    let mut config = Checkpoint::open(&dir.write("model.gguf", file.bytes()))
+        .unwrap()
+        .config;
+    config.head_dim = 128;
+    let rope = |scaling| Rope {
+        theta: 500_000.0,
+        layout: RopeLayout::Halves,
+        scaling,
+        factors: None,
+    };
+    config.rope = rope(RopeScaling::None);
+    let plain = crate::config::rope_frequencies(&config);
+    config.rope = rope(RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_context: 8192,
+    });
+    let scaled = crate::config::rope_frequencies(&config);
+    for (plain, scaled) in plain.iter().zip(&scaled) {
+        let wavelength = std::f32::consts::TAU / plain;
+        let ratio = plain / scaled;
+        if wavelength < 8192.0 / 4.0 {
+            assert!((ratio - 1.0).abs() < 1e-5);
+        } else if wavelength > 8192.0 {
+            assert!((ratio - 8.0).abs() < 1e-4);
+        } else {
+            let smooth = (8192.0 / wavelength - 1.0) / 3.0;
+            let expected = (1.0 - smooth) * plain / 8.0 + smooth * plain;
+            assert!((scaled - expected).abs() < 1e-6 * plain);
+        }
+    }
+}
