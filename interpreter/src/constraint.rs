@@ -164,6 +164,12 @@ pub(crate) fn literals(program: &Program, ty: &Type) -> Option<Vec<Value>> {
     }
 }
 
+/// Any text that begins with `start`. All such constraints share one automaton and its masks.
+pub(crate) fn text_from(start: &str) -> Constraint {
+    static TEXT: LazyLock<Constraint> = LazyLock::new(Constraint::text);
+    TEXT.clone().with_prefix(start.as_bytes())
+}
+
 /// A regex as a constraint, from the automata kept if it is there.
 ///
 /// # Errors

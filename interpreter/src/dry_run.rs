@@ -48,3 +48,6 @@ fn shortest(constraint: &Constraint) -> Result<String, String> {
     }
     String::from_utf8(text).map_err(|_| "the shortest text is not UTF-8".to_owned())
 }
+
+#[cfg(test)]
+mod tests;

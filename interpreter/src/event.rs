@@ -136,7 +136,7 @@ pub enum Event {
     },
     /// The run ended otherwise.
     Error {
-        /// The root: what fails a branch without failing the run is no event of its own.
+        /// Where it went wrong; a branch that fails without failing the run is no event of its own.
         branch: String,
         /// Where it went wrong.
         span: Place,

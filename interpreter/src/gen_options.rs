@@ -121,3 +121,6 @@ fn stops(value: &Value) -> Result<Vec<String>, String> {
     }
     Ok(given)
 }
+
+#[cfg(test)]
+mod tests;

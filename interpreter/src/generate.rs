@@ -1,11 +1,10 @@
 //! `gen`: a generation from the context so far.
 
-use lmrun_grammar::Constraint;
 use lmrun_lang::ast::{Gen, Span};
 use serde_json::Value;
 
 use crate::backend::{BackendError, FinishReason, Generate, Generated, Token};
-use crate::constraint::{Cut, Reading, Shape};
+use crate::constraint::{self, Cut, Reading, Shape};
 use crate::dry_run;
 use crate::envelope::{ErrorKind, GenRecord};
 use crate::event::{Event, Place};
@@ -133,11 +132,11 @@ impl Machine {
         }
         let capped = left.filter(|&left| options.max_tokens.is_none_or(|max| left < max));
         let healed = self.heal(options.heal, &options.stop);
-        let mut constraint = shape.constraint.clone();
-        if !healed.is_empty() {
-            let held = constraint.unwrap_or_else(Constraint::text);
-            constraint = Some(held.with_prefix(healed.as_bytes()));
-        }
+        let constraint = match (shape.constraint.clone(), healed.as_str()) {
+            (constraint, "") => constraint,
+            (None, healed) => Some(constraint::text_from(healed)),
+            (Some(constraint), healed) => Some(constraint.with_prefix(healed.as_bytes())),
+        };
         let n_healed = usize::from(!healed.is_empty());
         let mut sampling = options.sampling;
         sampling.seed = seed;

@@ -6,6 +6,7 @@
 //! dropping a run's future drops every request it holds.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lmrun_lang::Program;
@@ -30,8 +31,11 @@ pub(crate) type Fault = Box<RunError>;
 /// What an evaluation comes to.
 pub(crate) type Outcome<T> = Result<T, Fault>;
 
-/// Expressions and blocks that may be open inside each other, calls included: what a thread's stack holds.
+/// Expressions and blocks that may be open inside each other, calls included.
 const MAX_NESTING: usize = 700;
+
+/// Bytes of stack that a run's open expressions and blocks may take: half of what a thread of the runtime has.
+const MAX_STACK_BYTES: usize = 1 << 20;
 
 /// Steps between two returns to the runtime, so that a run that only computes can be cancelled and timed out.
 const STEPS_PER_TURN: u64 = 512;
@@ -60,6 +64,8 @@ pub(crate) struct Shared {
     /// The inputs, once the arguments are bound.
     pub(crate) globals: OnceLock<Arc<Frozen>>,
     pub(crate) ledger: Mutex<Ledger>,
+    /// Where the stack stood when the run was last polled. All of a run's branches are polled inside its own poll.
+    pub(crate) stack_base: AtomicUsize,
 }
 
 /// What a run has produced and cost so far, whatever becomes of it.
@@ -70,9 +76,21 @@ pub(crate) struct Ledger {
 }
 
 impl Shared {
+    /// Notes where the stack stands, at the start of a poll.
+    pub(crate) fn note_stack(&self) {
+        self.stack_base.store(stack_address(), Ordering::Relaxed);
+    }
+
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// About where the stack stands.
+#[inline(never)]
+fn stack_address() -> usize {
+    let here = 0_u8;
+    std::hint::black_box(std::ptr::from_ref(&here)).addr()
 }
 
 /// How a block was left.
@@ -171,8 +189,14 @@ impl Machine {
 
     /// Opens an expression or a block.
     pub(crate) fn descend(&mut self, span: Span) -> Outcome<()> {
-        if self.nesting >= MAX_NESTING {
-            let message = format!("blocks, calls and expressions nest deeper than {MAX_NESTING}");
+        let n_stack_bytes =
+            stack_address().abs_diff(self.shared.stack_base.load(Ordering::Relaxed));
+        if self.nesting >= MAX_NESTING || n_stack_bytes > MAX_STACK_BYTES {
+            let given = self.nesting + 1;
+            let message = format!(
+                "{given} blocks, calls and expressions are open; the limit is {MAX_NESTING}, or {MAX_STACK_BYTES} \
+                 bytes of stack"
+            );
             return Err(self.fault(ErrorKind::Budget, span, message));
         }
         self.nesting += 1;

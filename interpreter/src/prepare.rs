@@ -235,3 +235,6 @@ fn constant(expr: &Expr) -> Option<Value> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! A run from its arguments to its envelope.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -145,6 +146,7 @@ fn share(
         ends: prepared.ends,
         globals: OnceLock::new(),
         ledger: Mutex::default(),
+        stack_base: AtomicUsize::new(0),
     })
 }
 
@@ -162,6 +164,11 @@ async fn bounded(
             None => std::future::pending().await,
         }
     };
+    let mut evaluation = std::pin::pin!(evaluate(shared, arguments, seed));
+    let evaluating = std::future::poll_fn(|context| {
+        shared.note_stack();
+        evaluation.as_mut().poll(context)
+    });
     tokio::select! {
         biased;
         () = cancel.cancelled() => {
@@ -172,7 +179,7 @@ async fn bounded(
             let message = format!("the run took longer than {ms} ms");
             Err(Box::new(RunError::nowhere(ErrorKind::Timeout, message)))
         }
-        outcome = evaluate(shared, arguments, seed) => outcome,
+        outcome = evaluating => outcome,
     }
 }
 

@@ -188,3 +188,6 @@ impl Scope {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,10 +95,11 @@ impl From<RequestError> for BackendError {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::BudgetTooSmall { given, limit } => Self::TooFewTokens { given, limit },
-            RequestError::ContextLength { .. }
-            | RequestError::PoolTooSmall { .. }
-            | RequestError::Invalid(_) => Self::Refused(error.to_string()),
-            RequestError::QueueFull { .. }
+            RequestError::ContextLength { .. } | RequestError::PoolTooSmall { .. } => {
+                Self::Refused(error.to_string())
+            }
+            RequestError::Invalid(_)
+            | RequestError::QueueFull { .. }
             | RequestError::ShuttingDown
             | RequestError::Internal => Self::Failed(error.to_string()),
         }

@@ -68,7 +68,7 @@ pub use lmrun_engine::Usage as Cost;
 /// Why a backend could not do it. Messages are for the program's author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
-    /// The request cannot be done as asked: too long a context, too small a budget.
+    /// The request is too large: its context, or the memory it needs.
     #[error("{0}")]
     Refused(String),
     /// A constrained output cannot end within `max_tokens`.

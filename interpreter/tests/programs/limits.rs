@@ -138,6 +138,38 @@ async fn deep_nesting_in_calls_ends_before_the_stack_does() {
 }
 
 #[tokio::test]
+async fn recursion_through_every_construct_ends_before_the_stack_does() {
+    let source = r#"
+        part p(n: int) { user "${f(n)}" }
+        fn f(n: int) -> int {
+            attempt 2 {
+                for x in [1] {
+                    if true {
+                        match n {
+                            -1 => { return 0 }
+                            else => {
+                                user "x"
+                                best 1 by 1 with (timeout=10s) {
+                                    let deep = fork 1 with (timeout=10s) { yield [f(n + 1) for y in [1]] }
+                                    user "${deep}"
+                                    p(n + 1)
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            return 0
+        }
+        return f(0)
+    "#;
+    assert_eq!(
+        kind(&with(source, RunOptions::default()).await),
+        Some(ErrorKind::Budget)
+    );
+}
+
+#[tokio::test]
 async fn values_cannot_grow_without_end() {
     for source in [
         "var s = \"0123456789\"\nloop max 60 { s = s + s }\nreturn 1",

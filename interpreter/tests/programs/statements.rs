@@ -163,7 +163,7 @@ async fn functions_have_a_context_of_their_own_and_parts_the_callers() {
 #[tokio::test]
 async fn a_wrong_result_of_a_function_names_both_sides() {
     let source = r#"
-        fn f() -> int { return "x" }
+        fn f() -> int { return json("\"x\"") }
         return f()
     "#;
     let (envelope, _) = play(source, script()).await;
