@@ -119,6 +119,8 @@ struct Checker<'p, 'h> {
     callables: HashMap<&'p str, &'p Callable>,
     parts: HashMap<&'p str, parts::Summary>,
     tools: HashSet<&'p str>,
+    /// Types of which no value could ever end.
+    endless: HashSet<&'p str>,
     /// Types, functions and parts that something mentions.
     mentioned: HashSet<String>,
     /// Types shown by `format`.
@@ -153,6 +155,7 @@ impl<'p, 'h> Checker<'p, 'h> {
             callables: HashMap::new(),
             parts: parts::summaries(file),
             tools: HashSet::new(),
+            endless: HashSet::new(),
             mentioned: HashSet::new(),
             shown: HashSet::new(),
             unshown: Vec::new(),

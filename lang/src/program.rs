@@ -114,6 +114,9 @@ impl Program {
     }
 }
 
+/// The most types of one file.
+pub(crate) const MAX_TYPES: usize = 1_000;
+
 /// The declared types of a file by name.
 pub(crate) struct Types<'p> {
     declared: HashMap<&'p str, (&'p Type, &'p [String])>,

@@ -29,6 +29,9 @@ pub const MAX_DEPTH: usize = 128;
 const DEEP: usize = 16;
 const DEEP_STACK_BYTES: usize = 64 << 20;
 
+/// The most calls of rules in one parse.
+const MAX_CALLS: usize = 1 << 28;
+
 #[derive(pest_derive::Parser)]
 #[grammar = "syntax/lmp.pest"]
 struct Lmp;
@@ -89,6 +92,9 @@ pub(crate) fn parse_all(source: &str) -> Parsed {
 
 /// One run of pest: the tree, or where it stopped and which rules were tried there.
 fn attempt(source: &str, scanned: &scan::Scan) -> Result<(File, Vec<Diagnostic>), Box<Stop>> {
+    // Process-wide and the same for all: far above what 1 MiB of source takes, far below what a hang would.
+    static LIMITED: std::sync::Once = std::sync::Once::new();
+    LIMITED.call_once(|| pest::set_call_limit(std::num::NonZeroUsize::new(MAX_CALLS)));
     let mut pairs = Lmp::parse(Rule::file, source).map_err(|error| Box::new(Stop::new(error)))?;
     let mut converter = convert::Converter::new(source, &scanned.tokens);
     let file = converter.file(pairs.next().expect("a parse gives the rule asked for"));
@@ -99,6 +105,8 @@ fn attempt(source: &str, scanned: &scan::Scan) -> Result<(File, Vec<Diagnostic>)
 struct Stop {
     at: usize,
     expected: Vec<Rule>,
+    /// It ran into its limit of calls or of stack.
+    gave_up: bool,
 }
 
 impl Stop {
@@ -107,10 +115,17 @@ impl Stop {
             pest::error::InputLocation::Pos(at) => at,
             pest::error::InputLocation::Span((at, _)) => at,
         };
-        let expected = match error.variant {
-            pest::error::ErrorVariant::ParsingError { positives, .. } => positives,
-            pest::error::ErrorVariant::CustomError { .. } => Vec::new(),
-        };
-        Stop { at, expected }
+        match error.variant {
+            pest::error::ErrorVariant::ParsingError { positives, .. } => Stop {
+                at,
+                expected: positives,
+                gave_up: false,
+            },
+            pest::error::ErrorVariant::CustomError { .. } => Stop {
+                at,
+                expected: Vec::new(),
+                gave_up: true,
+            },
+        }
     }
 }

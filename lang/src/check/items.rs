@@ -18,6 +18,7 @@ impl<'p> Checker<'p, '_> {
         let file = self.file;
         let mut seen: Vec<(&'p str, Span)> = Vec::new();
         let (mut model, mut budget) = (None, None);
+        self.find_endless();
         for item in &file.items {
             let name = match &item.kind {
                 ItemKind::Input { name, ty, .. } => {
@@ -152,7 +153,12 @@ impl<'p> Checker<'p, '_> {
             }
             ItemKind::Type { name, ty } => {
                 self.declared_type(ty);
-                self.endless(name, ty);
+                if self.endless.contains(name.text.as_str()) {
+                    let message =
+                        format!("every `{}` would contain another, without end", name.text);
+                    let help = "put the inner one into a list (`T[]`), make it `T?`, or give a union a member without it";
+                    self.error("E109", name.span, message, help);
+                }
             }
             ItemKind::Fn(callable) | ItemKind::Part(callable) => self.signature(callable),
         }
@@ -318,42 +324,6 @@ impl<'p> Checker<'p, '_> {
             if !known && !name.text.starts_with('_') {
                 self.unused(what, &name.text, name.span);
             }
-        }
-    }
-
-    /// A type whose every value would contain itself.
-    fn endless(&mut self, name: &Name, ty: &'p Type) {
-        if self.types.is_recursive(&name.text) && self.needs(ty, &name.text, 0) {
-            let message = format!("every `{}` would contain another, without end", name.text);
-            let help = "put the inner one into a list (`T[]`), make it `T?`, or give a union a member without it";
-            self.error("E109", name.span, message, help);
-        }
-    }
-
-    /// Whether every value of the type contains one of the named type.
-    fn needs(&self, ty: &Type, name: &str, depth: usize) -> bool {
-        if depth > 32 {
-            return false;
-        }
-        match &ty.kind {
-            TypeKind::Named(own, _) if own.text == name => true,
-            TypeKind::Named(own, _) => self
-                .types
-                .get(&own.text)
-                .is_some_and(|(ty, _)| self.needs(ty, name, depth + 1)),
-            TypeKind::Record(fields) => fields
-                .iter()
-                .any(|field| !field.optional && self.needs(&field.ty, name, depth + 1)),
-            TypeKind::Union(members) => members
-                .iter()
-                .all(|member| self.needs(member, name, depth + 1)),
-            TypeKind::List(inner, bounds) => {
-                let filled = bounds
-                    .and_then(|bounds| bounds.low)
-                    .is_some_and(|low| matches!(low, Number::Int(1..)));
-                filled && self.needs(inner, name, depth + 1)
-            }
-            _ => false,
         }
     }
 

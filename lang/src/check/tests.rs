@@ -23,25 +23,3 @@ fn example_programs_are_clean() {
         }
     }
 }
-
-#[test]
-fn zz_tour() {
-    for s in [
-        include_str!("../syntax/tour/hello.lmp"),
-        include_str!("../syntax/tour/extract.lmp"),
-        include_str!("../syntax/tour/review.lmp"),
-        include_str!("../syntax/tour/agent.lmp"),
-        include_str!("../syntax/tour/retry.lmp"),
-    ] {
-        println!("-----");
-        for f in check("t.lmp", s, &NoHost).diagnostics {
-            println!(
-                "{} {:?} {} | {:?}",
-                f.code,
-                &s[f.span.start..f.span.end.min(f.span.start + 40)],
-                f.message,
-                f.help
-            );
-        }
-    }
-}

@@ -1,12 +1,12 @@
 //! Declared types: names, bounds, constraints that can be honoured.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Checker;
 use super::items::BUILTIN_TYPES;
 use crate::Diagnostic;
 use crate::ast::*;
-use crate::program::schema;
+use crate::program::{MAX_TYPES, schema};
 
 /// The most nodes of a type with its names written out: what a schema may grow to.
 const MAX_NODES: usize = 20_000;
@@ -27,6 +27,48 @@ impl<'p> Checker<'p, '_> {
                 "its names mention each other too often: make it flatter",
             );
         }
+    }
+
+    /// Finds the types of which no value is finite: what is left when everything that can be finite is known to be.
+    pub(super) fn find_endless(&mut self) {
+        let file = self.file;
+        let declared: Vec<(&'p Name, &'p Type)> = file
+            .items
+            .iter()
+            .filter_map(|item| match &item.kind {
+                ItemKind::Type { name, ty } => Some((name, ty)),
+                _ => None,
+            })
+            .collect();
+        if let Some((name, _)) = declared.get(MAX_TYPES) {
+            let message = format!("more than {MAX_TYPES} types in one file");
+            self.error(
+                "E207",
+                name.span,
+                message,
+                "write small types where they are used",
+            );
+            return;
+        }
+        let recursive = |name: &&Name| self.types.is_recursive(&name.text);
+        let mut left: HashSet<&'p str> = declared
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(recursive)
+            .map(|name| name.text.as_str())
+            .collect();
+        loop {
+            let before = left.len();
+            for (name, ty) in &declared {
+                if left.contains(name.text.as_str()) && !is_endless(ty, &left) {
+                    left.remove(name.text.as_str());
+                }
+            }
+            if left.len() == before {
+                break;
+            }
+        }
+        self.endless = left;
     }
 
     fn type_form(&mut self, ty: &'p Type) {
@@ -235,6 +277,22 @@ impl<'p> Checker<'p, '_> {
                 "change the value or the bounds",
             );
         }
+    }
+}
+
+/// Whether every value of the type contains one of a type in `endless`.
+fn is_endless(ty: &Type, endless: &HashSet<&str>) -> bool {
+    match &ty.kind {
+        TypeKind::Named(name, _) => endless.contains(name.text.as_str()),
+        TypeKind::Record(fields) => fields
+            .iter()
+            .any(|field| !field.optional && is_endless(&field.ty, endless)),
+        TypeKind::Union(members) => members.iter().all(|member| is_endless(member, endless)),
+        TypeKind::List(inner, bounds) => {
+            let low = bounds.and_then(|bounds| bounds.low);
+            matches!(low, Some(Number::Int(1..))) && is_endless(inner, endless)
+        }
+        _ => false,
     }
 }
 

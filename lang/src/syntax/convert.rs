@@ -381,7 +381,9 @@ impl<'s> Converter<'s> {
             Rule::continue_stmt => StmtKind::Continue,
             Rule::assign => {
                 let name = self.name(&next(&mut parts));
-                let add = next(&mut parts).as_rule() == Rule::add_equals;
+                let add = parts
+                    .next_if(|pair| pair.as_rule() == Rule::add_equals)
+                    .is_some();
                 StmtKind::Assign {
                     name,
                     add,

@@ -60,6 +60,14 @@ pub(super) fn of(text: &str, scanned: &Scan, stop: &Stop) -> Diagnostic {
         },
         |token| token.span,
     );
+    if stop.gave_up {
+        return Diagnostic::new(
+            "E004",
+            span,
+            "this text nests too deeply or is too long to be read",
+        )
+        .help("move a part into a `let`, a `fn` or a `part`");
+    }
     doc_comment(text, stop)
         .or_else(|| confusion(&around, span))
         .unwrap_or_else(|| expected(&around, stop, span))

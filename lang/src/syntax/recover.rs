@@ -77,10 +77,19 @@ fn blank(text: &mut String, region: Span, lost_words: &mut Vec<String>) {
     text.replace_range(region.start..region.end, &blanks);
 }
 
-/// What to blank for an unclosed or unmatched bracket or string: from the start of the outermost statement that holds
-/// it to the next line that begins at the left margin with a word.
+/// What to blank for a bracket or string at fault. A closer that matches nothing, or the wrong opener, is in some
+/// statement; what is left open goes from the start of the outermost statement that holds it to the next line that
+/// begins at the left margin with a word.
 fn structural_region(text: &str, scanned: &Scan, error: &Diagnostic) -> Span {
     let at = error.span.start;
+    if text[at..].starts_with(['}', ')', ']']) {
+        let stop = Stop {
+            at,
+            expected: Vec::new(),
+            gave_up: false,
+        };
+        return region(text, scanned, &stop).unwrap_or(error.span);
+    }
     let starts_line = |token: &&Token| {
         token.first
             && token.kind == TokenKind::Word
@@ -96,18 +105,13 @@ fn structural_region(text: &str, scanned: &Scan, error: &Diagnostic) -> Span {
         .rfind(starts_line);
     let start = start.map_or(0, |token| token.span.start);
     let after = error.span.end.max(start + 1);
+    // The tokens end where the scan did; what a string left open has swallowed is lost with it.
     let end = scanned
         .tokens
         .iter()
         .filter(|token| token.span.start >= after)
         .find(starts_line);
-    // The tokens end where the scan did; what a string left open has swallowed is lost with it.
     let end = end.map_or(text.len(), |token| token.span.start);
-    let end = match error.code {
-        "E003" if text[at..].starts_with(['}', ')', ']']) => error.span.end,
-        _ => end,
-    };
-    let start = if end == error.span.end { at } else { start };
     Span {
         start,
         end: end.max(error.span.end),

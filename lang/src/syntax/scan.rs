@@ -71,6 +71,9 @@ struct Scanner<'s> {
     after_operand: bool,
     /// `fork` and `best` nest without a bracket of their own; how many stand since the last bracket.
     n_openless: usize,
+    /// Where a regex that goes on at each byte of a line would end, and where the line begins.
+    regex_ends: Vec<usize>,
+    regex_line: std::ops::Range<usize>,
     out: Scan,
     stopped: bool,
 }
@@ -85,6 +88,8 @@ pub(super) fn scan(source: &str) -> Scan {
         frames: Vec::new(),
         after_operand: false,
         n_openless: 0,
+        regex_ends: Vec::new(),
+        regex_line: 0..0,
         out: Scan::default(),
         stopped: false,
     };
@@ -136,21 +141,28 @@ impl Scanner<'_> {
             .push(Diagnostic::new(code, span, message).help(help));
     }
 
-    /// Opens a frame, or stops the scan where that would nest too deeply.
+    /// Whether one more level fits; stops the scan where it does not.
+    fn fits(&mut self, span: Span) -> bool {
+        if self.frames.len() + self.n_openless < MAX_DEPTH {
+            return true;
+        }
+        let message = format!("brackets are nested more than {MAX_DEPTH} deep");
+        self.error(
+            "E004",
+            message,
+            span,
+            "move a part into a `let`, a `fn` or a `part`",
+        );
+        self.stopped = true;
+        false
+    }
+
     fn open(&mut self, frame: Frame, kind: TokenKind, len: usize) {
         let start = self.at;
-        if self.frames.len() + self.n_openless >= MAX_DEPTH {
-            let message = format!("brackets are nested more than {MAX_DEPTH} deep");
-            self.error(
-                "E004",
-                message,
-                Span {
-                    start,
-                    end: start + len,
-                },
-                "move a part into a `let`, a `fn` or a `part`",
-            );
-            self.stopped = true;
+        if !self.fits(Span {
+            start,
+            end: start + len,
+        }) {
             return;
         }
         self.push(kind, start, start + len);
@@ -168,11 +180,13 @@ impl Scanner<'_> {
             }
             b' ' | b'\t' | b'\r' => self.at += 1,
             b'/' if self.rest().starts_with(b"//") => self.skip_line(),
-            b'/' if !self.after_operand && self.regex_end().is_some() => {
-                let end = self.regex_end().expect("checked by the guard");
-                self.push(TokenKind::Regex, self.at, end);
-                self.after_operand = true;
-            }
+            b'/' if !self.after_operand => match self.regex_end() {
+                Some(end) => {
+                    self.push(TokenKind::Regex, self.at, end);
+                    self.after_operand = true;
+                }
+                None => self.word_or_mark(),
+            },
             b'"' if self.rest().starts_with(b"\"\"\"") => {
                 self.open(Frame::Block, TokenKind::TextStart, 3)
             }
@@ -185,19 +199,29 @@ impl Scanner<'_> {
     }
 
     /// Where the regex literal that starts here ends, if it ends on this line.
-    fn regex_end(&self) -> Option<usize> {
-        let mut at = self.at + 1;
-        if matches!(self.bytes.get(at), None | Some(b'/' | b'*')) {
+    ///
+    /// One pass from the end of a line answers for all its bytes: a line of slashes costs its length, not its square.
+    fn regex_end(&mut self) -> Option<usize> {
+        let from = self.at + 1;
+        if matches!(self.bytes.get(from), None | Some(b'/' | b'*' | b'\n')) {
             return None;
         }
-        loop {
-            match self.bytes.get(at)? {
-                b'\n' => return None,
-                b'\\' => at += 2,
-                b'/' => return Some(at + 1),
-                _ => at += 1,
+        if !self.regex_line.contains(&from) {
+            let rest = &self.bytes[from..];
+            let len = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());
+            self.regex_line = from..from + len;
+            // usize::MAX stands for no end; two cells past the line for an escape at its end.
+            self.regex_ends = vec![usize::MAX; len + 2];
+            for idx in (0..len).rev() {
+                self.regex_ends[idx] = match rest[idx] {
+                    b'/' => from + idx + 1,
+                    b'\\' => self.regex_ends[idx + 2],
+                    _ => self.regex_ends[idx + 1],
+                };
             }
         }
+        let end = self.regex_ends[from - self.regex_line.start];
+        (end != usize::MAX).then_some(end)
     }
 
     fn number(&mut self) {
@@ -233,8 +257,8 @@ impl Scanner<'_> {
             let len = rest.chars().next().map_or(1, char::len_utf8);
             let byte = self.bytes[self.at];
             self.push(TokenKind::Mark, self.at, self.at + len);
-            // `?` ends an optional type; after any other mark an operand is due.
-            self.after_operand = byte == b'?';
+            // `?` ends an optional type, and what is not ASCII may go on a word; after other marks an operand is due.
+            self.after_operand = byte == b'?' || !byte.is_ascii();
             return;
         }
         let word = &rest[..len];
@@ -243,22 +267,22 @@ impl Scanner<'_> {
         }
         let word = word.to_owned();
         self.forget_lost_braces(&word);
+        let before = self
+            .out
+            .tokens
+            .last()
+            .map_or("", |token| &self.source[token.span.start..token.span.end]);
+        // A member may have a keyword's name; `max` is one in `loop max` alone.
+        let expects =
+            before != "." && (expects_operand(&word) || (word == "max" && before == "loop"));
         self.push(TokenKind::Word, self.at, self.at + len);
-        self.after_operand = !matches!(
-            word.as_str(),
-            "return"
-                | "yield"
-                | "fail"
-                | "assert"
-                | "matches"
-                | "in"
-                | "by"
-                | "if"
-                | "match"
-                | "best"
-                | "fork"
-        );
-        if matches!(word.as_str(), "fork" | "best") {
+        self.after_operand = !expects;
+        if matches!(word.as_str(), "fork" | "best")
+            && self.fits(Span {
+                start: self.at - len,
+                end: self.at,
+            })
+        {
             self.n_openless += 1;
         }
     }
@@ -432,12 +456,15 @@ impl Scanner<'_> {
             Frame::Hole => byte == b'}',
             _ => false,
         });
+        // Either way the token says where the statement at fault is.
         if let Some(idx) = outer
             && text.is_none_or(|text| text < idx)
         {
             self.frames.truncate(idx);
+            self.push(TokenKind::Close, span.start, span.end);
+        } else {
+            self.push(TokenKind::Mark, span.start, span.end);
         }
-        self.at += 1;
         self.after_operand = true;
     }
 
@@ -489,6 +516,28 @@ impl Scanner<'_> {
         self.frames.clear();
         self.after_operand = true;
     }
+}
+
+/// Keywords that an expression follows.
+fn expects_operand(word: &str) -> bool {
+    matches!(
+        word,
+        "return"
+            | "yield"
+            | "fail"
+            | "assert"
+            | "matches"
+            | "in"
+            | "by"
+            | "if"
+            | "match"
+            | "best"
+            | "fork"
+            | "system"
+            | "user"
+            | "assistant"
+            | "observe"
+    )
 }
 
 fn closer_of(open: u8) -> char {
