@@ -1,6 +1,7 @@
 //! What a stranger may send: a body of bounded size holding bounded JSON, to a route that exists, while we serve.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -16,6 +17,9 @@ use crate::state::{App, Phase};
 
 /// Routes that still answer while the server drains.
 const OPEN_WHILE_DRAINING: [&str; 2] = ["/health", "/metrics"];
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a schema from a client may cost; well below what a program on this machine may.
 pub(crate) fn grammar_limits() -> Limits {
@@ -59,8 +63,16 @@ pub(crate) async fn read_json(
     {
         return Err(too_large());
     }
+    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, max_bytes)).await;
+    let read = read.map_err(|_| {
+        let message = format!(
+            "the body did not arrive within {} s",
+            BODY_TIMEOUT.as_secs()
+        );
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, Some("body_timeout"), message)
+    })?;
     // Either the limit or the connection broke; on a broken one nobody reads the answer.
-    let bytes = to_bytes(body, max_bytes).await.map_err(|_| too_large())?;
+    let bytes = read.map_err(|_| too_large())?;
     serde_json::from_slice(&bytes).map_err(|error| {
         let message = format!("the body is not JSON: {error}");
         ApiError::new(StatusCode::BAD_REQUEST, Some("invalid_json"), message)

@@ -7,6 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use lmrun_engine::Stats;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -105,85 +106,12 @@ impl std::fmt::Debug for EngineCollector {
 impl Collector for EngineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let stats = self.0.stats();
-        let gauges = [
-            ("requests_running", "Requests in the batch", stats.n_running),
-            ("requests_waiting", "Requests in the queue", stats.n_waiting),
-            (
-                "kv_pages_free",
-                "KV pages that hold nothing",
-                stats.n_pages_free,
-            ),
-            (
-                "kv_pages_cached",
-                "KV pages of the prefix cache",
-                stats.n_pages_cached,
-            ),
-            (
-                "kv_pages_held",
-                "KV pages that only running requests hold",
-                stats.n_pages_held,
-            ),
-            (
-                "kv_pages",
-                "KV pages of the pool: free, cached and held",
-                stats.n_pages_total,
-            ),
-        ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::<i64>::new(i64::try_from(value).unwrap_or(i64::MAX));
+        for (name, help, value) in GAUGES {
+            let gauge = ConstGauge::<i64>::new(i64::try_from(value(&stats)).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        let counters = [
-            (
-                "prompt_tokens",
-                "Prompt tokens of started requests",
-                stats.n_prompt_tokens,
-            ),
-            (
-                "cached_tokens",
-                "Prompt tokens read from the cache",
-                stats.n_cached_tokens,
-            ),
-            (
-                "generated_tokens",
-                "Output tokens",
-                stats.n_generated_tokens,
-            ),
-            (
-                "forced_tokens",
-                "Output tokens that were the only legal one",
-                stats.n_forced_tokens,
-            ),
-            (
-                "computed_tokens",
-                "Tokens that went through the decoder",
-                stats.n_computed_tokens,
-            ),
-            ("steps", "Steps of the decoder", stats.n_steps),
-            ("failed_steps", "Steps that failed", stats.n_failed_steps),
-            (
-                "preemptions",
-                "Running requests sent back to wait",
-                stats.n_preemptions,
-            ),
-            (
-                "evicted_pages",
-                "KV pages evicted from the cache",
-                stats.n_pages_evicted,
-            ),
-            (
-                "requests",
-                "Requests that the engine accepted",
-                stats.n_requests,
-            ),
-            (
-                "requests_ended",
-                "Requests that ended, in whatever way",
-                stats.n_ended,
-            ),
-        ];
-        for (name, help, value) in counters {
-            let counter = ConstCounter::<u64>::new(value);
+        for (name, help, value) in COUNTERS {
+            let counter = ConstCounter::<u64>::new(value(&stats));
             counter.encode(encoder.encode_descriptor(
                 name,
                 help,
@@ -194,3 +122,79 @@ impl Collector for EngineCollector {
         Ok(())
     }
 }
+
+/// A number of the engine's: its name, what it says, and where it is found.
+type Reading<T> = (&'static str, &'static str, fn(&Stats) -> T);
+
+const GAUGES: [Reading<usize>; 6] = [
+    ("requests_running", "Requests in the batch", |stats| {
+        stats.n_running
+    }),
+    ("requests_waiting", "Requests in the queue", |stats| {
+        stats.n_waiting
+    }),
+    ("kv_pages_free", "KV pages that hold nothing", |stats| {
+        stats.n_pages_free
+    }),
+    ("kv_pages_cached", "KV pages of the prefix cache", |stats| {
+        stats.n_pages_cached
+    }),
+    (
+        "kv_pages_held",
+        "KV pages that only running requests hold",
+        |stats| stats.n_pages_held,
+    ),
+    (
+        "kv_pages",
+        "KV pages of the pool: free, cached and held",
+        |stats| stats.n_pages_total,
+    ),
+];
+
+const COUNTERS: [Reading<u64>; 11] = [
+    (
+        "prompt_tokens",
+        "Prompt tokens of started requests",
+        |stats| stats.n_prompt_tokens,
+    ),
+    (
+        "cached_tokens",
+        "Prompt tokens read from the cache",
+        |stats| stats.n_cached_tokens,
+    ),
+    ("generated_tokens", "Output tokens", |stats| {
+        stats.n_generated_tokens
+    }),
+    (
+        "forced_tokens",
+        "Output tokens that were the only legal one",
+        |stats| stats.n_forced_tokens,
+    ),
+    (
+        "computed_tokens",
+        "Tokens that went through the decoder",
+        |stats| stats.n_computed_tokens,
+    ),
+    ("steps", "Steps of the decoder", |stats| stats.n_steps),
+    ("failed_steps", "Steps that failed", |stats| {
+        stats.n_failed_steps
+    }),
+    (
+        "preemptions",
+        "Running requests sent back to wait",
+        |stats| stats.n_preemptions,
+    ),
+    (
+        "evicted_pages",
+        "KV pages evicted from the cache",
+        |stats| stats.n_pages_evicted,
+    ),
+    ("requests", "Requests that the engine accepted", |stats| {
+        stats.n_requests
+    }),
+    (
+        "requests_ended",
+        "Requests that ended, in whatever way",
+        |stats| stats.n_ended,
+    ),
+];

@@ -129,7 +129,8 @@ async fn checked(app: &App, source: String) -> Result<(Checked, Value), ApiError
         .map_err(|_| ApiError::shutting_down())?;
     let work = move || {
         let checked = lmrun_interpreter::check(FILE_NAME, &source);
-        let diagnostics = lmrun_lang::to_json(&checked.diagnostics, FILE_NAME, &source);
+        let mut report = lmrun_lang::to_json(&checked.diagnostics, FILE_NAME, &source);
+        let diagnostics = report["diagnostics"].take();
         (checked, diagnostics)
     };
     tokio::task::spawn_blocking(work)

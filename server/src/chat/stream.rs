@@ -43,7 +43,12 @@ impl Chunks {
                 let logprobs = piece
                     .logprobs
                     .map(|all| json!({ "content": all, "refusal": null }));
-                vec![self.chunk(idx, json!({ "content": piece.text }), logprobs, None)]
+                vec![self.chunk(
+                    idx,
+                    &json!({ "content": piece.text }),
+                    logprobs.as_ref(),
+                    None,
+                )]
             }
             Delta::Call {
                 idx: call_idx,
@@ -52,14 +57,14 @@ impl Chunks {
             } => {
                 let function = json!({ "name": name, "arguments": "" });
                 let call = json!({ "index": call_idx, "id": id, "type": "function", "function": function });
-                vec![self.chunk(idx, json!({ "tool_calls": [call] }), None, None)]
+                vec![self.chunk(idx, &json!({ "tool_calls": [call] }), None, None)]
             }
             Delta::Arguments {
                 idx: call_idx,
                 text,
             } => {
                 let call = json!({ "index": call_idx, "function": { "arguments": text } });
-                vec![self.chunk(idx, json!({ "tool_calls": [call] }), None, None)]
+                vec![self.chunk(idx, &json!({ "tool_calls": [call] }), None, None)]
             }
             Delta::Ended(Err(error)) => return Sent::Error(error.into()),
             Delta::Ended(Ok(outcome)) => return self.end(idx, outcome),
@@ -72,14 +77,14 @@ impl Chunks {
         }
         vec![self.chunk(
             idx,
-            json!({ "role": "assistant", "content": "" }),
+            &json!({ "role": "assistant", "content": "" }),
             None,
             None,
         )]
     }
 
     fn end(&mut self, idx: usize, outcome: Outcome) -> Sent {
-        let mut chunks = vec![self.chunk(idx, json!({}), None, Some(outcome.finish.name()))];
+        let mut chunks = vec![self.chunk(idx, &json!({}), None, Some(outcome.finish.name()))];
         self.outcomes.push(outcome);
         if self.outcomes.len() < self.has_role.len() {
             return Sent::Chunks(chunks);
@@ -96,8 +101,8 @@ impl Chunks {
     fn chunk(
         &self,
         idx: usize,
-        delta: Value,
-        logprobs: Option<Value>,
+        delta: &Value,
+        logprobs: Option<&Value>,
         finish: Option<&str>,
     ) -> Value {
         let mut chunk = self.head.fields("chat.completion.chunk");

@@ -150,7 +150,7 @@ impl Turn {
         } else {
             self.plan.stop.clone()
         };
-        let finished = self.streamed_text(format, stop).await?;
+        let (finished, _) = self.streamed_text(format, stop).await?;
         self.context.extend(&finished.tokens);
         Ok(Finish::from(&finished.reason))
     }
@@ -159,14 +159,11 @@ impl Turn {
     async fn text_then_calls(&mut self, calls: &Calls) -> Result<Finish, RequestError> {
         let mut stop = self.plan.stop.clone();
         stop.push(OPENING.to_owned());
-        let mut finished = self.streamed_text(None, stop).await?;
+        let (mut finished, text) = self.streamed_text(None, stop).await?;
         let opens = finished.reason == FinishReason::Stop(OPENING.to_owned());
-        if opens {
-            // A token may hold both the text's end and the opening's beginning: it is spelled anew without the latter.
-            let spelled = self.model.decode(&finished.tokens);
-            if let Some(cut) = cut_opening(&spelled) {
-                finished.tokens = self.model.encode(&spelled[..cut], Specials::AsText);
-            }
+        if opens && self.model.decode(&finished.tokens) != text {
+            // The last token holds the text's end and the opening's beginning: the text is spelled without the latter.
+            finished.tokens = self.model.encode(&text, Specials::AsText);
         }
         self.context.extend(&finished.tokens);
         if opens {
@@ -176,12 +173,12 @@ impl Turn {
         }
     }
 
-    /// One request whose text is sent on as the answer's.
+    /// One request whose text is sent on as the answer's, and that text.
     async fn streamed_text(
         &mut self,
         format: Option<&Constraint>,
         stop: Vec<String>,
-    ) -> Result<Finished, RequestError> {
+    ) -> Result<(Finished, String), RequestError> {
         let generate = Generate {
             stop,
             constraint: format.cloned(),
@@ -193,8 +190,10 @@ impl Turn {
         let send = move |piece: Option<Piece>| {
             piece.is_none_or(|piece| deltas.send(Delta::Text(piece)).is_ok())
         };
+        let mut text = String::new();
         let answer = self
             .ask(generate, |event| {
+                text.push_str(event.text());
                 let is_heard = match event {
                     Watched::Token(token) => send(pieces.token(model.as_ref(), token)),
                     Watched::Finished(finished) => send(pieces.finish(finished)),
@@ -207,7 +206,7 @@ impl Turn {
             })
             .await?;
         match answer {
-            Answer::Finished(finished) => Ok(finished),
+            Answer::Finished(finished) => Ok((finished, text)),
             Answer::Broken => Err(RequestError::ShuttingDown),
         }
     }
@@ -450,14 +449,6 @@ impl Watched<'_> {
 /// What follows `{"name":`, up to the arguments. A tool's name holds nothing that JSON escapes.
 fn after_name(name: &str) -> String {
     format!(" \"{name}\", \"arguments\":")
-}
-
-/// Where the beginning of a call's opening stands at the end of `text`, if it does.
-fn cut_opening(text: &str) -> Option<usize> {
-    (1..=OPENING.len())
-        .rev()
-        .map(|len| &OPENING[..len])
-        .find_map(|begin| text.ends_with(begin).then(|| text.len() - begin.len()))
 }
 
 /// A request that the engine has. Dropped, it is cancelled, which one that has ended does not mind.

@@ -8,7 +8,7 @@ use super::{Bench, post};
 
 const PATH: &str = "/v1/chat/completions";
 
-fn body(extra: Value) -> Value {
+fn body(extra: &Value) -> Value {
     let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
     body.as_object_mut()
         .unwrap()
@@ -16,14 +16,14 @@ fn body(extra: Value) -> Value {
     body
 }
 
-fn tool(name: &str, parameters: Value) -> Value {
+fn tool(name: &str, parameters: &Value) -> Value {
     json!({ "type": "function", "function": { "name": name, "parameters": parameters } })
 }
 
 fn weather() -> Value {
     tool(
         "weather",
-        json!({
+        &json!({
             "type": "object",
             "properties": { "city": { "$ref": "#/$defs/City" } },
             "required": ["city"],
@@ -44,7 +44,7 @@ fn joined(chunks: &[Value], pointer: &str) -> String {
 #[tokio::test]
 async fn an_answer_has_the_shape_that_clients_read() {
     let bench = Bench::new(vec![Say("Hello.")]);
-    let (status, answer) = bench.post(PATH, &body(json!({ "seed": 5 }))).await;
+    let (status, answer) = bench.post(PATH, &body(&json!({ "seed": 5 }))).await;
     assert_eq!(status, 200, "{answer}");
     let choice = &answer["choices"][0];
     let message = json!({ "role": "assistant", "content": "Hello.", "refusal": null });
@@ -66,7 +66,7 @@ async fn an_answer_has_the_shape_that_clients_read() {
 #[tokio::test]
 async fn chunks_join_to_the_answer_and_usage_comes_only_when_asked_for() {
     let bench = Bench::new(vec![Say("Grüße"), Say("Grüße")]);
-    let chunks = bench.stream(&body(json!({ "stream": true }))).await;
+    let chunks = bench.stream(&body(&json!({ "stream": true }))).await;
     assert_eq!(
         chunks[0]["choices"][0]["delta"],
         json!({ "role": "assistant", "content": "" })
@@ -80,7 +80,7 @@ async fn chunks_join_to_the_answer_and_usage_comes_only_when_asked_for() {
     assert!(chunks.iter().all(|chunk| chunk["id"] == chunks[0]["id"]));
 
     let options = json!({ "stream": true, "stream_options": { "include_usage": true } });
-    let chunks = bench.stream(&body(options)).await;
+    let chunks = bench.stream(&body(&options)).await;
     let (last, rest) = chunks.split_last().unwrap();
     assert_eq!(last["choices"], json!([]));
     assert_eq!(last["usage"]["completion_tokens"], "Grüße".len());
@@ -90,11 +90,11 @@ async fn chunks_join_to_the_answer_and_usage_comes_only_when_asked_for() {
 #[tokio::test]
 async fn what_ends_an_answer_is_told() {
     let bench = Bench::new(vec![Say("one two three"), Say("one two three")]);
-    let (_, answer) = bench.post(PATH, &body(json!({ "stop": " two" }))).await;
+    let (_, answer) = bench.post(PATH, &body(&json!({ "stop": " two" }))).await;
     assert_eq!(answer["choices"][0]["message"]["content"], "one");
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
     let (_, answer) = bench
-        .post(PATH, &body(json!({ "max_completion_tokens": 5 })))
+        .post(PATH, &body(&json!({ "max_completion_tokens": 5 })))
         .await;
     assert_eq!(answer["choices"][0]["message"]["content"], "one t");
     assert_eq!(answer["choices"][0]["finish_reason"], "length");
@@ -103,7 +103,9 @@ async fn what_ends_an_answer_is_told() {
 #[tokio::test]
 async fn choices_are_requests_with_seeds_of_their_own() {
     let bench = Bench::new(vec![Say("a"), Say("b"), Say("c")]);
-    let (_, answer) = bench.post(PATH, &body(json!({ "n": 3, "seed": 40 }))).await;
+    let (_, answer) = bench
+        .post(PATH, &body(&json!({ "n": 3, "seed": 40 })))
+        .await;
     for (idx, text) in ["a", "b", "c"].into_iter().enumerate() {
         assert_eq!(answer["choices"][idx]["index"], idx);
         assert_eq!(answer["choices"][idx]["message"]["content"], text);
@@ -121,7 +123,7 @@ async fn choices_are_requests_with_seeds_of_their_own() {
 async fn logprobs_cover_every_token_with_numbers() {
     let bench = Bench::new(vec![Say("aé!")]);
     let (_, answer) = bench
-        .post(PATH, &body(json!({ "logprobs": true, "top_logprobs": 2 })))
+        .post(PATH, &body(&json!({ "logprobs": true, "top_logprobs": 2 })))
         .await;
     let content = answer["choices"][0]["logprobs"]["content"]
         .as_array()
@@ -139,7 +141,7 @@ async fn logprobs_cover_every_token_with_numbers() {
 async fn tokens_of_a_stop_string_have_no_logprobs() {
     let bench = Bench::new(vec![Say("ab")]);
     let (_, answer) = bench
-        .post(PATH, &body(json!({ "logprobs": true, "stop": ["b"] })))
+        .post(PATH, &body(&json!({ "logprobs": true, "stop": ["b"] })))
         .await;
     assert_eq!(
         answer["choices"][0]["logprobs"]["content"]
@@ -156,7 +158,7 @@ async fn a_schema_constrains_the_answer() {
     let schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } },
         "required": ["n"], "additionalProperties": false });
     let format = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
-    let request = body(json!({ "response_format": format, "stop": ["3"] }));
+    let request = body(&json!({ "response_format": format, "stop": ["3"] }));
     let (status, answer) = bench.post(PATH, &request).await;
     assert_eq!(status, 200, "{answer}");
     // The stop string does not cut JSON.
@@ -166,9 +168,9 @@ async fn a_schema_constrains_the_answer() {
 #[tokio::test]
 async fn a_named_tool_is_called_under_its_schema() {
     let choice = json!({ "type": "function", "function": { "name": "weather" } });
-    let extra = json!({ "tools": [weather(), tool("other", json!({}))], "tool_choice": choice });
+    let extra = json!({ "tools": [weather(), tool("other", &json!({}))], "tool_choice": choice });
     let bench = Bench::new(vec![Say(" {\"city\":\"Oslo\"}")]);
-    let (status, answer) = bench.post(PATH, &body(extra)).await;
+    let (status, answer) = bench.post(PATH, &body(&extra)).await;
     assert_eq!(status, 200, "{answer}");
     let message = &answer["choices"][0]["message"];
     assert_eq!(message["content"], Value::Null);
@@ -200,9 +202,9 @@ async fn required_calls_stream_in_order() {
         Say(""),
     ]);
     let none = json!({ "type": "object", "properties": {}, "additionalProperties": false });
-    let tools = json!([weather(), tool("time", none)]);
+    let tools = json!([weather(), tool("time", &none)]);
     let extra = json!({ "tools": tools, "tool_choice": "required", "stream": true });
-    let chunks = bench.stream(&body(extra)).await;
+    let chunks = bench.stream(&body(&extra)).await;
     let deltas: Vec<&Value> = chunks
         .iter()
         .filter_map(|chunk| chunk.pointer("/choices/0/delta/tool_calls/0"))
@@ -242,7 +244,7 @@ async fn without_parallel_calls_there_is_one() {
     let bench = Bench::new(vec![Say(" {\"city\":\"Rom\"}")]);
     let extra =
         json!({ "tools": [weather()], "tool_choice": "required", "parallel_tool_calls": false });
-    let (_, answer) = bench.post(PATH, &body(extra)).await;
+    let (_, answer) = bench.post(PATH, &body(&extra)).await;
     assert_eq!(
         answer["choices"][0]["message"]["tool_calls"]
             .as_array()
@@ -257,13 +259,13 @@ async fn without_parallel_calls_there_is_one() {
 async fn a_free_turn_may_open_a_call_or_not() {
     let extra = json!({ "tools": [weather()], "parallel_tool_calls": false });
     let bench = Bench::new(vec![Say("Just text.")]);
-    let (_, answer) = bench.post(PATH, &body(extra.clone())).await;
+    let (_, answer) = bench.post(PATH, &body(&extra)).await;
     assert_eq!(answer["choices"][0]["message"]["content"], "Just text.");
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
 
     let said = "Let me see.\n<tool_call>\n{\"nonsense";
     let bench = Bench::new(vec![Say(said), Say(" {\"city\":\"Rom\"}")]);
-    let (_, answer) = bench.post(PATH, &body(extra)).await;
+    let (_, answer) = bench.post(PATH, &body(&extra)).await;
     let message = &answer["choices"][0]["message"];
     assert_eq!(message["content"], "Let me see.");
     assert_eq!(
@@ -279,11 +281,11 @@ async fn a_format_beside_tools_leaves_both_open() {
     let extra = json!({ "tools": [weather()], "parallel_tool_calls": false,
         "response_format": { "type": "json_object" } });
     let bench = Bench::new(vec![Say("{ anything"), Say("{\"a\":1}")]);
-    let (_, answer) = bench.post(PATH, &body(extra.clone())).await;
+    let (_, answer) = bench.post(PATH, &body(&extra)).await;
     assert_eq!(answer["choices"][0]["message"]["content"], "{\"a\":1}");
 
     let bench = Bench::new(vec![Say("<tool_call>\n"), Say(" {\"city\":\"Rom\"}")]);
-    let (_, answer) = bench.post(PATH, &body(extra)).await;
+    let (_, answer) = bench.post(PATH, &body(&extra)).await;
     assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
 }
 
@@ -291,7 +293,7 @@ async fn a_format_beside_tools_leaves_both_open() {
 async fn tools_that_must_not_be_called_are_not_shown() {
     let bench = Bench::new(vec![Say("<tool_call> is only text here")]);
     let extra = json!({ "tools": [weather()], "tool_choice": "none" });
-    let (_, answer) = bench.post(PATH, &body(extra)).await;
+    let (_, answer) = bench.post(PATH, &body(&extra)).await;
     assert!(!bench.model.prompt(0).contains("weather"));
     assert_eq!(
         answer["choices"][0]["message"]["content"],
@@ -372,7 +374,7 @@ async fn the_engines_refusals_have_their_status() {
     for (error, status, code) in cases {
         for stream in [false, true] {
             let bench = Bench::new(vec![Fail(error.clone())]);
-            let request = post(PATH, body(json!({ "stream": stream })).to_string());
+            let request = post(PATH, body(&json!({ "stream": stream })).to_string());
             let response = bench.send(request).await;
             assert_eq!(response.status(), status);
             let may_retry = response.headers().contains_key("retry-after");
@@ -388,14 +390,14 @@ async fn the_engines_refusals_have_their_status() {
 async fn a_client_that_goes_away_frees_its_request() {
     let bench = Bench::new(vec![Hang("some"), Hang("")]);
     let streamed = bench
-        .send(post(PATH, body(json!({ "stream": true })).to_string()))
+        .send(post(PATH, body(&json!({ "stream": true })).to_string()))
         .await;
     assert_eq!(streamed.status(), 200);
     assert!(bench.model.cancelled.lock().unwrap().is_empty());
     drop(streamed);
     assert_eq!(*bench.model.cancelled.lock().unwrap(), [RequestId(0)]);
 
-    let waiting = bench.send(post(PATH, body(json!({})).to_string()));
+    let waiting = bench.send(post(PATH, body(&json!({})).to_string()));
     let patience = std::time::Duration::from_millis(200);
     assert!(tokio::time::timeout(patience, waiting).await.is_err());
     assert_eq!(
@@ -408,7 +410,7 @@ async fn a_client_that_goes_away_frees_its_request() {
 async fn a_stream_that_outlives_the_server_ends_with_an_error() {
     let bench = Bench::new(vec![Hang("some")]);
     let response = bench
-        .send(post(PATH, body(json!({ "stream": true })).to_string()))
+        .send(post(PATH, body(&json!({ "stream": true })).to_string()))
         .await;
     bench.app.enter(crate::state::Phase::Ending);
     let (_, text) = super::text(response).await;

@@ -3,6 +3,7 @@
 mod chat;
 mod routes;
 mod script;
+mod sockets;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::{ServerOptions, state};
 pub(crate) struct Bench {
     pub(crate) model: Arc<ScriptedModel>,
     pub(crate) app: App,
-    router: Router,
+    pub(crate) router: Router,
 }
 
 impl Bench {

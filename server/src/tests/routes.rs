@@ -11,86 +11,15 @@ use crate::state::Phase;
 
 const CHAT: &str = "/v1/chat/completions";
 
-#[tokio::test]
-async fn wrong_requests_are_told_what_is_wrong() {
-    let hi = json!([{ "role": "user", "content": "hi" }]);
-    let with = |name: &str, value: Value| {
-        let mut body = json!({ "messages": hi });
-        body[name] = value;
-        body
-    };
-    let schema = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": {
-        "type": "object", "properties": { "a": { "type": "string" },
-        "b": { "contains": {} } } } } });
-    let image = json!([{ "role": "user", "content": [{ "type": "image_url" }] }]);
-    let tool = json!([{ "type": "web_search" }]);
-    let named = json!({ "type": "function", "function": { "name": "f" } });
-    let bad_call = json!([{ "role": "assistant", "tool_calls": [
-        { "id": "a", "type": "function", "function": { "name": "f", "arguments": "{" } }] }]);
-    let two = json!({ "messages": hi, "guided_regex": "a", "response_format": { "type": "json_object" } });
-    let tools = json!([{ "type": "function", "function": { "name": "g" } }]);
-    let cases = [
-        (json!([]), "body"),
-        (json!({}), "messages"),
-        (json!({ "messages": [] }), "messages"),
-        (json!({ "messages": "hi" }), "messages"),
-        (
-            json!({ "messages": [{ "content": "hi" }] }),
-            "messages[0].role",
-        ),
-        (
-            json!({ "messages": [{ "role": "function", "content": "hi" }] }),
-            "messages[0].role",
-        ),
-        (
-            json!({ "messages": [{ "role": "user", "content": 3 }] }),
-            "messages[0].content",
-        ),
-        (json!({ "messages": image }), "messages[0].content[0].type"),
-        (
-            json!({ "messages": bad_call }),
-            "messages[0].tool_calls[0].function.arguments",
-        ),
-        (
-            json!({ "messages": [{ "role": "user", "content": "raise" }] }),
-            "messages",
-        ),
-        (with("temperature", json!(2.1)), "temperature"),
-        (with("temperature", json!("1")), "temperature"),
-        (with("top_p", json!(-0.1)), "top_p"),
-        (with("n", json!(9)), "n"),
-        (with("n", json!(1.5)), "n"),
-        (with("stop", json!(["a", "b", "c", "d", "e"])), "stop"),
-        (with("stop", json!("")), "stop"),
-        (with("max_tokens", json!(0)), "max_tokens"),
-        (with("max_tokens", json!(1_000_000)), "max_tokens"),
-        (with("top_logprobs", json!(3)), "top_logprobs"),
-        (with("logit_bias", json!({ "x": 1 })), "logit_bias.x"),
-        (with("logit_bias", json!({ "258": 1 })), "logit_bias.258"),
-        (
-            with("stream_options", json!({ "include_usage": true })),
-            "stream_options",
-        ),
-        (with("functions", json!([])), "functions"),
-        (with("modalities", json!(["audio"])), "modalities"),
-        (with("tempreature", json!(1)), "tempreature"),
-        (with("tools", tool), "tools[0].type"),
-        (
-            json!({ "messages": hi, "tools": tools, "tool_choice": named }),
-            "tool_choice.function.name",
-        ),
-        (two, "guided_regex"),
-        (with("ebnf", json!("a ::= b")), "ebnf"),
-        (with("guided_regex", json!("(")), "guided_regex"),
-        (
-            with("response_format", json!({ "type": "xml" })),
-            "response_format.type",
-        ),
-        (
-            with("response_format", schema),
-            "response_format.json_schema.schema#/properties/b/contains",
-        ),
-    ];
+/// A request that says hi and something wrong.
+fn hi_and(name: &str, value: Value) -> Value {
+    let mut body = json!({ "messages": [{ "role": "user", "content": "hi" }] });
+    body[name] = value;
+    body
+}
+
+/// Every one of the requests is a 400 about the field beside it, and never reaches the engine.
+async fn assert_refused(cases: Vec<(Value, &str)>) {
     for (body, param) in cases {
         let bench = Bench::new(vec![Say("not reached")]);
         let (status, answer) = bench.post(CHAT, &body).await;
@@ -104,6 +33,103 @@ async fn wrong_requests_are_told_what_is_wrong() {
         );
         assert_eq!(bench.model.n_requests(), 0);
     }
+}
+
+#[tokio::test]
+async fn wrong_messages_are_refused_with_their_place() {
+    let image = json!([{ "role": "user", "content": [{ "type": "image_url" }] }]);
+    let function = json!({ "name": "f", "arguments": "{" });
+    let call = json!([{ "id": "a", "type": "function", "function": function }]);
+    let user = |content: Value| json!({ "messages": [{ "role": "user", "content": content }] });
+    assert_refused(vec![
+        (json!([]), "body"),
+        (json!({}), "messages"),
+        (json!({ "messages": [] }), "messages"),
+        (json!({ "messages": "hi" }), "messages"),
+        (
+            json!({ "messages": [{ "content": "hi" }] }),
+            "messages[0].role",
+        ),
+        (
+            json!({ "messages": [{ "role": "function", "content": "hi" }] }),
+            "messages[0].role",
+        ),
+        (user(json!(3)), "messages[0].content"),
+        (user(json!("raise")), "messages"),
+        (json!({ "messages": image }), "messages[0].content[0].type"),
+        (
+            json!({ "messages": [{ "role": "assistant", "tool_calls": call }] }),
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_options_are_refused_with_their_name() {
+    assert_refused(vec![
+        (hi_and("temperature", json!(2.1)), "temperature"),
+        (hi_and("temperature", json!("1")), "temperature"),
+        (hi_and("top_p", json!(-0.1)), "top_p"),
+        (hi_and("n", json!(9)), "n"),
+        (hi_and("n", json!(1.5)), "n"),
+        (hi_and("stop", json!(["a", "b", "c", "d", "e"])), "stop"),
+        (hi_and("stop", json!("")), "stop"),
+        (hi_and("max_tokens", json!(0)), "max_tokens"),
+        (hi_and("max_tokens", json!(1_000_000)), "max_tokens"),
+        (hi_and("top_logprobs", json!(3)), "top_logprobs"),
+        (hi_and("logit_bias", json!({ "x": 1 })), "logit_bias.x"),
+        (hi_and("logit_bias", json!({ "258": 1 })), "logit_bias.258"),
+        (
+            hi_and("stream_options", json!({ "include_usage": true })),
+            "stream_options",
+        ),
+        (hi_and("functions", json!([])), "functions"),
+        (hi_and("modalities", json!(["audio"])), "modalities"),
+        (hi_and("tempreature", json!(1)), "tempreature"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_tools_and_formats_are_refused_with_their_place() {
+    let mut unknown_tool = hi_and(
+        "tools",
+        json!([{ "type": "function", "function": { "name": "g" } }]),
+    );
+    unknown_tool["tool_choice"] = json!({ "type": "function", "function": { "name": "f" } });
+    let mut two = hi_and("guided_regex", json!("a"));
+    two["response_format"] = json!({ "type": "json_object" });
+    let schema = json!({ "type": "object", "properties": { "b": { "contains": {} } } });
+    let unsupported =
+        json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
+    let function = json!({ "name": "f", "parameters": schema });
+    assert_refused(vec![
+        (
+            hi_and("tools", json!([{ "type": "web_search" }])),
+            "tools[0].type",
+        ),
+        (
+            hi_and(
+                "tools",
+                json!([{ "type": "function", "function": function }]),
+            ),
+            "tools[0].function.parameters#/properties/b/contains",
+        ),
+        (unknown_tool, "tool_choice.function.name"),
+        (two, "guided_regex"),
+        (hi_and("ebnf", json!("a ::= b")), "ebnf"),
+        (hi_and("guided_regex", json!("(")), "guided_regex"),
+        (
+            hi_and("response_format", json!({ "type": "xml" })),
+            "response_format.type",
+        ),
+        (
+            hi_and("response_format", unsupported),
+            "response_format.json_schema.schema#/properties/b/contains",
+        ),
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -268,10 +294,18 @@ async fn a_program_is_an_envelope_or_events_and_then_the_envelope() {
     for (idx, event) in events.iter().enumerate() {
         assert!(event.contains(&format!("id: {idx}\n")), "{event}");
     }
-    assert!(events.iter().any(|event| event.starts_with("event: text\n")), "{events:?}");
+    assert!(
+        events
+            .iter()
+            .any(|event| event.starts_with("event: text\n")),
+        "{events:?}"
+    );
     let (last, rest) = events.split_last().unwrap();
     assert!(last.starts_with("event: envelope\n"), "{last}");
-    assert!(rest.iter().all(|event| !event.starts_with("event: envelope\n")));
+    assert!(
+        rest.iter()
+            .all(|event| !event.starts_with("event: envelope\n"))
+    );
     let data = last.split_once("data: ").unwrap().1;
     let streamed: Value = serde_json::from_str(data).unwrap();
     assert_eq!(streamed["result"], envelope["result"]);
@@ -283,7 +317,11 @@ async fn arguments_that_do_not_fit_are_a_wrong_request() {
     for args in [json!({ "n": 10 }), json!({}), json!({ "n": 1, "m": 1 })] {
         let body = json!({ "source": HELLO, "args": args });
         let (status, answer) = bench.post("/v1/programs", &body).await;
-        assert_eq!((status.as_u16(), &answer["error"]["param"]), (400, &json!("args")), "{answer}");
+        assert_eq!(
+            (status.as_u16(), &answer["error"]["param"]),
+            (400, &json!("args")),
+            "{answer}"
+        );
     }
 }
 

@@ -85,29 +85,10 @@ impl Model for ScriptedModel {
         let mut goes_on = sink(Event::Started { n_cached: 7 }).is_continue();
         let (text, reason) = played(text, &generate);
         check(&self.vocabulary, &generate, &text, &reason);
-        let mut tokens = Vec::new();
-        for character in text.chars() {
-            let spelled = character.to_string();
-            for (idx, &byte) in spelled.as_bytes().iter().enumerate() {
-                let is_last = idx + 1 == spelled.len();
-                let text = if is_last {
-                    spelled.clone()
-                } else {
-                    String::new()
-                };
-                let id = TokenId::from(byte);
-                let top = (0..generate.n_top_logprobs).map(|i| (i as TokenId, f32::NEG_INFINITY));
-                let top = top.collect();
-                tokens.push(id);
-                let token = Token {
-                    id,
-                    text,
-                    logprob: -0.5,
-                    top,
-                    forced: false,
-                };
-                goes_on = goes_on && sink(Event::Token(token)).is_continue();
-            }
+        let said = tokens_of(&text, generate.n_top_logprobs);
+        let tokens: Vec<TokenId> = said.iter().map(|token| token.id).collect();
+        for token in said {
+            goes_on = goes_on && sink(Event::Token(token)).is_continue();
         }
         if !ends {
             self.hanging.lock().unwrap().push(sink);
@@ -135,7 +116,7 @@ impl Model for ScriptedModel {
     fn encode(&self, text: &str, specials: Specials) -> Vec<TokenId> {
         let mut tokens = Vec::new();
         let mut rest = text;
-        while let Some(&byte) = rest.as_bytes().first() {
+        while let Some(first) = rest.chars().next() {
             let special = SPECIALS
                 .iter()
                 .position(|special| rest.starts_with(special));
@@ -145,9 +126,8 @@ impl Model for ScriptedModel {
                     rest = &rest[SPECIALS[idx].len()..];
                 }
                 None => {
-                    let width = rest.chars().next().map_or(1, char::len_utf8);
+                    let width = first.len_utf8();
                     tokens.extend(rest.as_bytes()[..width].iter().map(|&b| TokenId::from(b)));
-                    debug_assert!(byte == rest.as_bytes()[0]);
                     rest = &rest[width..];
                 }
             }
@@ -211,6 +191,35 @@ impl Model for ScriptedModel {
             ..Stats::default()
         }
     }
+}
+
+/// A text as the engine tells it: a character's last byte brings its text.
+fn tokens_of(text: &str, n_top_logprobs: usize) -> Vec<Token> {
+    let top: Vec<(TokenId, f32)> = (0..n_top_logprobs)
+        .map(|id| (id as TokenId, f32::NEG_INFINITY))
+        .collect();
+    let of_character = |character: char| {
+        let spelled = character.to_string();
+        let n_bytes = spelled.len();
+        let top = top.clone();
+        spelled
+            .clone()
+            .into_bytes()
+            .into_iter()
+            .enumerate()
+            .map(move |(idx, byte)| Token {
+                id: TokenId::from(byte),
+                text: if idx + 1 == n_bytes {
+                    spelled.clone()
+                } else {
+                    String::new()
+                },
+                logprob: -0.5,
+                top: top.clone(),
+                forced: false,
+            })
+    };
+    text.chars().flat_map(of_character).collect()
 }
 
 /// What is left of a text after stop strings and the budget, and why it ends.
