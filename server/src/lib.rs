@@ -1,6 +1,6 @@
 //! The HTTP surface: programs and OpenAI-compatible routes.
 //!
-//! A request's way: [`accept`] takes the connection, [`auth`] and [`limits`] judge it, a handler reads its body into a
+//! A request's way: `accept` takes the connection, `auth` and `limits` judge it, a handler reads its body into a
 //! plan, and a future drives the engine. That future belongs to the response: when the client goes away it is dropped,
 //! and its guards cancel what it asked of the engine. Nothing is spawned for a request.
 
