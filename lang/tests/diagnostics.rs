@@ -81,7 +81,7 @@ fn differences(name: &str, source: &str) -> String {
                 "{name}:{line}: unexpected {} {}",
                 found.code, found.message
             )
-            .unwrap(),
+            .expect("writing to memory succeeds"),
         }
     }
     for missing in expected {
@@ -90,7 +90,7 @@ fn differences(name: &str, source: &str) -> String {
             "{name}:{}: missing {} {:?}",
             missing.line, missing.code, missing.message
         )
-        .unwrap();
+        .expect("writing to memory succeeds");
     }
     // Whatever is found can be shown.
     let shown = render(&checked.diagnostics, name, source, false);

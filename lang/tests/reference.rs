@@ -7,7 +7,12 @@ const REFERENCE: &str = include_str!("../../docs/language.md");
 fn programs() -> Vec<&'static str> {
     let blocks = REFERENCE.split("```lmp\n").skip(1);
     blocks
-        .map(|block| block.split("```").next().unwrap())
+        .map(|block| {
+            block
+                .split("```")
+                .next()
+                .expect("a split has a first piece")
+        })
         .collect()
 }
 

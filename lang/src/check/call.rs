@@ -202,7 +202,7 @@ impl<'p> Checker<'p, '_> {
                 first = ty;
             }
         }
-        self.result(signature, first)
+        self.result(signature, &first)
     }
 
     fn library_argument(
@@ -309,7 +309,7 @@ impl<'p> Checker<'p, '_> {
         self.report(found.help("a copy in a variable does not know how it was generated"));
     }
 
-    fn result(&mut self, signature: &Signature, first: Ty) -> Ty {
+    fn result(&mut self, signature: &Signature, first: &Ty) -> Ty {
         match signature.result {
             "string" => Ty::String,
             "int" => Ty::Int,
@@ -319,8 +319,8 @@ impl<'p> Checker<'p, '_> {
             "json[]" => Ty::list(Ty::Any),
             "scores" => Ty::Map(std::rc::Rc::new(Ty::Float)),
             "number" => Ty::Int.or(Ty::Float),
-            "element" => match self.judge().resolve(&first) {
-                Ty::List(Some(element)) if signature.name == "sum" => widened((*element).clone()),
+            "element" => match self.judge().resolve(first) {
+                Ty::List(Some(element)) if signature.name == "sum" => widened(&element),
                 Ty::List(Some(element)) => (*element).clone(),
                 _ => Ty::Any,
             },
@@ -330,7 +330,7 @@ impl<'p> Checker<'p, '_> {
 }
 
 /// The sum of literals is no literal.
-fn widened(ty: Ty) -> Ty {
+fn widened(ty: &Ty) -> Ty {
     match ty {
         Ty::Int | Ty::Literal(Literal::Number(Number::Int(_))) => Ty::Int,
         Ty::Float | Ty::Literal(Literal::Number(Number::Float(_))) => Ty::Int.or(Ty::Float),

@@ -164,7 +164,7 @@ impl<'p> Checker<'p, '_> {
             Some(ty) => {
                 self.declared_type(ty);
                 self.unbounded(generation, ty);
-                self.to_show(ty, span);
+                self.want_shown(ty, span);
                 Ty::of(ty, &self.types)
             }
             None => Ty::String,
@@ -181,7 +181,7 @@ impl<'p> Checker<'p, '_> {
         let found = Diagnostic::new(
             "E009",
             option.name.span,
-            format!("a generation's type is given with `:`, not with `=`"),
+            "a generation's type is given with `:`, not with `=`",
         );
         self.report(found.help(format!(
             "write `gen({name}: {})`",

@@ -49,34 +49,44 @@ impl<'p> Checker<'p, '_> {
                 name,
                 list,
                 condition,
-            } => {
-                let given = self.infer(list);
-                let item = self.element(&given, list.span);
-                self.scopes.enter_block();
-                self.bind(name, BindingKind::Local, item);
-                if let Some(condition) = condition {
-                    self.condition(condition);
-                }
-                let element = self.infer(element);
-                self.scopes.leave_block();
-                Ty::list(element)
-            }
-            ExprKind::Gen(_) | ExprKind::Select(_) => {
-                let word = if matches!(expr.kind, ExprKind::Gen(_)) {
-                    "gen"
-                } else {
-                    "select"
-                };
-                let message = format!("`{word}` is no value: it appends to the conversation");
-                let help = format!(
-                    "give it a name and a place of its own, as in `assistant {word}(answer, ..)`, and use the name"
-                );
-                self.error("E311", expr.span, message, &help);
-                self.generation(expr)
-            }
+            } => self.comprehension(element, name, list, condition.as_deref()),
+            ExprKind::Gen(_) | ExprKind::Select(_) => self.misplaced_generation(expr),
             ExprKind::Fork(fork) => self.fork(fork),
             ExprKind::Best(best) => self.best(best),
         }
+    }
+
+    fn comprehension(
+        &mut self,
+        element: &'p Expr,
+        name: &'p Name,
+        list: &'p Expr,
+        condition: Option<&'p Expr>,
+    ) -> Ty {
+        let given = self.infer(list);
+        let item = self.element(&given, list.span);
+        self.scopes.enter_block();
+        self.bind(name, BindingKind::Local, item);
+        if let Some(condition) = condition {
+            self.condition(condition);
+        }
+        let element = self.infer(element);
+        self.scopes.leave_block();
+        Ty::list(element)
+    }
+
+    fn misplaced_generation(&mut self, expr: &'p Expr) -> Ty {
+        let word = if matches!(expr.kind, ExprKind::Gen(_)) {
+            "gen"
+        } else {
+            "select"
+        };
+        let message = format!("`{word}` is no value: it appends to the conversation");
+        let help = format!(
+            "give it a name and a place of its own, as in `assistant {word}(answer, ..)`, and use the name"
+        );
+        self.error("E311", expr.span, message, &help);
+        self.generation(expr)
     }
 
     fn list(&mut self, items: &'p [Expr]) -> Ty {
@@ -489,7 +499,7 @@ impl<'p> Checker<'p, '_> {
         if kind == Branch::Best {
             // A branch that yields has ended, and the winner goes on after it.
             layer.is_dead = false;
-            self.scopes.merge(vec![layer]);
+            self.scopes.merge(&[layer]);
         } else {
             self.ends_in_space = spaced;
         }

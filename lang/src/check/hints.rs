@@ -197,7 +197,7 @@ impl<'p> Checker<'p, '_> {
     }
 
     /// Remembers a generation of a record type, to see at the end whether its form was ever shown.
-    pub(super) fn to_show(&mut self, ty: &'p Type, span: Span) {
+    pub(super) fn want_shown(&mut self, ty: &'p Type, span: Span) {
         let mut names = Vec::new();
         mentions(ty, &mut names);
         let record = names.into_iter().find(|name| {

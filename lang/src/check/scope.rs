@@ -245,7 +245,7 @@ impl Scopes {
     }
 
     /// Goes on after alternatives of which one was taken.
-    pub(super) fn merge(&mut self, alternatives: Vec<Layer>) {
+    pub(super) fn merge(&mut self, alternatives: &[Layer]) {
         let live: Vec<&Layer> = alternatives.iter().filter(|layer| !layer.is_dead).collect();
         if live.is_empty() {
             self.end_path();
@@ -291,7 +291,7 @@ impl Scopes {
         if !runs {
             alternatives.push(Layer::default());
         }
-        self.merge(alternatives);
+        self.merge(&alternatives);
     }
 
     /// Whether a loop is open in this branch.

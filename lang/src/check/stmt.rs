@@ -98,25 +98,8 @@ impl<'p> Checker<'p, '_> {
                 condition,
                 then,
                 otherwise,
-            } => {
-                self.condition(condition);
-                let mut alternatives = vec![self.alternative(|checker| checker.block(then))];
-                alternatives.push(self.alternative(|checker| {
-                    otherwise.iter().for_each(|block| checker.block(block));
-                }));
-                self.scopes.merge(alternatives);
-            }
-            StmtKind::For { name, list, body } => {
-                let given = self.infer(list);
-                let element = self.element(&given, list.span);
-                self.scopes.enter_loop();
-                self.scopes.enter_block();
-                self.bind(name, BindingKind::Local, element);
-                self.block(body);
-                self.scopes.leave_block();
-                self.scopes
-                    .leave_loop(matches!(&list.kind, ExprKind::List(items) if !items.is_empty()));
-            }
+            } => self.if_stmt(condition, then, otherwise.as_ref()),
+            StmtKind::For { name, list, body } => self.for_stmt(name, list, body),
             StmtKind::Loop { max, body } => self.loop_stmt(max, body),
             StmtKind::Match { subject, arms } => self.match_stmt(subject, arms, stmt.span),
             StmtKind::Attempt {
@@ -153,6 +136,27 @@ impl<'p> Checker<'p, '_> {
             StmtKind::Assign { name, add, value } => self.assign(name, *add, value),
             StmtKind::Expr(expr) => self.emission(expr),
         }
+    }
+
+    fn if_stmt(&mut self, condition: &'p Expr, then: &'p Block, otherwise: Option<&'p Block>) {
+        self.condition(condition);
+        let mut alternatives = vec![self.alternative(|checker| checker.block(then))];
+        alternatives.push(self.alternative(|checker| {
+            otherwise.into_iter().for_each(|block| checker.block(block));
+        }));
+        self.scopes.merge(&alternatives);
+    }
+
+    fn for_stmt(&mut self, name: &'p Name, list: &'p Expr, body: &'p Block) {
+        let given = self.infer(list);
+        let element = self.element(&given, list.span);
+        self.scopes.enter_loop();
+        self.scopes.enter_block();
+        self.bind(name, BindingKind::Local, element);
+        self.block(body);
+        self.scopes.leave_block();
+        self.scopes
+            .leave_loop(matches!(&list.kind, ExprKind::List(items) if !items.is_empty()));
     }
 
     /// One of several paths; what it changes.
@@ -271,7 +275,7 @@ impl<'p> Checker<'p, '_> {
             let message = format!("this `match` has no arm for {}", members[missing]);
             self.error("E210", word, message, "add the arm, or `else => ..`");
         }
-        self.scopes.merge(alternatives);
+        self.scopes.merge(&alternatives);
     }
 
     /// Marks what a pattern covers; the type of what it binds.
@@ -418,7 +422,7 @@ impl<'p> Checker<'p, '_> {
         if let Some(block) = otherwise {
             alternatives.push(self.alternative(|checker| checker.block(block)));
         }
-        self.scopes.merge(alternatives);
+        self.scopes.merge(&alternatives);
     }
 
     fn return_stmt(&mut self, value: Option<&'p Expr>, span: Span) {

@@ -96,24 +96,8 @@ fn confusion(around: &Around<'_>, span: Span) -> Option<Diagnostic> {
         .token(-1)
         .is_some_and(|token| token.kind == TokenKind::Word);
     let opener = around.opener_word();
-    if word == ":" && before_is_word && matches!(opener, "gen" | "select" | "with" | "budget") {
-        let message = format!("the option `{before}` is given with `=`, not with `:`");
-        let value = around.word(1);
-        return Some(
-            Diagnostic::new("E009", span, message)
-                .label("`:` is always followed by a type")
-                .help(format!("write `{before}={value}`")),
-        );
-    }
-    if word == ":" && before_is_word && is_option(before) {
-        return Some(
-            Diagnostic::new(
-                "E009",
-                span,
-                format!("`{before}:` is no option: options have `=`"),
-            )
-            .help(format!("write `{before}=..`")),
-        );
+    if word == ":" && before_is_word {
+        return option_colon(before, opener, around.word(1), span);
     }
     if is_item_word(word)
         && around
@@ -157,6 +141,24 @@ fn confusion(around: &Around<'_>, span: Span) -> Option<Diagnostic> {
         );
     }
     None
+}
+
+/// `max_tokens: 40`.
+fn option_colon(name: &str, opener: &str, value: &str, span: Span) -> Option<Diagnostic> {
+    if matches!(opener, "gen" | "select" | "with" | "budget") {
+        let message = format!("the option `{name}` is given with `=`, not with `:`");
+        let found =
+            Diagnostic::new("E009", span, message).label("`:` is always followed by a type");
+        return Some(found.help(format!("write `{name}={value}`")));
+    }
+    is_option(name).then(|| {
+        Diagnostic::new(
+            "E009",
+            span,
+            format!("`{name}:` is no option: options have `=`"),
+        )
+        .help(format!("write `{name}=..`"))
+    })
 }
 
 fn is_option(word: &str) -> bool {

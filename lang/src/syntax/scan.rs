@@ -188,7 +188,7 @@ impl Scanner<'_> {
                 None => self.word_or_mark(),
             },
             b'"' if self.rest().starts_with(b"\"\"\"") => {
-                self.open(Frame::Block, TokenKind::TextStart, 3)
+                self.open(Frame::Block, TokenKind::TextStart, 3);
             }
             b'"' => self.open(Frame::Line, TokenKind::TextStart, 1),
             b'(' | b'[' | b'{' => self.open(Frame::Bracket(byte), TokenKind::Open, 1),
