@@ -50,10 +50,10 @@ Examples:
 pub(crate) struct RunOptions {
     /// The program, or `-` for standard input
     pub(crate) file: PathBuf,
-    /// An argument, read by its declared type; `name=@file` takes the file's text
+    /// An argument, read by its declared type; NAME=@FILE takes the file's text, NAME=@- standard input's
     #[arg(long = "arg", value_name = "NAME=VALUE")]
     pub(crate) arguments: Vec<String>,
-    /// Arguments as one JSON object
+    /// Arguments as one JSON object; each --arg goes over it
     #[arg(long, value_name = "OBJECT")]
     pub(crate) arg_json: Option<String>,
     /// A model's name, a path, or hf:org/repo[:quant]; overrides the program's own
@@ -63,7 +63,7 @@ pub(crate) struct RunOptions {
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// The most tokens the whole run may generate
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) max_tokens: Option<usize>,
     /// The longest it may run: 500ms, 30s, 2min
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -74,12 +74,48 @@ pub(crate) struct RunOptions {
     /// Print one JSON envelope instead of text
     #[arg(long, conflicts_with = "stream")]
     pub(crate) json: bool,
-    /// Print events as they happen
+    /// Print events as they happen, and the envelope last
     #[arg(long, value_name = "FORMAT")]
     pub(crate) stream: Option<StreamFormat>,
     /// Use only models already here
     #[arg(long)]
     pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
+}
+
+/// What a run prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunFormat {
+    /// The text it generates, then its result.
+    Text,
+    /// One envelope.
+    Envelope,
+    /// Every event, one a line, and the envelope last.
+    Events,
+}
+
+impl RunOptions {
+    /// What the run prints.
+    pub(crate) fn format(&self) -> RunFormat {
+        match (self.json, self.stream) {
+            (true, _) => RunFormat::Envelope,
+            (false, Some(StreamFormat::Ndjson)) => RunFormat::Events,
+            (false, None) => RunFormat::Text,
+        }
+    }
+}
+
+/// What any command that loads a model can be told about the engine.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct EngineArguments {
+    /// Threads that compute [default: every core]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) threads: Option<usize>,
+    /// Tokens of KV memory [default: what 1 GiB holds]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) kv_tokens: Option<usize>,
 }
 
 /// How events are printed.
@@ -94,22 +130,50 @@ pub(crate) enum StreamFormat {
 #[command(after_help = "\
 Examples:
   lmrun check examples/*.lmp
-  lmrun check --json agent.lmp
+  lmrun check --format json agent.lmp
   lmrun check --explain E101")]
 pub(crate) struct CheckOptions {
     /// The programs, `-` for standard input
     #[arg(required_unless_present = "explain")]
     pub(crate) files: Vec<PathBuf>,
-    /// Print the findings as JSON
+    /// How findings are printed: for people on standard error, or as JSON on standard output
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "human",
+        conflicts_with = "json"
+    )]
+    format: CheckFormat,
+    /// The same as --format json
     #[arg(long)]
-    pub(crate) json: bool,
+    json: bool,
     /// Explain a finding's code
     #[arg(long, value_name = "CODE")]
     pub(crate) explain: Option<String>,
 }
 
+/// How findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// With the source lines they are about, on standard error.
+    Human,
+    /// As one JSON array, on standard output.
+    Json,
+}
+
+impl CheckOptions {
+    /// How findings are printed.
+    pub(crate) fn format(&self) -> CheckFormat {
+        if self.json {
+            CheckFormat::Json
+        } else {
+            self.format
+        }
+    }
+}
+
 /// `lmrun models`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   lmrun models list
@@ -128,13 +192,14 @@ pub(crate) struct ModelsOptions {
 }
 
 /// What is done with models.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ModelsCommand {
     /// Which models are known, and which are here
     List,
-    /// Fetch a model
+    /// Fetch a model, or what is newer of it
     Pull {
         /// A name or hf:org/repo[:quant]
+        #[arg(default_value = "smollm2")]
         model: String,
     },
     /// Describe a model
@@ -176,19 +241,37 @@ pub(crate) struct ServeOptions {
     /// Use only models already here
     #[arg(long)]
     pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
 }
 
-/// A number with its unit: `500ms`, `30s`, `2min`.
+/// A whole number above 0.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("`{text}` is not a whole number above 0")),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// A number with its unit: `500ms`, `30s`, `2min`, `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let expected = || format!("`{text}` is not a time: write 500ms, 30s or 2min");
-    let number: u64 = number.parse().map_err(|_| expected())?;
     let milliseconds = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1_000),
-        "min" => number.checked_mul(60_000),
-        _ => None,
+        "ms" => 1,
+        "s" => 1_000,
+        "min" | "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
     };
-    milliseconds.map(Duration::from_millis).ok_or_else(expected)
+    match number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(milliseconds))
+    {
+        None | Some(0) => Err(format!("`{text}` is not a time: write 500ms, 30s or 2min")),
+        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+    }
 }

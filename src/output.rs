@@ -1,28 +1,38 @@
-//! Standard output that survives its reader: a closed pipe ends the printing, not the program with a panic.
+//! The two output streams. A reader of standard output that goes away ends the command quietly; one of standard error
+//! that goes away changes nothing.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Writes and flushes; a reader that went away is no error.
+/// Writes to standard output and flushes.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::backend(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::closed(),
+        _ => Failure::backend(format!("cannot write to standard output: {error}")),
+    })
 }
 
-/// A value as one line of JSON.
-pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+/// Writes a value as one line of JSON to standard output.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value)
         .map_err(|error| Failure::backend(format!("cannot write JSON: {error}")))?;
     print(&(text + "\n"))
 }
 
-/// Whether diagnostics on standard error may be coloured.
+/// Writes a line to standard error.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Whether text on standard error may be coloured: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
 pub(crate) fn colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

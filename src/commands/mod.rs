@@ -9,8 +9,11 @@ use std::path::Path;
 
 use lmrun::models::{StandardError, Store};
 use lmrun_engine::{Engine, EngineOptions};
+use tokio::runtime::{Builder, Runtime};
 
-use crate::failure::Failure;
+use crate::cli::EngineArguments;
+use crate::failure::{ExitCode, Failure};
+use crate::signals::Signals;
 
 /// The models of this machine; what fetching has to say goes to standard error.
 fn store(offline: bool) -> Result<Store, Failure> {
@@ -18,21 +21,33 @@ fn store(offline: bool) -> Result<Store, Failure> {
 }
 
 /// Opens a model, naming it in the error.
-fn open(name: &str, path: &Path) -> Result<Engine, Failure> {
-    Engine::open(path, &EngineOptions::default())
+fn open(name: &str, path: &Path, options: &EngineOptions) -> Result<Engine, Failure> {
+    Engine::open(path, options)
         .map_err(|error| Failure::backend(format!("cannot open the model {name}: {error}")))
 }
 
-/// Waits for ctrl-C or SIGTERM.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let interrupt = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! { _ = interrupt => {}, _ = terminate.recv() => {} }
-        }
-        Err(_) => {
-            let _ = interrupt.await;
-        }
+/// The engine's options; what the command line leaves open keeps its default.
+fn engine_options(arguments: &EngineArguments) -> EngineOptions {
+    EngineOptions {
+        n_threads: arguments.threads.unwrap_or(0),
+        kv_tokens: arguments.kv_tokens.unwrap_or(0),
+        ..EngineOptions::default()
     }
+}
+
+/// Drives a command to its end. Work it left behind on other threads does not hold up the process.
+fn drive(
+    mut builder: Builder,
+    command: impl AsyncFnOnce(&mut Signals) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
+    let runtime: Runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::backend(format!("cannot start the runtime: {error}")))?;
+    let done = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        command(&mut signals).await
+    });
+    runtime.shutdown_background();
+    done
 }

@@ -1,23 +1,35 @@
 //! `lmrun models`: list, pull, info, rm.
 
 use lmrun::models::{Bytes, Store};
+use lmrun_engine::EngineOptions;
 use serde_json::json;
+use tokio::runtime::Builder;
 
-use super::{open, store};
+use super::{drive, open, store};
 use crate::cli::{ModelsCommand, ModelsOptions};
-use crate::failure::Failure;
+use crate::failure::{ExitCode, Failure};
 use crate::output;
 
-/// Carries one of the commands out.
-pub(crate) fn models(options: &ModelsOptions) -> Result<u8, Failure> {
+/// Tokens of KV memory to describe a model with: nothing is generated.
+const INFO_TOKENS: usize = 1024;
+
+/// Carries one of the commands out, on a thread of its own, so that ctrl-C is heard.
+pub(crate) fn models(options: &ModelsOptions) -> Result<ExitCode, Failure> {
+    let options = options.clone();
+    drive(Builder::new_current_thread(), async |signals| {
+        signals.guard(move || carry_out(&options)).await?;
+        Ok(ExitCode::OK)
+    })
+}
+
+fn carry_out(options: &ModelsOptions) -> Result<(), Failure> {
     let store = store(options.offline)?;
     match &options.command {
         ModelsCommand::List => list(&store, options.json),
         ModelsCommand::Pull { model } => pull(&store, model, options.json),
         ModelsCommand::Info { model } => info(&store, model, options.json),
         ModelsCommand::Rm { model } => remove(&store, model, options.json),
-    }?;
-    Ok(0)
+    }
 }
 
 fn list(store: &Store, json: bool) -> Result<(), Failure> {
@@ -25,7 +37,11 @@ fn list(store: &Store, json: bool) -> Result<(), Failure> {
     if json {
         return output::print_json(&entries);
     }
-    let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
+    let width = entries
+        .iter()
+        .map(|entry| entry.name.len())
+        .max()
+        .unwrap_or(0);
     let lines: String = entries
         .iter()
         .map(|entry| {
@@ -52,7 +68,11 @@ fn pull(store: &Store, model: &str, json: bool) -> Result<(), Failure> {
 
 fn info(store: &Store, model: &str, json: bool) -> Result<(), Failure> {
     let path = store.locate(model)?;
-    let engine = open(model, &path)?;
+    let options = EngineOptions {
+        kv_tokens: INFO_TOKENS,
+        ..EngineOptions::default()
+    };
+    let engine = open(model, &path, &options)?;
     let handle = engine.handle();
     let info = handle.info();
     let fields = json!({
@@ -88,8 +108,10 @@ fn info(store: &Store, model: &str, json: bool) -> Result<(), Failure> {
 fn remove(store: &Store, model: &str, json: bool) -> Result<(), Failure> {
     let removed = store.remove(model)?;
     if json {
-        let removed: Vec<_> =
-            removed.iter().map(|(path, size)| json!({"path": path, "size": size})).collect();
+        let removed: Vec<_> = removed
+            .iter()
+            .map(|(path, size)| json!({"path": path, "size": size}))
+            .collect();
         return output::print_json(&json!({"removed": removed}));
     }
     let lines: String = removed

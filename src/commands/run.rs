@@ -1,111 +1,106 @@
 //! `lmrun run`: check the program, get the model, run, print.
-//!
-//! Standard output holds the generated text of the program's own context as it comes, then the value of its `return`, if
-//! it has one; with `--json` one envelope and nothing else; with `--stream=ndjson` one event a line. All else goes
-//! to standard error.
+
+mod arguments;
+mod printer;
 
 use std::sync::Arc;
 
 use lmrun::models;
-use lmrun_engine::Handle;
+use lmrun_engine::Engine;
 use lmrun_interpreter::{
-    Arguments, Cancel, EngineBackend, Envelope, Event, RunOptions as InterpreterOptions, Status,
-    check, parse_argument, run as interpret,
+    Arguments, Cancel, EngineBackend, Envelope, RunOptions as InterpreterOptions,
 };
 use lmrun_lang::Program;
 use lmrun_lang::ast::{Block, StmtKind};
-use serde_json::{Value, json};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::runtime::Builder;
 
-use super::{open, stop_signal, store};
+use self::printer::Printer;
+use super::{drive, engine_options, open, store};
 use crate::cli::RunOptions;
 use crate::failure::{ExitCode, Failure};
+use crate::signals::Signals;
+use crate::source::Source;
 use crate::{output, source};
 
-/// The branch whose text is the program's answer.
-const ROOT: &str = "0";
-
 /// Runs a program; every way it can end is an exit code.
-pub(crate) fn run(options: RunOptions) -> Result<u8, Failure> {
-    let json = options.json;
-    let done = try_run(options);
-    match done {
-        Err(failure) if json => {
-            // A script that asked for an envelope gets one whatever happened.
-            let kind = match failure.code {
-                ExitCode::Usage => "arguments",
-                ExitCode::Check => "check",
-                _ => "backend",
-            };
-            let error = json!({"kind": kind, "message": failure.to_string()});
-            output::print_json(&json!({
-                "status": "error", "result": null, "gens": {}, "usage": {}, "error": error
-            }))?;
-            Err(failure)
-        }
-        done => done,
+pub(crate) fn run(options: &RunOptions) -> Result<ExitCode, Failure> {
+    let mut printer = Printer::new(options.format());
+    let done = prepare_and_run(options, &mut printer);
+    if let Err(failure) = &done
+        && failure.message().is_some()
+    {
+        // Whoever asked for an envelope gets one, whatever happened.
+        printer.no_run(&failure.envelope(options.seed))?;
     }
+    done
 }
 
-fn try_run(options: RunOptions) -> Result<u8, Failure> {
+/// Everything that can be wrong is found before the model is fetched or loaded.
+fn prepare_and_run(options: &RunOptions, printer: &mut Printer) -> Result<ExitCode, Failure> {
     let source = source::read(&options.file)?;
-    let checked = check(&source.name, &source.text);
-    let findings = &checked.diagnostics;
-    eprint!("{}", lmrun_lang::render(findings, &source.name, &source.text, output::colour()));
-    let Some(program) = checked.program else {
-        let n = findings.iter().filter(|finding| finding.is_error()).count();
-        return Err(Failure::check(format!("{} was not run: errors found: {n}", source.name)));
-    };
-    let arguments = arguments(&program, &options)?;
-    let name = match (&options.model, program.model()) {
-        (Some(name), _) => name.clone(),
-        (None, Some((name, _))) => name.to_owned(),
-        (None, None) => models::DEFAULT.to_owned(),
-    };
-    let path = store(options.offline)?.locate(&name)?;
-    let engine = open(&name, &path)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::backend(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(carry_out(Arc::new(program), arguments, &options, engine.handle()))
+    let program = check(&source)?;
+    let arguments = arguments::read(&program, options)?;
+    drive(Builder::new_current_thread(), async |signals| {
+        let engine = load(&program, options, signals).await?;
+        let code = carry_out(program, arguments, options, &engine, printer, signals).await;
+        drop(engine);
+        code
+    })
 }
 
-/// The program's arguments: the JSON object first, then each `--arg` over it.
-fn arguments(program: &Program, options: &RunOptions) -> Result<Arguments, Failure> {
-    let mut arguments = match options.arg_json.as_deref().map(serde_json::from_str) {
-        None => Arguments::new(),
-        Some(Ok(Value::Object(object))) => object,
-        Some(Ok(other)) => {
-            return Err(Failure::usage(format!("--arg-json must be a JSON object, given {other}")));
-        }
-        Some(Err(error)) => {
-            return Err(Failure::usage(format!("--arg-json is not JSON: {error}")));
-        }
-    };
-    for argument in &options.arguments {
-        let (name, text) = argument.split_once('=').ok_or_else(|| {
-            Failure::usage(format!("--arg {argument}: write --arg name=value or name=@file"))
-        })?;
-        let text = match text.strip_prefix('@') {
-            None => text.to_owned(),
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| Failure::usage(format!("--arg {name}: {path}: {error}")))?,
-        };
-        let value = parse_argument(program, name, &text)
-            .map_err(|error| Failure::usage(error.to_string()))?;
-        arguments.insert(name.to_owned(), value);
+/// The checked program; its findings, also those that do not keep it from running, go to standard error.
+fn check(source: &Source) -> Result<Program, Failure> {
+    let checked = lmrun_interpreter::check(&source.name, &source.text);
+    let findings = &checked.diagnostics;
+    if !findings.is_empty() {
+        let rendered = lmrun_lang::render(findings, &source.name, &source.text, output::colour());
+        output::say(rendered.trim_end());
     }
-    Ok(arguments)
+    checked.program.ok_or_else(|| {
+        let mut errors = findings.iter().filter(|finding| finding.is_error());
+        let first = errors.next().map(|finding| source.error_of(finding));
+        let count = match errors.count() + 1 {
+            1 => "an error".to_owned(),
+            n => format!("{n} errors"),
+        };
+        Failure::check(
+            format!("{} has {count} and was not run", source.name),
+            first,
+        )
+    })
+}
+
+/// Opens the model that the command line names, else the program, else the default.
+async fn load(
+    program: &Program,
+    options: &RunOptions,
+    signals: &mut Signals,
+) -> Result<Engine, Failure> {
+    let named = program.model().map(|(name, _)| name);
+    let name = options
+        .model
+        .as_deref()
+        .or(named)
+        .unwrap_or(models::DEFAULT)
+        .to_owned();
+    let (offline, engine) = (options.offline, engine_options(&options.engine));
+    signals
+        .guard(move || {
+            let path = store(offline)?.locate(&name)?;
+            open(&name, &path, &engine)
+        })
+        .await
 }
 
 async fn carry_out(
-    program: Arc<Program>,
+    program: Program,
     arguments: Arguments,
     options: &RunOptions,
-    handle: Handle,
-) -> Result<u8, Failure> {
-    let returns = has_return(&program.ast.body);
+    engine: &Engine,
+    printer: &mut Printer,
+    signals: &mut Signals,
+) -> Result<ExitCode, Failure> {
+    let (file_name, returns) = (program.file_name.clone(), has_return(&program.ast.body));
     let how = InterpreterOptions {
         seed: options.seed,
         max_tokens: options.max_tokens,
@@ -113,95 +108,76 @@ async fn carry_out(
         dry_run: options.dry_run,
         ..InterpreterOptions::default()
     };
-    let (sender, events) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     let cancel = Cancel::new();
-    let backend = Arc::new(EngineBackend::new(handle));
-    let running = interpret(program, arguments, how, backend, sender, cancel.clone());
-    let stopping = async {
-        stop_signal().await;
-        cancel.cancel();
-        // A second signal ends the process at once.
-        stop_signal().await;
-        std::process::exit(ExitCode::Interrupted as i32);
+    let backend = Arc::new(EngineBackend::new(engine.handle()));
+    let program = Arc::new(program);
+    let running = lmrun_interpreter::run(program, arguments, how, backend, sender, cancel.clone());
+    let printing = async {
+        while let Some(event) = events.recv().await {
+            printer.event(&event)?;
+        }
+        Ok::<(), Failure>(())
     };
-    let both = async { tokio::join!(running, print_events(events, options)) };
-    let (envelope, printed) = tokio::select! {
-        done = both => done,
-        () = stopping => unreachable!("the process exits first"),
+    // Printing that fails ends the run: dropping it cancels what it asked of the engine.
+    let both = async {
+        let (envelope, ()) = tokio::try_join!(async { Ok(running.await) }, printing)?;
+        Ok(envelope)
     };
-    let streamed = printed?;
-    finish(&envelope, options, returns, streamed)?;
-    Ok(u8::try_from(envelope.exit_code()).unwrap_or(ExitCode::Backend as u8))
-}
-
-/// Prints events until the run ends; tells whether the last text printed left its line open.
-async fn print_events(
-    mut events: UnboundedReceiver<Event>,
-    options: &RunOptions,
-) -> Result<bool, Failure> {
-    let mut line_open = false;
-    while let Some(event) = events.recv().await {
-        if options.stream.is_some() {
-            output::print_json(&event)?;
-            continue;
-        }
-        if options.json {
-            continue;
-        }
-        match event {
-            Event::Text { branch, text, .. } if branch == ROOT && !text.is_empty() => {
-                output::print(&text)?;
-                line_open = !text.ends_with('\n');
-            }
-            Event::GenEnd { branch, .. } if branch == ROOT && line_open => {
-                output::print("\n")?;
-                line_open = false;
-            }
-            Event::Prompt { branch, name, text, tokens, .. } => {
-                let name = name.unwrap_or_default();
-                output::print(&format!("--- {branch} {name} ({tokens} tokens)\n{text}\n"))?;
-            }
-            _ => {}
-        }
-    }
-    Ok(line_open)
-}
-
-/// The end of a run: the envelope, or the returned value and the error.
-fn finish(
-    envelope: &Envelope,
-    options: &RunOptions,
-    returns: bool,
-    line_open: bool,
-) -> Result<(), Failure> {
-    if line_open {
-        output::print("\n")?;
-    }
-    if options.json {
-        output::print_json(envelope)?;
-    } else if options.stream.is_none() && returns && envelope.status == Status::Ok {
-        let text = match &envelope.result {
-            Value::String(text) => text.clone(),
-            value => serde_json::to_string_pretty(value)
-                .map_err(|error| Failure::backend(format!("cannot write JSON: {error}")))?,
-        };
-        output::print(&(text + "\n"))?;
-    }
+    let envelope = until_done(both, &cancel, signals).await?;
+    printer.end(&envelope, returns)?;
     if let Some(error) = &envelope.error {
-        eprintln!("error: {}:{error}", options.file.display());
+        output::say(format_args!("error: {file_name}:{error}"));
     }
-    Ok(())
+    Ok(ExitCode::of(&envelope))
+}
+
+/// Drives a run to its end, which a signal brings about; a second signal does not wait for it.
+async fn until_done(
+    running: impl Future<Output = Result<Envelope, Failure>>,
+    cancel: &Cancel,
+    signals: &mut Signals,
+) -> Result<Envelope, Failure> {
+    let mut running = std::pin::pin!(running);
+    tokio::select! {
+        done = &mut running => return done,
+        _ = signals.next() => cancel.cancel(),
+    }
+    tokio::select! {
+        done = running => done,
+        _ = signals.next() => Err(Failure::interrupted()),
+    }
 }
 
 /// Whether the program itself, not a function of it, returns a value somewhere.
 fn has_return(block: &Block) -> bool {
+    let any = |block: &Option<Block>| block.as_ref().is_some_and(has_return);
     block.stmts.iter().any(|stmt| match &stmt.kind {
         StmtKind::Return(_) => true,
-        StmtKind::If { then, otherwise, .. } => {
-            has_return(then) || otherwise.as_ref().is_some_and(has_return)
+        StmtKind::If {
+            then, otherwise, ..
+        } => has_return(then) || any(otherwise),
+        StmtKind::Role { body, .. } | StmtKind::For { body, .. } | StmtKind::Loop { body, .. } => {
+            has_return(body)
         }
-        StmtKind::For { body, .. } | StmtKind::Loop { body, .. } => has_return(body),
         StmtKind::Match { arms, .. } => arms.iter().any(|arm| has_return(&arm.body)),
-        _ => false,
+        StmtKind::Attempt {
+            body,
+            retry,
+            otherwise,
+            ..
+        } => {
+            let retries = retry.as_ref().is_some_and(|(_, body)| has_return(body));
+            has_return(body) || retries || any(otherwise)
+        }
+        StmtKind::Let { .. }
+        | StmtKind::Yield(_)
+        | StmtKind::Assert(..)
+        | StmtKind::Fail(_)
+        | StmtKind::Pin(_)
+        | StmtKind::Break
+        | StmtKind::Continue
+        | StmtKind::Assign { .. }
+        | StmtKind::Expr(_) => false,
     })
 }

@@ -146,6 +146,10 @@ pub(super) trait Context<T> {
 
 impl<T> Context<T> for io::Result<T> {
     fn while_doing(self, action: &'static str, path: &std::path::Path) -> Result<T, ModelsError> {
-        self.map_err(|source| ModelsError::Io { action, path: path.to_owned(), source })
+        self.map_err(|source| ModelsError::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        })
     }
 }

@@ -25,8 +25,14 @@ impl Expected {
     /// What is wrong with a file of this size and digest.
     pub(super) fn mismatch(&self, size: u64, sha256: &str) -> Option<Mismatch> {
         self.size_mismatch(size).or_else(|| {
-            let expected = self.sha256.as_ref().filter(|expected| *expected != sha256)?;
-            Some(Mismatch::Sha256 { given: sha256.to_owned(), expected: expected.clone() })
+            let expected = self
+                .sha256
+                .as_ref()
+                .filter(|expected| *expected != sha256)?;
+            Some(Mismatch::Sha256 {
+                given: sha256.to_owned(),
+                expected: expected.clone(),
+            })
         })
     }
 
@@ -80,7 +86,11 @@ fn hash_into(file: &mut File, hasher: &mut Sha256) -> io::Result<u64> {
 }
 
 fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The right to write a file, held until dropped.
@@ -95,7 +105,11 @@ impl Lock {
         if let Some(folder) = path.parent() {
             create_folder(folder)?;
         }
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path);
         let file = file.while_doing("create", path)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -132,7 +146,12 @@ impl Incomplete {
             .while_doing("create", &path)?;
         let mut hasher = Sha256::new();
         let n_bytes = hash_into(&mut file, &mut hasher).while_doing("read", &path)?;
-        Ok(Self { path, file, hasher, n_bytes })
+        Ok(Self {
+            path,
+            file,
+            hasher,
+            n_bytes,
+        })
     }
 
     /// How many bytes there are.
@@ -170,7 +189,10 @@ impl Incomplete {
         let sha256 = hex(self.hasher);
         if let Some(mismatch) = expected.mismatch(self.n_bytes, &sha256) {
             remove(&self.path)?;
-            return Err(ModelsError::Mismatch { what: short_name(target), mismatch });
+            return Err(ModelsError::Mismatch {
+                what: short_name(target),
+                mismatch,
+            });
         }
         self.file.sync_all().while_doing("write", &self.path)?;
         fs::rename(&self.path, target).while_doing("write", target)?;
@@ -180,5 +202,8 @@ impl Incomplete {
 
 /// The last part of a path.
 pub(super) fn short_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }

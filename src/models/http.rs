@@ -53,12 +53,18 @@ impl Client {
             .timeout_per_read(Some(SILENCE))
             .user_agent(concat!("lmrun/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.into(), token }
+        Self {
+            agent: config.into(),
+            token,
+        }
     }
 
     /// A small answer, whole.
     pub(super) fn text(&self, url: &str) -> Result<String, ModelsError> {
-        let failed = |reason: String| ModelsError::Http { url: url.to_owned(), reason };
+        let failed = |reason: String| ModelsError::Http {
+            url: url.to_owned(),
+            reason,
+        };
         let mut fruitless = 0;
         loop {
             let stop = match self.get(url, 0) {
@@ -88,7 +94,10 @@ impl Client {
         incomplete: &mut Incomplete,
         report: &dyn Report,
     ) -> Result<(), ModelsError> {
-        if expected.size.is_some_and(|size| incomplete.n_bytes() > size) {
+        if expected
+            .size
+            .is_some_and(|size| incomplete.n_bytes() > size)
+        {
             incomplete.restart()?;
         }
         if expected.size == Some(incomplete.n_bytes()) {
@@ -118,7 +127,10 @@ impl Client {
             if incomplete.n_bytes() > before {
                 fruitless = 0;
             } else if fruitless >= MAX_FRUITLESS {
-                return Err(ModelsError::Http { url: url.to_owned(), reason });
+                return Err(ModelsError::Http {
+                    url: url.to_owned(),
+                    reason,
+                });
             }
             wait(&mut fruitless);
         }
@@ -156,7 +168,9 @@ impl Client {
         match expected.size {
             Some(size) if incomplete.n_bytes() < size => {
                 let n_bytes = incomplete.n_bytes();
-                Err(Stop::Broken(format!("it ended after {n_bytes} of {size} bytes")))
+                Err(Stop::Broken(format!(
+                    "it ended after {n_bytes} of {size} bytes"
+                )))
             }
             _ => Ok(()),
         }
@@ -171,7 +185,12 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let fatal = |reason: String| Stop::Fatal(ModelsError::Http { url: url.to_owned(), reason });
+        let fatal = |reason: String| {
+            Stop::Fatal(ModelsError::Http {
+                url: url.to_owned(),
+                reason,
+            })
+        };
         let response = request.call().map_err(|error| match error {
             ureq::Error::HostNotFound => fatal("the host is not known: is there a network?".into()),
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => fatal(error.to_string()),
@@ -187,7 +206,9 @@ impl Client {
                 };
                 Err(fatal(format!("{status}: {token}")))
             }
-            404 => Err(fatal(format!("{status}: there is no such repository or file"))),
+            404 => Err(fatal(format!(
+                "{status}: there is no such repository or file"
+            ))),
             408 | 429 | 500.. => Err(Stop::Broken(status.to_string())),
             _ => Err(fatal(status.to_string())),
         }
@@ -196,7 +217,10 @@ impl Client {
 
 /// Whether the answer is the part of the file that was asked for.
 fn continues_at(response: &Response<ureq::Body>, from: u64) -> bool {
-    let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
+    let range = response
+        .headers()
+        .get("content-range")
+        .and_then(|value| value.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
         && range.is_some_and(|range| range.starts_with(&format!("bytes {from}-")))
 }

@@ -67,10 +67,20 @@ impl Sibling {
     /// The name of its blob, and what it must be.
     fn blob(&self) -> Option<(&str, Expected)> {
         let (etag, expected) = match &self.lfs {
-            Some(Lfs { sha256, size }) => {
-                (sha256, Expected { size: Some(*size), sha256: Some(sha256.clone()) })
-            }
-            None => (self.blob_id.as_ref()?, Expected { size: self.size, sha256: None }),
+            Some(Lfs { sha256, size }) => (
+                sha256,
+                Expected {
+                    size: Some(*size),
+                    sha256: Some(sha256.clone()),
+                },
+            ),
+            None => (
+                self.blob_id.as_ref()?,
+                Expected {
+                    size: self.size,
+                    sha256: None,
+                },
+            ),
         };
         is_plain(etag).then_some((etag.as_str(), expected))
     }
@@ -80,21 +90,26 @@ impl Hub<'_> {
     /// The model if it is in the cache, whole and undamaged: a GGUF file or a folder.
     pub(super) fn cached(&self, reference: &Reference) -> Result<Option<PathBuf>, ModelsError> {
         let repository = Repository::new(&self.settings.cache, &reference.repo);
-        let Some(snapshot) = repository.snapshot() else { return Ok(None) };
+        let Some(snapshot) = repository.snapshot() else {
+            return Ok(None);
+        };
         let names = layout::files_of(&snapshot);
         let Ok(choice) = choose::choose(&names, reference.quant.as_deref()) else {
             return Ok(None);
         };
         for &file_idx in choice.files() {
             let path = snapshot.join(&names[file_idx]);
-            let Some(etag) = layout::blob_name(&path) else { continue };
+            let Some(etag) = layout::blob_name(&path) else {
+                continue;
+            };
             // Of a large file the name is the digest.
             let sha256 = (etag.len() == 64).then(|| etag.clone());
             let expected = Expected { size: None, sha256 };
             let key = repository.key(&etag);
             if let Some(mismatch) = self.records.check(&key, &path, &expected)? {
                 let name = &names[file_idx];
-                self.report.note(&format!("{name} in the cache is damaged: {mismatch}"));
+                self.report
+                    .note(&format!("{name} in the cache is damaged: {mismatch}"));
                 return Ok(None);
             }
         }
@@ -109,14 +124,24 @@ impl Hub<'_> {
         let repo = &reference.repo;
         let client = Client::new(self.settings.token.clone());
         let listing = self.listing(&client, repo)?;
-        let names: Vec<String> =
-            listing.siblings.iter().map(|sibling| sibling.rfilename.clone()).collect();
-        let choice = choose::choose(&names, reference.quant.as_deref())
-            .map_err(|reason| ModelsError::Repository { repo: repo.clone(), reason })?;
+        let names: Vec<String> = listing
+            .siblings
+            .iter()
+            .map(|sibling| sibling.rfilename.clone())
+            .collect();
+        let choice = choose::choose(&names, reference.quant.as_deref()).map_err(|reason| {
+            ModelsError::Repository {
+                repo: repo.clone(),
+                reason,
+            }
+        })?;
         let repository = Repository::new(&self.settings.cache, repo);
         let snapshot = repository.snapshot_of(&listing.sha);
-        let mut siblings: Vec<&Sibling> =
-            choice.files().iter().map(|&idx| &listing.siblings[idx]).collect();
+        let mut siblings: Vec<&Sibling> = choice
+            .files()
+            .iter()
+            .map(|&idx| &listing.siblings[idx])
+            .collect();
         // The weights last: a snapshot that has them has everything.
         siblings.sort_by_key(|sibling| is_weights(&sibling.rfilename));
         for sibling in siblings {
@@ -143,14 +168,21 @@ impl Hub<'_> {
     }
 
     fn listing(&self, client: &Client, repo: &str) -> Result<Listing, ModelsError> {
-        let url = format!("{}/api/models/{repo}/revision/main?blobs=true", self.settings.endpoint);
-        let listing: Listing = serde_json::from_str(&client.text(&url)?).map_err(|error| {
-            ModelsError::Http { url: url.clone(), reason: format!("not a listing: {error}") }
-        })?;
+        let url = format!(
+            "{}/api/models/{repo}/revision/main?blobs=true",
+            self.settings.endpoint
+        );
+        let listing: Listing =
+            serde_json::from_str(&client.text(&url)?).map_err(|error| ModelsError::Http {
+                url: url.clone(),
+                reason: format!("not a listing: {error}"),
+            })?;
         // What the server says becomes paths here.
-        let is_sound = |sibling: &Sibling| sibling.rfilename.split('/').all(|part| {
-            !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0'])
-        });
+        let is_sound = |sibling: &Sibling| {
+            sibling.rfilename.split('/').all(|part| {
+                !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0'])
+            })
+        };
         if !is_plain(&listing.sha) || !listing.siblings.iter().all(is_sound) {
             let reason = "the listing names files outside of the repository".to_owned();
             return Err(ModelsError::Http { url, reason });
@@ -173,11 +205,12 @@ impl Hub<'_> {
         })?;
         let (blob, key) = (repository.blob(etag), repository.key(etag));
         let _lock = Lock::take(&repository.lock(etag), name, self.report)?;
-        let is_sound =
-            blob.exists() && self.records.check(&key, &blob, &expected)?.is_none();
+        let is_sound = blob.exists() && self.records.check(&key, &blob, &expected)?.is_none();
         if !is_sound {
-            let url =
-                format!("{}/{}/resolve/{commit}/{name}", self.settings.endpoint, repository.repo);
+            let url = format!(
+                "{}/{}/resolve/{commit}/{name}",
+                self.settings.endpoint, repository.repo
+            );
             files::create_folder(&repository.blobs())?;
             let sha256 = download(client, &url, name, &expected, &blob, self.report)?;
             self.records.remember(&key, &blob, sha256);
@@ -203,7 +236,9 @@ fn download(
         client.file(url, what, expected, &mut incomplete, report)?;
         match incomplete.finish(expected, target) {
             Err(ModelsError::Mismatch { .. }) if was_resumed => {
-                report.note(&format!("{what}: the part fetched earlier does not fit, once more"));
+                report.note(&format!(
+                    "{what}: the part fetched earlier does not fit, once more"
+                ));
             }
             other => return other,
         }
@@ -234,7 +269,9 @@ pub(super) fn remove(
         fs::remove_dir_all(&folder).while_doing("remove", &folder)?;
         return Ok(vec![(folder, blobs.iter().map(|(_, size)| size).sum())]);
     }
-    let Some(snapshot) = repository.snapshot() else { return Ok(Vec::new()) };
+    let Some(snapshot) = repository.snapshot() else {
+        return Ok(Vec::new());
+    };
     let names = layout::files_of(&snapshot);
     let Ok(Choice::Gguf(file_idx)) = choose::choose(&names, reference.quant.as_deref()) else {
         return Ok(Vec::new());

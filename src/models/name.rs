@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::known::{KNOWN, Known};
 use super::ModelsError;
+use super::known::{KNOWN, Known};
 
 /// A model's name, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,14 +43,23 @@ impl Name {
         if looks_like_a_path {
             return Err(ModelsError::Missing(path));
         }
-        let known: Vec<String> = KNOWN.iter().map(|known| format!("`{}`", known.name)).collect();
-        Err(ModelsError::Unknown { given: given.to_owned(), known: known.join(", ") })
+        let known: Vec<String> = KNOWN
+            .iter()
+            .map(|known| format!("`{}`", known.name))
+            .collect();
+        Err(ModelsError::Unknown {
+            given: given.to_owned(),
+            known: known.join(", "),
+        })
     }
 }
 
 impl Reference {
     fn parse(given: &str, reference: &str) -> Result<Self, ModelsError> {
-        let refuse = |reason| ModelsError::Reference { given: given.to_owned(), reason };
+        let refuse = |reason| ModelsError::Reference {
+            given: given.to_owned(),
+            reason,
+        };
         let (repo, quant) = match reference.split_once(':') {
             Some((repo, quant)) => (repo, Some(quant)),
             None => (reference, None),
@@ -64,7 +73,10 @@ impl Reference {
         if quant.is_some_and(|quant| !quant.split('/').all(is_plain)) {
             return Err(refuse("QUANT is a quantisation or a file's name"));
         }
-        Ok(Self { repo: repo.to_owned(), quant: quant.map(str::to_owned) })
+        Ok(Self {
+            repo: repo.to_owned(),
+            quant: quant.map(str::to_owned),
+        })
     }
 
     /// The name that gives this reference.
@@ -81,7 +93,9 @@ pub(super) fn is_plain(part: &str) -> bool {
     !part.is_empty()
         && part.len() <= 200
         && !part.starts_with('.')
-        && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && part
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Telling a person what is being fetched: a bar on a terminal, plain lines elsewhere, always on standard error.
 
-#![allow(clippy::print_stderr, reason = "this is the one place that tells of a fetch")]
+#![allow(
+    clippy::print_stderr,
+    reason = "this is the one place that tells of a fetch"
+)]
 
 use std::fmt::Display;
 use std::io::{IsTerminal, stderr};
@@ -43,12 +46,20 @@ pub struct StandardError {
 #[derive(Debug)]
 enum Transfer {
     Bar(ProgressBar),
-    Lines { what: String, n_done: u64, n_total: u64, n_quarters: u64 },
+    Lines {
+        what: String,
+        n_done: u64,
+        n_total: u64,
+        n_quarters: u64,
+    },
 }
 
 impl Default for StandardError {
     fn default() -> Self {
-        Self { is_terminal: stderr().is_terminal(), transfer: Mutex::new(None) }
+        Self {
+            is_terminal: stderr().is_terminal(),
+            transfer: Mutex::new(None),
+        }
     }
 }
 
@@ -77,7 +88,12 @@ impl Report for StandardError {
             }
             let n_total = n_total.unwrap_or(0);
             let n_quarters = (4 * n_done).checked_div(n_total).unwrap_or(0);
-            Transfer::Lines { what: what.to_owned(), n_done, n_total, n_quarters }
+            Transfer::Lines {
+                what: what.to_owned(),
+                n_done,
+                n_total,
+                n_quarters,
+            }
         };
         *self.transfer() = Some(transfer);
     }
@@ -85,7 +101,12 @@ impl Report for StandardError {
     fn advance(&self, n_bytes: u64) {
         match &mut *self.transfer() {
             Some(Transfer::Bar(bar)) => bar.inc(n_bytes),
-            Some(Transfer::Lines { what, n_done, n_total, n_quarters }) => {
+            Some(Transfer::Lines {
+                what,
+                n_done,
+                n_total,
+                n_quarters,
+            }) => {
                 *n_done += n_bytes;
                 let reached = (4 * *n_done).checked_div(*n_total).unwrap_or(0);
                 if reached > *n_quarters {

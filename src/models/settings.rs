@@ -16,7 +16,9 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn folder(name: &str) -> Option<PathBuf> {
-    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 /// `$XDG_CACHE_HOME`, else `~/.cache`.
@@ -56,6 +58,8 @@ fn token_file(home: &Path) -> Option<String> {
 
 /// Whether `HF_HUB_OFFLINE` says that nothing is to be fetched.
 pub(super) fn is_offline() -> bool {
-    let value = variable("HF_HUB_OFFLINE").unwrap_or_default().to_ascii_lowercase();
+    let value = variable("HF_HUB_OFFLINE")
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     ["1", "true", "yes", "on"].contains(&value.as_str())
 }

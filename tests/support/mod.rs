@@ -2,6 +2,7 @@
 
 pub mod candle_oracle;
 pub mod engine;
+pub mod hub;
 pub mod random;
 
 use std::path::PathBuf;
@@ -11,7 +12,9 @@ use std::sync::OnceLock;
 /// The default model's file, fetched once.
 pub fn smollm2() -> PathBuf {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
-    MODEL.get_or_init(|| lmrun::models::ensure_default().expect("the default model")).clone()
+    MODEL
+        .get_or_init(|| lmrun::models::ensure_default().expect("the default model"))
+        .clone()
 }
 
 /// The binary under test.

@@ -1,8 +1,9 @@
 //! Which files of a repository make the model: one GGUF file, or a folder of safetensors with its configuration.
 
 /// The quantisations taken when none is named, best first.
-const PREFERRED: &[&str] =
-    &["Q4_K_M", "Q4_1", "Q4_0", "Q5_K_M", "Q8_0", "Q6_K", "Q4_K_S", "Q5_0", "F16", "BF16", "F32"];
+const PREFERRED: &[&str] = &[
+    "Q4_K_M", "Q4_1", "Q4_0", "Q5_K_M", "Q8_0", "Q6_K", "Q4_K_S", "Q5_0", "F16", "BF16", "F32",
+];
 
 /// What a folder of safetensors needs beside its weights.
 const REQUIRED: &[&str] = &["config.json", "tokenizer.json"];
@@ -39,22 +40,36 @@ impl Choice {
 /// # Errors
 /// What the repository lacks and what it has, to be read after its name.
 pub(super) fn choose(names: &[String], quant: Option<&str>) -> Result<Choice, String> {
-    let mut ggufs: Vec<usize> =
-        (0..names.len()).filter(|&idx| is_model_gguf(&names[idx])).collect();
+    let mut ggufs: Vec<usize> = (0..names.len())
+        .filter(|&idx| is_model_gguf(&names[idx]))
+        .collect();
     // Of equal candidates the one nearest to the root, then the first by name.
     ggufs.sort_by_key(|&idx| (names[idx].matches('/').count(), &names[idx]));
-    let find = |quant: &str| ggufs.iter().copied().find(|&idx| is_quant(&names[idx], quant));
+    let find = |quant: &str| {
+        ggufs
+            .iter()
+            .copied()
+            .find(|&idx| is_quant(&names[idx], quant))
+    };
     let chosen = match (quant, ggufs.as_slice()) {
         (Some(quant), _) => Some(find(quant).ok_or_else(|| no_quant(names, &ggufs, quant))?),
         (None, []) => None,
         (None, [only]) => Some(*only),
-        (None, several) => {
-            Some(PREFERRED.iter().find_map(|quant| find(quant)).unwrap_or(several[0]))
-        }
+        (None, several) => Some(
+            PREFERRED
+                .iter()
+                .find_map(|quant| find(quant))
+                .unwrap_or(several[0]),
+        ),
     };
-    let Some(chosen) = chosen else { return folder(names) };
+    let Some(chosen) = chosen else {
+        return folder(names);
+    };
     if is_shard(&names[chosen]) {
-        return Err(format!("has {} in several parts, which is not supported", names[chosen]));
+        return Err(format!(
+            "has {} in several parts, which is not supported",
+            names[chosen]
+        ));
     }
     Ok(Choice::Gguf([chosen]))
 }
@@ -102,7 +117,11 @@ fn is_quant(name: &str, quant: &str) -> bool {
     }
     let (name, quant) = (name.to_ascii_lowercase(), quant.to_ascii_lowercase());
     let stem = name.trim_end_matches(".gguf");
-    let stem = if is_shard(&name) { &stem[..stem.len() - SHARD.len()] } else { stem };
+    let stem = if is_shard(&name) {
+        &stem[..stem.len() - SHARD.len()]
+    } else {
+        stem
+    };
     stem.strip_suffix(&quant)
         .is_some_and(|before| before.is_empty() || before.ends_with(['-', '.', '_', '/']))
 }
@@ -113,11 +132,16 @@ const SHARD: &str = "-00001-of-00002";
 /// Whether a file is one of several parts: `-00001-of-00002` at the end of its stem.
 fn is_shard(name: &str) -> bool {
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    let Some(start) = stem.len().checked_sub(SHARD.len()) else { return false };
-    stem.as_bytes()[start..].iter().zip(SHARD.bytes()).all(|(byte, form)| match form {
-        b'0'..=b'9' => byte.is_ascii_digit(),
-        _ => *byte == form,
-    })
+    let Some(start) = stem.len().checked_sub(SHARD.len()) else {
+        return false;
+    };
+    stem.as_bytes()[start..]
+        .iter()
+        .zip(SHARD.bytes())
+        .all(|(byte, form)| match form {
+            b'0'..=b'9' => byte.is_ascii_digit(),
+            _ => *byte == form,
+        })
 }
 
 #[cfg(test)]

@@ -34,7 +34,10 @@ pub(super) struct Repository {
 
 impl Repository {
     pub(super) fn new(cache: &Path, repo: &str) -> Self {
-        Self { cache: cache.to_owned(), repo: repo.to_owned() }
+        Self {
+            cache: cache.to_owned(),
+            repo: repo.to_owned(),
+        }
     }
 
     fn folder_name(&self) -> String {
@@ -55,7 +58,10 @@ impl Repository {
 
     /// The lock that huggingface_hub takes for this blob, too.
     pub(super) fn lock(&self, etag: &str) -> PathBuf {
-        self.cache.join(".locks").join(self.folder_name()).join(format!("{etag}.lock"))
+        self.cache
+            .join(".locks")
+            .join(self.folder_name())
+            .join(format!("{etag}.lock"))
     }
 
     /// The key of a blob's record.
@@ -71,7 +77,9 @@ impl Repository {
     pub(super) fn snapshot(&self) -> Option<PathBuf> {
         let commit = fs::read_to_string(self.folder().join("refs/main")).ok()?;
         let commit = commit.trim();
-        is_plain(commit).then(|| self.snapshot_of(commit)).filter(|snapshot| snapshot.is_dir())
+        is_plain(commit)
+            .then(|| self.snapshot_of(commit))
+            .filter(|snapshot| snapshot.is_dir())
     }
 
     /// Makes `main` mean this commit.
@@ -129,9 +137,13 @@ pub(super) fn files_of(snapshot: &Path) -> Vec<String> {
 }
 
 fn collect(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         let path = entry.path();
         if path.is_file() {
             names.push(format!("{prefix}{name}"));
@@ -143,17 +155,26 @@ fn collect(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
 
 /// Whether every part that the index of a sharded checkpoint names is there; true without an index.
 pub(super) fn has_every_shard(snapshot: &Path) -> bool {
-    let Ok(text) = fs::read(snapshot.join("model.safetensors.index.json")) else { return true };
-    let Ok(index) = serde_json::from_slice::<Value>(&text) else { return false };
-    let Some(map) = index["weight_map"].as_object() else { return false };
+    let Ok(text) = fs::read(snapshot.join("model.safetensors.index.json")) else {
+        return true;
+    };
+    let Ok(index) = serde_json::from_slice::<Value>(&text) else {
+        return false;
+    };
+    let Some(map) = index["weight_map"].as_object() else {
+        return false;
+    };
     map.values().all(|file| {
-        file.as_str().is_some_and(|file| is_plain(file) && snapshot.join(file).is_file())
+        file.as_str()
+            .is_some_and(|file| is_plain(file) && snapshot.join(file).is_file())
     })
 }
 
 /// The blobs of a repository's folder with their sizes, unfinished ones among them.
 pub(super) fn blobs_of(folder: &Path) -> Vec<(String, u64)> {
-    let Ok(entries) = fs::read_dir(folder.join("blobs")) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder.join("blobs")) else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| {
@@ -165,12 +186,17 @@ pub(super) fn blobs_of(folder: &Path) -> Vec<(String, u64)> {
 
 /// Every model in the cache: each GGUF file, and each folder of safetensors.
 pub(super) fn list(cache: &Path) -> Vec<Cached> {
-    let Ok(entries) = fs::read_dir(cache) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(cache) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for entry in entries.flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let Some((owner, repo)) =
-            name.strip_prefix("models--").and_then(|name| name.split_once("--"))
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let Some((owner, repo)) = name
+            .strip_prefix("models--")
+            .and_then(|name| name.split_once("--"))
         else {
             continue;
         };
@@ -188,9 +214,15 @@ fn models_of(repo: &str, snapshot: &Path) -> Vec<Cached> {
     let size = |name: &String| fs::metadata(snapshot.join(name)).map_or(0, |m| m.len());
     if let Ok(Choice::Folder(files)) = choose::choose(&names, None) {
         let size = files.iter().map(|&idx| size(&names[idx])).sum();
-        return vec![Cached { name: format!("hf:{repo}"), size, path: snapshot.to_owned() }];
+        return vec![Cached {
+            name: format!("hf:{repo}"),
+            size,
+            path: snapshot.to_owned(),
+        }];
     }
-    let ggufs = names.iter().filter(|name| choose::choose(&names, Some(name.as_str())).is_ok());
+    let ggufs = names
+        .iter()
+        .filter(|name| choose::choose(&names, Some(name.as_str())).is_ok());
     ggufs
         .map(|name| Cached {
             name: format!("hf:{repo}:{name}"),
