@@ -15,7 +15,10 @@ use lmrun_grammar::{Constraint, Limits, Matcher, TokenMask};
 
 fn engine() -> Engine {
     let path = lmrun::models::ensure_default().expect("the default model is there");
-    let options = EngineOptions { prefix_cache: false, ..EngineOptions::default() };
+    let options = EngineOptions {
+        prefix_cache: false,
+        ..EngineOptions::default()
+    };
     Engine::open(&path, &options).expect("the default model opens")
 }
 
@@ -34,7 +37,11 @@ fn run(handle: &Handle, prompt: &[u32], n: usize, max_tokens: usize) -> Duration
             ..Generate::default()
         };
         let work = Work::Generate(Box::new(generate));
-        let request = Request { prompt: prompt.to_vec(), namespace: 0, work };
+        let request = Request {
+            prompt: prompt.to_vec(),
+            namespace: 0,
+            work,
+        };
         handle.submit(request, sink).expect("accepted");
     }
     let (mut n_first, mut n_finished, mut started) = (0, 0, Instant::now());
@@ -78,14 +85,18 @@ fn decode(criterion: &mut Criterion) {
     const N_TOKENS: usize = 64;
     let engine = engine();
     let handle = engine.handle();
-    let prompt = handle.tokenizer().encode("Once upon a time", Specials::AsText);
+    let prompt = handle
+        .tokenizer()
+        .encode("Once upon a time", Specials::AsText);
     let mut group = criterion.benchmark_group("decode");
     group.sample_size(10);
     for n_sequences in [1, 16] {
         group.throughput(Throughput::Elements((n_sequences * N_TOKENS) as u64));
         group.bench_function(format!("{n_sequences}-sequences"), |bencher| {
             bencher.iter_custom(|n| {
-                (0..n).map(|_| run(&handle, &prompt, n_sequences, N_TOKENS)).sum()
+                (0..n)
+                    .map(|_| run(&handle, &prompt, n_sequences, N_TOKENS))
+                    .sum()
             });
         });
     }
@@ -106,7 +117,10 @@ fn masks(criterion: &mut Criterion) {
         "additionalProperties": false
     });
     let document = r#"{"name":"Ada Lovelace","age":36,"tags":["a","c"]}"#;
-    let tokens = engine.handle().tokenizer().encode(document, Specials::AsText);
+    let tokens = engine
+        .handle()
+        .tokenizer()
+        .encode(document, Specials::AsText);
     let mut group = criterion.benchmark_group("masks");
     group.bench_function("compile-schema", |bencher| {
         bencher.iter(|| Constraint::json_schema(black_box(&schema), &Limits::default()));

@@ -10,13 +10,20 @@ use lmrun_interpreter::{Arguments, Cancel, EngineBackend, Event, RunOptions, che
 use tokio::sync::mpsc;
 
 #[tokio::main(flavor = "current_thread")]
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to a person")]
+#[allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example talks to a person"
+)]
 async fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("usage: host PROGRAM.lmp")?;
     let source = std::fs::read_to_string(&path)?;
     let checked = check(&path, &source);
     let Some(program) = checked.program else {
-        bail!("{}", lmrun_lang::render(&checked.diagnostics, &path, &source, false));
+        bail!(
+            "{}",
+            lmrun_lang::render(&checked.diagnostics, &path, &source, false)
+        );
     };
 
     let model = lmrun::models::ensure_default()?;
@@ -34,7 +41,13 @@ async fn main() -> Result<()> {
     );
     let listening = async {
         while let Some(event) = events.recv().await {
-            if let Event::GenEnd { branch, name, value, .. } = event {
+            if let Event::GenEnd {
+                branch,
+                name,
+                value,
+                ..
+            } = event
+            {
                 eprintln!("[{branch}] {} = {value}", name.unwrap_or_default());
             }
         }

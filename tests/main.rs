@@ -1,4 +1,8 @@
 //! The whole-product tests: one binary, a module a subject. See docs/testing.md.
+#![allow(
+    unreachable_pub,
+    reason = "modules of one test binary share what they export"
+)]
 
 mod cli;
 mod exactness;

@@ -8,7 +8,11 @@ use crate::support::lmrun;
 
 /// Runs a program with `--json` and gives its envelope.
 fn envelope(arguments: &[&str]) -> Value {
-    let output = lmrun().args(["run", "--json"]).args(arguments).output().expect("lmrun starts");
+    let output = lmrun()
+        .args(["run", "--json"])
+        .args(arguments)
+        .output()
+        .expect("lmrun starts");
     let stdout = String::from_utf8(output.stdout).expect("UTF-8");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
@@ -16,7 +20,9 @@ fn envelope(arguments: &[&str]) -> Value {
 }
 
 fn example(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("examples")
+        .join(name);
     path.to_str().expect("a UTF-8 path").to_owned()
 }
 
@@ -31,9 +37,15 @@ fn every_example_checks_without_a_diagnostic_and_runs() {
         }
         n_examples += 1;
         let path = path.to_str().expect("UTF-8");
-        let check = lmrun().args(["check", path]).output().expect("lmrun starts");
+        let check = lmrun()
+            .args(["check", path])
+            .output()
+            .expect("lmrun starts");
         let said = String::from_utf8_lossy(&check.stderr);
-        assert!(check.status.success() && said.trim().is_empty(), "{path}: {said}");
+        assert!(
+            check.status.success() && said.trim().is_empty(),
+            "{path}: {said}"
+        );
         let envelope = envelope(&["--seed", "1", path]);
         assert_eq!(envelope["status"], "ok", "{path}");
     }
@@ -54,7 +66,10 @@ fn a_typed_generation_is_of_its_type() {
 fn scores_are_probabilities() {
     let envelope = envelope(&[&example("classify.lmp")]);
     let scores = envelope["result"]["scores"].as_object().expect("a map");
-    let sum: f64 = scores.values().map(|score| score.as_f64().expect("a number")).sum();
+    let sum: f64 = scores
+        .values()
+        .map(|score| score.as_f64().expect("a number"))
+        .sum();
     assert_eq!(scores.len(), 3);
     assert!((sum - 1.0).abs() < 1e-6, "{sum}");
 }
@@ -70,6 +85,14 @@ fn a_seed_reproduces_a_run_and_another_does_not() {
 fn usage_says_what_was_shared() {
     let envelope = envelope(&["--seed", "1", &example("judge.lmp")]);
     let usage = |key: &str| envelope["usage"][key].as_u64().expect("a number");
-    assert!(usage("cached") > 0 && usage("cached") < usage("prompt"), "{}", envelope["usage"]);
-    assert!(usage("forced") <= usage("generated"), "{}", envelope["usage"]);
+    assert!(
+        usage("cached") > 0 && usage("cached") < usage("prompt"),
+        "{}",
+        envelope["usage"]
+    );
+    assert!(
+        usage("forced") <= usage("generated"),
+        "{}",
+        envelope["usage"]
+    );
 }

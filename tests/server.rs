@@ -29,9 +29,16 @@ impl Server {
         let stderr = child.stderr.take().expect("piped");
         let mut lines = BufReader::new(stderr).lines();
         let address = loop {
-            let line = lines.next().expect("the server says where it listens").expect("UTF-8");
+            let line = lines
+                .next()
+                .expect("the server says where it listens")
+                .expect("UTF-8");
             if let Some(at) = line.find("http://") {
-                break line[at..].split_whitespace().next().expect("an address").to_owned();
+                break line[at..]
+                    .split_whitespace()
+                    .next()
+                    .expect("an address")
+                    .to_owned();
             }
         };
         // Keep reading, so that the server never blocks on a full pipe.
@@ -40,15 +47,20 @@ impl Server {
     }
 
     fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let agent: ureq::Agent =
-            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into();
         let mut response = agent
             .post(format!("{}{path}", self.address))
             .header("content-type", "application/json")
             .send(body.to_string())
             .expect("the server answers");
         let text = response.body_mut().read_to_string().expect("UTF-8");
-        (response.status().as_u16(), serde_json::from_str(&text).expect(&text))
+        (
+            response.status().as_u16(),
+            serde_json::from_str(&text).expect(&text),
+        )
     }
 }
 
@@ -97,18 +109,28 @@ fn the_openai_package_is_served() {
 fn a_program_is_run_and_checked_over_http() {
     let server = Server::start(&[]);
     let source = "input n: int(1..9)\nuser \"Count to ${n}.\"\nassistant gen(x, max_tokens=8)\nreturn { n: n, x: x }";
-    let (status, envelope) = server.post("/v1/programs", &json!({"source": source, "args": {"n": 3}}));
+    let (status, envelope) =
+        server.post("/v1/programs", &json!({"source": source, "args": {"n": 3}}));
     assert_eq!(status, 200, "{envelope}");
     assert_eq!(envelope["result"]["n"], 3);
     assert_eq!(envelope["gens"]["x"]["value"], envelope["result"]["x"]);
 
-    let (status, refused) = server.post("/v1/programs", &json!({"source": source, "args": {"n": 30}}));
+    let (status, refused) = server.post(
+        "/v1/programs",
+        &json!({"source": source, "args": {"n": 30}}),
+    );
     assert_eq!(status, 400, "{refused}");
 
-    let (status, checked) =
-        server.post("/v1/programs/check", &json!({"source": "user \"${nobody}\""}));
+    let (status, checked) = server.post(
+        "/v1/programs/check",
+        &json!({"source": "user \"${nobody}\""}),
+    );
     assert_eq!(status, 200, "{checked}");
-    assert!(checked["diagnostics"][0]["code"].as_str().is_some_and(|code| code.starts_with('E')));
+    assert!(
+        checked["diagnostics"][0]["code"]
+            .as_str()
+            .is_some_and(|code| code.starts_with('E'))
+    );
 }
 
 #[test]
@@ -118,9 +140,21 @@ fn what_is_not_served_is_a_clear_error() {
     for (path, body, expected) in [
         ("/v1/responses", json!({"input": "hi"}), 404),
         ("/v1/chat/completions", json!({"messages": []}), 400),
-        ("/v1/chat/completions", json!({"model": "none", "messages": message}), 404),
-        ("/v1/chat/completions", json!({"messages": message, "temperature": -1}), 400),
-        ("/v1/chat/completions", json!({"messages": message, "n": 1000}), 400),
+        (
+            "/v1/chat/completions",
+            json!({"model": "none", "messages": message}),
+            404,
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"messages": message, "temperature": -1}),
+            400,
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"messages": message, "n": 1000}),
+            400,
+        ),
         (
             "/v1/chat/completions",
             json!({"messages": message, "response_format": {"type": "json_schema", "json_schema":
@@ -130,7 +164,12 @@ fn what_is_not_served_is_a_clear_error() {
     ] {
         let (status, answer) = server.post(path, &body);
         assert_eq!(status, expected, "{path} {body}: {answer}");
-        assert!(answer["error"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{answer}");
+        assert!(
+            answer["error"]["message"]
+                .as_str()
+                .is_some_and(|m| !m.is_empty()),
+            "{answer}"
+        );
     }
 }
 
@@ -139,6 +178,8 @@ fn a_key_guards_every_route_but_health() {
     let server = Server::start(&["--api-key", "secret"]);
     let (status, answer) = server.post("/v1/programs/check", &json!({"source": ""}));
     assert_eq!(status, 401, "{answer}");
-    let health = ureq::get(format!("{}/health", server.address)).call().expect("alive");
+    let health = ureq::get(format!("{}/health", server.address))
+        .call()
+        .expect("alive");
     assert_eq!(health.status().as_u16(), 200);
 }

@@ -8,24 +8,40 @@ use std::path::PathBuf;
 
 use lmrun_model::{Batch, Checkpoint, Decoder, DecoderOptions, Outputs, Precision, Span, Specials};
 
-use crate::support::candle_oracle::CandleLlama;
+use crate::support::candle_oracle::Oracle;
 use crate::support::smollm2;
 
 /// Positions of one window: each starts with an empty context.
 const WINDOW: usize = 250;
 
 fn decoder(checkpoint: &Checkpoint, precision: Precision) -> Box<dyn Decoder> {
-    let options = DecoderOptions { precision, n_threads: 2, page_size: 16, n_pages: 32 };
-    checkpoint.decoder(&options).expect("the checkpoint gives a decoder")
+    let options = DecoderOptions {
+        precision,
+        n_threads: 2,
+        page_size: 16,
+        n_pages: 32,
+    };
+    checkpoint
+        .decoder(&options)
+        .expect("the checkpoint gives a decoder")
 }
 
 /// All logits of `tokens`, `[n_tokens][n_vocab]`.
 fn logits(decoder: &mut dyn Decoder, tokens: &[u32]) -> Vec<Vec<f32>> {
     let n_pages = tokens.len().div_ceil(decoder.page_size());
     let pages: Vec<u32> = (0..u32::try_from(n_pages).expect("few pages")).collect();
-    let span = Span { tokens, start: 0, pages: &pages, outputs: Outputs::All };
-    let logits = decoder.forward(&Batch { spans: vec![span] }).expect("a valid batch");
-    (0..logits.n_rows()).map(|row| logits.row(row).to_vec()).collect()
+    let span = Span {
+        tokens,
+        start: 0,
+        pages: &pages,
+        outputs: Outputs::All,
+    };
+    let logits = decoder
+        .forward(&Batch { spans: vec![span] })
+        .expect("a valid batch");
+    (0..logits.n_rows())
+        .map(|row| logits.row(row).to_vec())
+        .collect()
 }
 
 /// Natural log-softmax in f64.
@@ -55,56 +71,80 @@ fn argmax(row: &[f32]) -> usize {
 fn compare(texts: &str, n_positions: usize) -> (f64, f64) {
     let path = smollm2();
     let checkpoint = Checkpoint::open(&path).expect("the default model opens");
-    let oracle = CandleLlama::open(&path);
+    let oracle = Oracle::open(&path).expect("candle reads the file");
     let mut quantised = decoder(&checkpoint, Precision::Quantised);
     let tokens = checkpoint.tokenizer.encode(texts, Specials::AsText);
-    assert!(tokens.len() >= n_positions, "{} tokens of text", tokens.len());
+    assert!(
+        tokens.len() >= n_positions,
+        "{} tokens of text",
+        tokens.len()
+    );
     let (mut divergence, mut n_equal) = (0.0, 0_usize);
     for window in tokens[..n_positions].chunks(WINDOW) {
-        let truth = oracle.logits(window);
+        let truth = oracle.logits(window).expect("candle runs");
         for (truth, ours) in truth.iter().zip(&logits(quantised.as_mut(), window)) {
             divergence += kl_divergence(truth, ours);
             n_equal += usize::from(argmax(truth) == argmax(ours));
         }
     }
-    (divergence / n_positions as f64, n_equal as f64 / n_positions as f64)
+    (
+        divergence / n_positions as f64,
+        n_equal as f64 / n_positions as f64,
+    )
 }
 
 /// English of our own, a sample for the default run.
 fn own_text() -> String {
-    [include_str!("../LICENSE"), include_str!("../ARCHITECTURE.md")].concat()
+    [
+        include_str!("../LICENSE"),
+        include_str!("../ARCHITECTURE.md"),
+    ]
+    .concat()
 }
 
 #[test]
 fn the_reference_precision_equals_candle() {
     let path = smollm2();
     let checkpoint = Checkpoint::open(&path).expect("the default model opens");
-    let oracle = CandleLlama::open(&path);
+    let oracle = Oracle::open(&path).expect("candle reads the file");
     let mut reference = decoder(&checkpoint, Precision::Reference);
     let tokens = checkpoint.tokenizer.encode(&own_text(), Specials::AsText);
     let window = &tokens[..64];
-    let truth = oracle.logits(window);
+    let truth = oracle.logits(window).expect("candle runs");
     let ours = logits(reference.as_mut(), window);
     assert_eq!(truth.len(), ours.len());
     for (position, (truth, ours)) in truth.iter().zip(&ours).enumerate() {
         let scale = truth.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        let worst = truth.iter().zip(ours).fold(0.0_f32, |max, (a, b)| max.max((a - b).abs()));
-        assert!(worst <= 1e-3 * scale, "position {position}: off by {worst} of {scale}");
+        let worst = truth
+            .iter()
+            .zip(ours)
+            .fold(0.0_f32, |max, (a, b)| max.max((a - b).abs()));
+        assert!(
+            worst <= 1e-3 * scale,
+            "position {position}: off by {worst} of {scale}"
+        );
     }
 }
 
 #[test]
 fn the_quantised_precision_keeps_the_distribution_on_a_sample() {
     let (divergence, equal) = compare(&own_text(), 2 * WINDOW);
-    println!("mean KL divergence {divergence:.2e}, equal top-1 {:.2} %", equal * 100.0);
-    assert!(divergence <= 5e-3 && equal >= 0.96, "{divergence:.2e}, {equal:.3}");
+    println!(
+        "mean KL divergence {divergence:.2e}, equal top-1 {:.2} %",
+        equal * 100.0
+    );
+    assert!(
+        divergence <= 5e-3 && equal >= 0.96,
+        "{divergence:.2e}, {equal:.3}"
+    );
 }
 
 /// The whole bar, on the questions and answers of GSM8K's test split. See docs/testing.md.
 #[test]
 #[ignore = "slow: 4,000 positions through the f32 oracle"]
 fn the_quantised_precision_keeps_the_distribution_on_gsm8k() {
-    let data = std::env::var_os("LMRUN_DATA").map_or_else(|| "../shared/data".into(), PathBuf::from);
+    let data =
+        std::env::var_os("LMRUN_DATA").map_or_else(|| "../shared/data".into(), PathBuf::from);
     let lines = std::fs::read_to_string(data.join("gsm8k/test.jsonl"))
         .expect("LMRUN_DATA names a folder with gsm8k/test.jsonl");
     let texts: Vec<String> = lines
@@ -113,11 +153,18 @@ fn the_quantised_precision_keeps_the_distribution_on_gsm8k() {
         .map(|line| {
             let value: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
             let part = |key: &str| value[key].as_str().expect("a string").to_owned();
-            format!("Question: {}\nAnswer: {}\n\n", part("question"), part("answer"))
+            format!(
+                "Question: {}\nAnswer: {}\n\n",
+                part("question"),
+                part("answer")
+            )
         })
         .collect();
     let (divergence, equal) = compare(&texts.concat(), 4000);
-    println!("mean KL divergence {divergence:.3e}, equal top-1 {:.2} %", equal * 100.0);
+    println!(
+        "mean KL divergence {divergence:.3e}, equal top-1 {:.2} %",
+        equal * 100.0
+    );
     assert!(divergence <= 2.5e-3, "mean KL divergence {divergence:.3e}");
     assert!(equal >= 0.975, "equal top-1 {equal:.4}");
 }

@@ -153,6 +153,7 @@ pub(crate) fn run(mut core: Core, door: &Door, messages: &Receiver<Message>) {
             core.step();
         }
         door.update(&mut core);
+        core.deliver();
     }
     door.close();
     for message in messages.try_iter() {
@@ -160,6 +161,7 @@ pub(crate) fn run(mut core: Core, door: &Door, messages: &Receiver<Message>) {
     }
     core.fail_all(&RequestError::ShuttingDown);
     door.update(&mut core);
+    core.deliver();
 }
 
 /// None when told to stop.

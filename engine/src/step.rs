@@ -32,6 +32,8 @@ pub(crate) struct Core {
     /// Pages evicted by memories that a failure has replaced.
     n_evicted_before: u64,
     n_left_queue: usize,
+    /// Last events that were not delivered yet.
+    farewells: Vec<(Sink, Event)>,
 }
 
 /// What one step leaves to be told.
@@ -51,6 +53,7 @@ impl Core {
             totals: Stats::default(),
             n_evicted_before: 0,
             n_left_queue: 0,
+            farewells: Vec::new(),
         }
     }
 
@@ -105,6 +108,15 @@ impl Core {
         let ids: Vec<RequestId> = self.jobs.keys().copied().collect();
         ids.into_iter()
             .for_each(|id| self.end(id, Event::Failed(error.clone())));
+    }
+
+    /// Delivers the last events of ended requests. Apart from what ends them, so that whoever hears of an end finds the
+    /// counters as they are after it.
+    pub(crate) fn deliver(&mut self) {
+        for (mut sink, event) in self.farewells.drain(..) {
+            // Nothing more would be told anyway.
+            let _ = call(&mut sink, event);
+        }
     }
 
     /// Counters as of now.
@@ -326,9 +338,10 @@ impl Core {
         }
     }
 
+    /// Drops a request; its last event waits for [`Core::deliver`].
     fn end(&mut self, id: RequestId, event: Event) {
-        if let Some(mut job) = self.forget(id).filter(|job| !job.is_abandoned) {
-            let _ = call(&mut job.sink, event);
+        if let Some(job) = self.forget(id).filter(|job| !job.is_abandoned) {
+            self.farewells.push((job.sink, event));
         }
     }
 

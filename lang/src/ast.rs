@@ -192,11 +192,11 @@ pub struct Type {
 /// The forms of type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TypeKind {
-    /// `string`, `int`, `float`, `bool`, `null`, `json` or a `type` of the program, with optional bounds.
+    /// `string`, `int`, `float`, `bool`, `json` or a `type` of the program, with optional bounds.
     Named(Name, Option<Bounds>),
     /// `/regex/`: a string that matches as a whole. The text between the slashes, `\/` already `/`.
     Regex(String),
-    /// A string, number, boolean or null literal: exactly that value.
+    /// A string, number, boolean or null literal: exactly that value. `null` always comes in this form.
     Literal(Literal),
     /// `{ name: type .. }`.
     Record(Vec<Field>),

@@ -4,4 +4,4 @@ mod decoding;
 mod folders;
 mod hostile;
 mod oracle;
-mod synthetic;
+pub(crate) mod synthetic;

@@ -39,7 +39,9 @@ impl Oracle {
         let mut file = File::open(path)?;
         let content = Content::read(&mut file)?;
         let mut tensor = |name: &str| -> Result<Tensor> {
-            content.tensor(&mut file, name, &Device::Cpu)?.dequantize(&Device::Cpu)
+            content
+                .tensor(&mut file, name, &Device::Cpu)?
+                .dequantize(&Device::Cpu)
         };
         let uint = |key: &str| content.metadata[key].to_u32().map(|value| value as usize);
         let float = |key: &str| content.metadata[key].to_f32();
@@ -73,7 +75,9 @@ impl Oracle {
     /// The logits of every position of `tokens`, `[n_tokens][n_vocab]`.
     pub fn logits(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
         let n_tokens = tokens.len();
-        let mut x = self.embedding.index_select(&Tensor::new(tokens, &Device::Cpu)?, 0)?;
+        let mut x = self
+            .embedding
+            .index_select(&Tensor::new(tokens, &Device::Cpu)?, 0)?;
         let mask = Tensor::tril2(n_tokens, DType::F32, &Device::Cpu)?.log()?;
         for layer in &self.layers {
             let normed = self.norm(&x, &layer.attention_norm)?;
@@ -82,8 +86,11 @@ impl Oracle {
             let values = self.heads(&normed, &layer.value, self.n_kv_heads)?;
             let (keys, values) = (self.repeat(&keys)?, self.repeat(&values)?);
             let scale = 1.0 / (queries.dim(D::Minus1)? as f64).sqrt();
-            let scores = (queries.matmul(&keys.t()?.contiguous()?)? * scale)?.broadcast_add(&mask)?;
-            let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+            let scores =
+                (queries.matmul(&keys.t()?.contiguous()?)? * scale)?.broadcast_add(&mask)?;
+            let weights = scores
+                .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
+                .exp()?;
             let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
             let attended = weights.matmul(&values)?.transpose(0, 1)?.flatten_from(1)?;
             x = (x + attended.matmul(&layer.output.t()?)?)?;
@@ -92,19 +99,24 @@ impl Oracle {
             let up = normed.matmul(&layer.up.t()?)?;
             x = (x + (gate * up)?.matmul(&layer.down.t()?)?)?;
         }
-        self.norm(&x, &self.final_norm)?.matmul(&self.embedding.t()?)?.to_vec2()
+        self.norm(&x, &self.final_norm)?
+            .matmul(&self.embedding.t()?)?
+            .to_vec2()
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let mean = (x.sqr()?.sum_keepdim(D::Minus1)? / x.dim(D::Minus1)? as f64)?;
-        x.broadcast_div(&(mean + self.eps)?.sqrt()?)?.broadcast_mul(weight)
+        x.broadcast_div(&(mean + self.eps)?.sqrt()?)?
+            .broadcast_mul(weight)
     }
 
     /// `[n_heads, n_tokens, head_dim]`
     fn heads(&self, x: &Tensor, weight: &Tensor, n_heads: usize) -> Result<Tensor> {
         let rows = x.matmul(&weight.t()?)?;
         let (n_tokens, width) = rows.dims2()?;
-        rows.reshape((n_tokens, n_heads, width / n_heads))?.transpose(0, 1)?.contiguous()
+        rows.reshape((n_tokens, n_heads, width / n_heads))?
+            .transpose(0, 1)?
+            .contiguous()
     }
 
     /// Each key head once for every query head that reads it.
@@ -120,8 +132,9 @@ impl Oracle {
     fn rotate(&self, x: &Tensor) -> Result<Tensor> {
         let (n_heads, n_tokens, head_dim) = x.dims3()?;
         let n_pairs = head_dim / 2;
-        let frequencies: Vec<f32> =
-            (0..n_pairs).map(|i| self.theta.powf(-(2.0 * i as f32) / head_dim as f32)).collect();
+        let frequencies: Vec<f32> = (0..n_pairs)
+            .map(|i| self.theta.powf(-(2.0 * i as f32) / head_dim as f32))
+            .collect();
         let frequencies = Tensor::from_vec(frequencies, (1, n_pairs), &Device::Cpu)?;
         let positions = Tensor::arange(0u32, n_tokens as u32, &Device::Cpu)?;
         let positions = positions.to_dtype(DType::F32)?.reshape((n_tokens, 1))?;

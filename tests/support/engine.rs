@@ -5,8 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use lmrun_engine::{
-    Engine, EngineOptions, Event, Finished, Generate, Handle, Request, Specials, Token, TokenId,
-    Work,
+    Engine, EngineOptions, Event, Generate, Handle, Request, Specials, Token, TokenId, Work,
 };
 
 use super::smollm2;
@@ -31,7 +30,16 @@ pub fn submit(handle: &Handle, prompt: Vec<TokenId>, work: Work) -> mpsc::Receiv
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
     });
-    handle.submit(Request { prompt, namespace: 0, work }, sink).expect("the request is accepted");
+    handle
+        .submit(
+            Request {
+                prompt,
+                namespace: 0,
+                work,
+            },
+            sink,
+        )
+        .expect("the request is accepted");
     receiver
 }
 
@@ -39,19 +47,15 @@ pub fn submit(handle: &Handle, prompt: Vec<TokenId>, work: Work) -> mpsc::Receiv
 pub struct Output {
     pub n_cached: usize,
     pub tokens: Vec<Token>,
-    pub finished: Finished,
 }
 
 impl Output {
-    /// The whole text, held-back parts included.
-    pub fn text(&self) -> String {
-        let streamed: String = self.tokens.iter().map(|token| token.text.as_str()).collect();
-        streamed + &self.finished.text
-    }
-
     /// What must not change whatever the engine does: ids and the bits of their log-probabilities.
     pub fn fingerprint(&self) -> Vec<(TokenId, u32)> {
-        self.tokens.iter().map(|token| (token.id, token.logprob.to_bits())).collect()
+        self.tokens
+            .iter()
+            .map(|token| (token.id, token.logprob.to_bits()))
+            .collect()
     }
 }
 
@@ -63,7 +67,7 @@ pub fn collect(receiver: &mpsc::Receiver<Event>) -> Output {
         match receiver.recv_timeout(PATIENCE).expect("the engine answers") {
             Event::Started { n_cached: n } => n_cached = n,
             Event::Token(token) => tokens.push(token),
-            Event::Finished(finished) => return Output { n_cached, tokens, finished },
+            Event::Finished(_) => return Output { n_cached, tokens },
             other => panic!("not an event of a generation: {other:?}"),
         }
     }
@@ -76,5 +80,8 @@ pub fn generate(handle: &Handle, prompt: Vec<TokenId>, generate: Generate) -> Ou
 
 /// Greedy generation of exactly so many tokens at most.
 pub fn greedy(max_tokens: usize) -> Generate {
-    Generate { max_tokens: Some(max_tokens), ..Generate::default() }
+    Generate {
+        max_tokens: Some(max_tokens),
+        ..Generate::default()
+    }
 }

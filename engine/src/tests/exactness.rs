@@ -112,7 +112,7 @@ fn preemption_at_any_step_leaves_no_trace() {
             .map(|it| bench.generate(it, at_most(40)))
             .collect();
         for n_steps in 0..60 {
-            (0..n_steps % 7).for_each(|_| bench.core.step());
+            (0..n_steps % 7).for_each(|_| bench.step());
             bench.core.scheduler.preempt_youngest();
         }
         bench.run();

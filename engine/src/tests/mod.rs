@@ -286,11 +286,21 @@ impl Bench {
         self.submit(generation(prompt, generate)).unwrap()
     }
 
+    pub(crate) fn step(&mut self) {
+        self.core.step();
+        self.core.deliver();
+    }
+
+    pub(crate) fn cancel(&mut self, id: RequestId) {
+        self.core.cancel(id);
+        self.core.deliver();
+    }
+
     /// Steps until nothing is left.
     pub(crate) fn run(&mut self) {
         let mut n_steps = 0;
         while !self.core.is_idle() {
-            self.core.step();
+            self.step();
             n_steps += 1;
             assert!(n_steps < 200_000, "the engine hangs");
         }

@@ -83,7 +83,7 @@ fn scoring_survives_preemption() {
         let tokens = prompt(9, 9, 61);
         let id = bench.submit(score(&tokens, &continuations(1))).unwrap();
         for n_steps in 0..40 {
-            (0..n_steps % 17).for_each(|_| bench.core.step());
+            (0..n_steps % 17).for_each(|_| bench.step());
             bench.core.scheduler.preempt_youngest();
         }
         bench.run();

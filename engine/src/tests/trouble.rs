@@ -65,13 +65,13 @@ fn random_trace(seed: u64, setting: Setting) -> u64 {
         }
         if !ids.is_empty() && random.below(12) == 0 {
             let chosen = random.below(ids.len());
-            bench.core.cancel(ids[chosen].0);
+            bench.cancel(ids[chosen].0);
             ids[chosen].2 = true;
         }
         if random.below(25) == 0 {
             bench.core.scheduler.preempt_youngest();
         }
-        bench.core.step();
+        bench.step();
     }
     bench.run();
     for (id, n_heard, is_cancelled) in ids {
@@ -123,7 +123,7 @@ fn a_large_request_is_not_overtaken_for_ever() {
     let large = bench.generate(&prompt(9, 9, 150), at_most(20));
     let mut n_arrived = 4;
     while bench.events(large).is_empty() {
-        bench.core.step();
+        bench.step();
         if bench.core.stats().n_waiting < 3 {
             n_arrived += 1;
             bench.generate(&prompt(n_arrived, n_arrived, 20), at_most(20));
@@ -140,14 +140,14 @@ fn a_cancelled_request_frees_its_pages_at_once() {
         ..Setting::default()
     });
     let id = bench.generate(&prompt(1, 1, 100), at_most(100));
-    (0..10).for_each(|_| bench.core.step());
+    (0..10).for_each(|_| bench.step());
     assert!(bench.core.stats().n_pages_held > 6);
-    bench.core.cancel(id);
+    bench.cancel(id);
     bench.assert_nothing_leaks();
     assert_eq!(bench.core.stats().n_pages_free, 400);
     assert_eq!(bench.finished(id).reason, FinishReason::Cancelled);
     assert!(!bench.finished(id).tokens.is_empty());
-    bench.core.cancel(id);
+    bench.cancel(id);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn one_who_leaves_frees_pages_within_a_step() {
         );
         let id = bench.submit_heard(request, n_heard).unwrap();
         while bench.events(id).len() < n_heard {
-            bench.core.step();
+            bench.step();
         }
         bench.assert_nothing_leaks();
         assert_eq!(bench.events(id).len(), n_heard);

@@ -23,3 +23,276 @@ fn example_programs_are_clean() {
         }
     }
 }
+
+/// Programs in which nothing is wrong: every construct, and what the checker could take for a mistake.
+const RIGHT: [&str; 8] = [
+    r#"
+input a: string = "x"
+input n: int(1..9) = 3
+user "Hi ${a}"
+assistant {
+  gen(reply, max_tokens=5)
+  " and then "
+  select(sure: ["yes", "no"])
+}
+match sure {
+  "yes" => { user "y" }
+  "no" => user "n"
+}
+match reply { "a" => user "x" else => {} }
+let xs = [1, 2, 3]
+let m = max(xs) + n * 2 - len(a)
+let b = { "k": a, n: m, deep: { list: [1.5, 2] } }
+assert b.n > 2 && b["k"] != "" || b.deep.list[0] < 2, "msg ${m}"
+return { p: scores(sure).yes, q: logprob(reply), m: mass(sure), t: top(scores(sure)) }
+"#,
+    r#"
+input q: string = "?"
+var last = null
+user q
+attempt 3 {
+  assistant gen(sql: /SELECT [^;]+;/)
+  assert len(sql) > 3, "too short"
+} retry e {
+  user "No: ${e.message}"
+} else {
+  return last
+}
+last = sql
+return last ?? "none"
+"#,
+    r#"
+type Leaf { value: int(0..9) }
+type Node { left: Tree right: Tree }
+type Tree = Leaf | Node
+fn total(tree: Tree) -> int {
+  match tree {
+    Leaf leaf => return leaf.value
+    Node node => return total(node.left) + total(node.right)
+  }
+}
+user "A tree: ${format(Tree)}"
+assistant gen(tree: Tree, max_tokens=200)
+return total(tree)
+"#,
+    r#"
+model "m" with (template="none", temperature=0.7, heal="auto")
+budget (tokens=2k, time=90s)
+part ask(question: string, shots: json[] = []) {
+  for shot in shots { "Q: ${shot.q}\nA: ${shot.a}\n" }
+  "Q: ${question}\nA:"
+  gen(reply, max_tokens=20, stop=["\n", "Q:"])
+}
+ask("one")
+ask("two", shots=[{ q: "a", a: "b" }])
+gen(rest, max_tokens=5)
+return rest
+"#,
+    r#"
+part rules(tone: string = "kind") {
+  system { "Be " tone_of(tone) }
+}
+part tone_of(tone: string) { "${tone}." }
+rules()
+pin "rules"
+input names: string[](1..5) = ["Ada"]
+var seen = []
+for name in names {
+  if name in seen { continue }
+  user "Hello ${name}"
+  assistant gen(reply, max_tokens=9)
+  seen += [name]
+  if len(seen) > 3 { break }
+}
+loop max 3 {
+  assistant gen(more, max_tokens=5)
+  if more matches /done.*/ { break }
+}
+return { seen: seen, more: more }
+"#,
+    r#"
+input topics: string[](..9) = ["a", "b"]
+user "Think."
+let notes = fork topic in topics with (limit=4, timeout=20s, on_error="null") {
+  user topic
+  assistant gen(note, max_tokens=9)
+  if len(note) > 3 { yield note }
+  yield null
+}
+let numbers = fork 3 { yield 1 }
+let first = fork s in ["x", "y"] with (first=1) { user s assistant gen(a, max_tokens=3) yield a }
+let kept = [note ?? "-" for note in notes if note != null]
+best 3 by logprob(answer) / len(answer) {
+  assistant gen(answer, max_tokens=9)
+}
+return { kept: join(kept, ", "), sum: sum(numbers) + 0.5, answer: answer, first: first[0] }
+"#,
+    r#"
+input deep: bool = false
+user "Q"
+if deep {
+  assistant gen(answer, max_tokens=50)
+} else if len("x") == 1 {
+  assistant gen(answer, max_tokens=5)
+} else {
+  fail "never"
+}
+return answer
+"#,
+    r#"
+type Verdict { reason: string(..80) score: int(1..5) }
+fn judge(text: string, strict: bool = true) -> Verdict? {
+  if text == "" { return null }
+  system "Judge. ${format(Verdict)}"
+  user { "Text: " "${text}" if strict { "\nBe strict." } }
+  assistant gen(verdict: Verdict)
+  return verdict
+}
+let verdicts = [judge(text) for text in ["a", "b"]]
+let strictest = judge("c", strict=false)
+assert strictest != null
+return [round(v.score * 2) for v in verdicts if v != null && v.score >= 2]
+"#,
+];
+
+#[test]
+fn right_programs_have_no_findings() {
+    for source in RIGHT {
+        assert_eq!(findings(source), Vec::new(), "{source}");
+    }
+}
+
+#[test]
+fn zz_time() {
+    let mut cases: Vec<(&str, String)> = Vec::new();
+    cases.push(("examples", RIGHT.concat().repeat(100)));
+    cases.push((
+        "ifs",
+        format!(
+            "input a: bool = true\n{}",
+            (0..20000)
+                .map(|i| format!("if a {{ assistant gen(b{i}, max_tokens=5) }}\n"))
+                .collect::<String>()
+        ),
+    ));
+    cases.push((
+        "names",
+        (0..40000).map(|i| format!("let a{i} = b{i}\n")).collect(),
+    ));
+    cases.push((
+        "types",
+        (0..900)
+            .map(|i| {
+                format!(
+                    "type T{i} = T{} | {{ a: T{} }}\n",
+                    (i + 1) % 900,
+                    (i * 7) % 900
+                )
+            })
+            .collect(),
+    ));
+    cases.push((
+        "typesbig",
+        (0..20)
+            .map(|i| format!("type T{i} {{ a: T{} b: T{} }}\n", i + 1, i + 1))
+            .collect::<String>()
+            + "type T20 = int\ninput x: T0",
+    ));
+    cases.push(("badstmts", "let = 3\n".repeat(100000)));
+    cases.push(("slashes", "\\/".repeat(500_000)));
+    cases.push((
+        "literals",
+        format!(
+            "let x = [{}]\nmatch x[0] {{ else => {{}} }}",
+            "\"a\", {a: 1}, ".repeat(50000)
+        ),
+    ));
+    cases.push((
+        "records",
+        "let x0 = {a: 1}\n".to_owned()
+            + &(0..2000)
+                .map(|i| {
+                    format!(
+                        "let x{} = {{ a: x{i}, b: x{i} }}\nassert x{i} == x{}\n",
+                        i + 1,
+                        i + 1
+                    )
+                })
+                .collect::<String>(),
+    ));
+    cases.push((
+        "union",
+        format!(
+            "input u: {}\nmatch u {{ {} }}",
+            (0..3000)
+                .map(|i| format!("\"{i}\""))
+                .collect::<Vec<_>>()
+                .join(" | "),
+            (0..3000)
+                .map(|i| format!("\"{i}\" => {{}}\n"))
+                .collect::<String>()
+        ),
+    ));
+    cases.push((
+        "select",
+        format!(
+            "assistant select(a: [{}])",
+            (0..50000)
+                .map(|i| format!("\"{i}\""))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    ));
+    cases.push((
+        "parts",
+        (0..5000)
+            .map(|i| format!("part p{i}() {{ p{}() }}\n", i + 1))
+            .collect::<String>()
+            + "part p5000() { \"x\" }",
+    ));
+    cases.push((
+        "openbraces",
+        "if a {\n".repeat(100) + &"user \"x\"\n".repeat(50000),
+    ));
+    cases.push((
+        "doubled",
+        format!("input x: int = 1\nuser \"{}\"", "{{x".repeat(100000)),
+    ));
+    cases.push((
+        "breaks",
+        format!(
+            "loop max 3 {{ {} }}",
+            (0..5000)
+                .map(|i| format!("assistant gen(b{i}, max_tokens=5) if true {{ break }}\n"))
+                .collect::<String>()
+        ),
+    ));
+    cases.push((
+        "lets",
+        (0..20000)
+            .map(|i| format!("let a{i} = {i}\n"))
+            .collect::<String>()
+            + "user \"${a5}\"",
+    ));
+    cases.push(("quotes", "user \"a\n".repeat(50000)));
+    cases.push((
+        "longline",
+        format!("let x = [{}]\nuser \"${{y}}\"", "z, ".repeat(100000)),
+    ));
+    for (name, source) in cases {
+        let t = std::time::Instant::now();
+        let c = check("a", &source, &NoHost);
+        let t1 = t.elapsed();
+        let r = crate::render(&c.diagnostics, "a", &source, false);
+        println!(
+            "{name}: {} KB {t1:?} render {:?} {} {:?} {}",
+            source.len() / 1024,
+            t.elapsed() - t1,
+            c.diagnostics.len(),
+            c.diagnostics
+                .first()
+                .map(|d| (d.code, d.message.chars().take(80).collect::<String>())),
+            r.len()
+        );
+    }
+}

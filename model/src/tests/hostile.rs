@@ -1,6 +1,6 @@
 //! Damaged and hostile GGUF files: one error each, never a panic, never memory by the file's word.
 
-use super::synthetic::{GgufFile, Meta, Model, Random, TempDir};
+use super::synthetic::{FileTensor, GgufFile, Meta, Model, Random, TempDir};
 use crate::{Checkpoint, DecoderOptions, ModelError, Precision};
 
 /// Opens and loads; the error says that the file is at fault and which.
@@ -61,102 +61,11 @@ fn no_flipped_byte_panics() {
     }
 }
 
-#[test]
-fn absurd_numbers_are_refused_by_name() {
-    let dir = TempDir::new("absurd");
+/// Sets each key in a good file and looks for the expected words in the refusal.
+fn refuses(name: &str, cases: Vec<(&str, Meta, &str)>) {
+    let dir = TempDir::new(name);
     let good = GgufFile::of(&Model::new("llama", true));
-    for (key, value, expected) in [
-        ("llama.attention.head_count", Meta::U32(0), "heads is 0"),
-        (
-            "llama.attention.head_count",
-            Meta::U32(u32::MAX),
-            "heads is 4294967295",
-        ),
-        (
-            "llama.attention.head_count_kv",
-            Meta::U32(3),
-            "cannot share 3 key heads",
-        ),
-        (
-            "llama.attention.key_length",
-            Meta::U32(24),
-            "rotation of 16 of a head's 24",
-        ),
-        (
-            "llama.block_count",
-            Meta::U32(u32::MAX),
-            "layers is 4294967295",
-        ),
-        (
-            "llama.block_count",
-            Meta::U32(3),
-            "tensor blk.2.attn_norm.weight is missing",
-        ),
-        (
-            "llama.embedding_length",
-            Meta::U32(64),
-            "has shape [261, 32]",
-        ),
-        (
-            "llama.feed_forward_length",
-            Meta::U32(63),
-            "tensor blk.0.ffn_gate.weight has shape [64, 32]",
-        ),
-        (
-            "llama.context_length",
-            Meta::Text("long".into()),
-            "context_length is no whole number",
-        ),
-        (
-            "llama.attention.layer_norm_rms_epsilon",
-            Meta::F32(f32::NAN),
-            "epsilon is NaN",
-        ),
-        ("llama.rope.freq_base", Meta::F32(-1.0), "base is -1"),
-        ("llama.expert_count", Meta::U32(8), "a mixture of experts"),
-        (
-            "llama.attention.sliding_window",
-            Meta::U32(8),
-            "sliding-window attention",
-        ),
-        (
-            "general.architecture",
-            Meta::Text("mamba".into()),
-            "architecture mamba",
-        ),
-        ("general.alignment", Meta::U32(0), "general.alignment is 0"),
-        (
-            "tokenizer.ggml.model",
-            Meta::Text("bert".into()),
-            "tokenizer model bert",
-        ),
-        (
-            "tokenizer.ggml.pre",
-            Meta::Text("deepseek-v9".into()),
-            "pre-tokenizer deepseek-v9",
-        ),
-        (
-            "tokenizer.ggml.eos_token_id",
-            Meta::U32(261),
-            "eos_token_id is 261, there are 261",
-        ),
-        (
-            "tokenizer.ggml.token_type",
-            Meta::I32s(vec![1; 5]),
-            "261 tokens, 5 token types",
-        ),
-        (
-            "tokenizer.ggml.merges",
-            Meta::Texts(vec!["he".into()]),
-            "an entry that is no pair",
-        ),
-        (
-            "tokenizer.ggml.merges",
-            Meta::Texts(vec!["h zz".into()]),
-            "tokenizer",
-        ),
-        ("tokenizer.ggml.tokens", Meta::Texts(vec![]), "0 tokens"),
-    ] {
+    for (key, value, expected) in cases {
         let mut file = good.clone();
         file.set(key, value);
         let refusal = refusal(&dir, &file);
@@ -164,11 +73,121 @@ fn absurd_numbers_are_refused_by_name() {
     }
 }
 
+fn text(text: &str) -> Meta {
+    Meta::Text(text.into())
+}
+
+#[test]
+fn absurd_shapes_are_refused_by_name() {
+    let epsilon = "llama.attention.layer_norm_rms_epsilon";
+    refuses(
+        "shapes",
+        vec![
+            ("llama.attention.head_count", Meta::U32(0), "heads is 0"),
+            (
+                "llama.attention.head_count",
+                Meta::U32(u32::MAX),
+                "heads is 4294967295",
+            ),
+            (
+                "llama.attention.head_count_kv",
+                Meta::U32(3),
+                "cannot share 3 key heads",
+            ),
+            (
+                "llama.attention.key_length",
+                Meta::U32(24),
+                "rotation of 16 of a head's 24",
+            ),
+            (
+                "llama.block_count",
+                Meta::U32(u32::MAX),
+                "layers is 4294967295",
+            ),
+            (
+                "llama.block_count",
+                Meta::U32(3),
+                "tensor blk.2.attn_norm.weight is missing",
+            ),
+            (
+                "llama.embedding_length",
+                Meta::U32(64),
+                "has shape [261, 32]",
+            ),
+            (
+                "llama.feed_forward_length",
+                Meta::U32(63),
+                "blk.0.ffn_gate.weight has shape [64, 32]",
+            ),
+            (
+                "llama.context_length",
+                text("long"),
+                "context_length is no whole number",
+            ),
+            (epsilon, Meta::F32(f32::NAN), "epsilon is NaN"),
+            ("llama.rope.freq_base", Meta::F32(-1.0), "base is -1"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    refuses(
+        "unsupported-gguf",
+        vec![
+            ("llama.expert_count", Meta::U32(8), "a mixture of experts"),
+            (
+                "llama.attention.sliding_window",
+                Meta::U32(8),
+                "sliding-window attention",
+            ),
+            ("general.architecture", text("mamba"), "architecture mamba"),
+            ("tokenizer.ggml.model", text("bert"), "tokenizer model bert"),
+            (
+                "tokenizer.ggml.pre",
+                text("deepseek-v9"),
+                "pre-tokenizer deepseek-v9",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn broken_metadata_is_refused_by_name() {
+    refuses(
+        "metadata",
+        vec![
+            ("general.alignment", Meta::U32(0), "general.alignment is 0"),
+            (
+                "tokenizer.ggml.eos_token_id",
+                Meta::U32(261),
+                "eos_token_id is 261, there are 261",
+            ),
+            (
+                "tokenizer.ggml.token_type",
+                Meta::I32s(vec![1; 5]),
+                "261 tokens, 5 token types",
+            ),
+            (
+                "tokenizer.ggml.merges",
+                Meta::Texts(vec!["he".into()]),
+                "an entry that is no pair",
+            ),
+            (
+                "tokenizer.ggml.merges",
+                Meta::Texts(vec!["h zz".into()]),
+                "tokenizer",
+            ),
+            ("tokenizer.ggml.tokens", Meta::Texts(vec![]), "0 tokens"),
+        ],
+    );
+}
+
 #[test]
 fn tensors_that_lie_are_refused() {
     let dir = TempDir::new("tensors");
     let good = GgufFile::of(&Model::new("llama", true));
-    let change = |change: &dyn Fn(&mut (String, Vec<usize>, u32, Vec<u8>))| {
+    let change = |change: &dyn Fn(&mut FileTensor)| {
         let mut file = good.clone();
         let tensor = file
             .tensors

@@ -55,6 +55,34 @@ fn rotated(model: &Model, norm_name: &str, x: &[f64], position: usize) -> Vec<Ve
         .collect()
 }
 
+/// What each query head reads of the positions so far; keys are `[position][head]`.
+fn attend(
+    model: &Model,
+    queries: &[Vec<f64>],
+    keys: &[Vec<Vec<f64>>],
+    values: &[Vec<f64>],
+) -> Vec<f64> {
+    let mut attended = Vec::new();
+    for (head_idx, query) in queries.iter().enumerate() {
+        let kv_head = head_idx / (model.n_heads / model.n_kv_heads);
+        let score = |keys: &Vec<Vec<f64>>| -> f64 {
+            let dot: f64 = query.iter().zip(&keys[kv_head]).map(|(q, k)| q * k).sum();
+            (dot / (model.head_dim as f64).sqrt()).exp()
+        };
+        let scores: Vec<f64> = keys.iter().map(score).collect();
+        let total: f64 = scores.iter().sum();
+        attended.extend((0..model.head_dim).map(|i| {
+            let at = kv_head * model.head_dim + i;
+            scores
+                .iter()
+                .zip(values)
+                .map(|(s, v)| s / total * v[at])
+                .sum::<f64>()
+        }));
+    }
+    attended
+}
+
 /// The logits of every position.
 pub(super) fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f64>> {
     let embedding = vector(model, "model.embed_tokens.weight");
@@ -82,24 +110,7 @@ pub(super) fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f64>> {
                 position,
             ));
             values.push(project("v"));
-            let mut attended = Vec::new();
-            for (head_idx, query) in queries.iter().enumerate() {
-                let kv_head = head_idx / (model.n_heads / model.n_kv_heads);
-                let score = |keys: &Vec<Vec<f64>>| -> f64 {
-                    let dot: f64 = query.iter().zip(&keys[kv_head]).map(|(q, k)| q * k).sum();
-                    (dot / (model.head_dim as f64).sqrt()).exp()
-                };
-                let scores: Vec<f64> = keys.iter().map(score).collect();
-                let total: f64 = scores.iter().sum();
-                attended.extend((0..model.head_dim).map(|i| {
-                    let at = kv_head * model.head_dim + i;
-                    scores
-                        .iter()
-                        .zip(&values)
-                        .map(|(s, v)| s / total * v[at])
-                        .sum::<f64>()
-                }));
-            }
+            let attended = attend(model, &queries, &keys, &values);
             let delta = product(model, &name("self_attn.o_proj"), &attended);
             x.iter_mut().zip(delta).for_each(|(x, delta)| *x += delta);
             let normed = norm(x, &vector(model, &name("post_attention_layernorm.weight")));

@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::tokenizer::byte_level::char_of_byte;
 
 /// A folder that is removed when the test ends.
-pub(super) struct TempDir(PathBuf);
+pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("lmrun-model-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -22,7 +22,7 @@ impl TempDir {
         &self.0
     }
 
-    pub(super) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, bytes).unwrap();
         path
@@ -36,10 +36,10 @@ impl Drop for TempDir {
 }
 
 /// A random number in -1..1, by SplitMix64.
-pub(super) struct Random(pub(super) u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub(super) fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -47,11 +47,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.bits() % n as u64) as usize
     }
 
-    pub(super) fn value(&mut self) -> f32 {
+    pub(crate) fn value(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 }
@@ -164,7 +164,7 @@ pub(super) fn vocabulary() -> Vec<String> {
 
 /// A metadata value of a GGUF file.
 #[derive(Debug, Clone)]
-pub(super) enum Meta {
+pub(crate) enum Meta {
     U32(u32),
     F32(f32),
     Bool(bool),
@@ -174,12 +174,14 @@ pub(super) enum Meta {
     F32s(Vec<f32>),
 }
 
+/// Name, shape with rows first, ggml type, bytes.
+pub(super) type FileTensor = (String, Vec<usize>, u32, Vec<u8>);
+
 /// A GGUF file in the making.
 #[derive(Debug, Clone, Default)]
-pub(super) struct GgufFile {
+pub(crate) struct GgufFile {
     pub(super) metadata: Vec<(String, Meta)>,
-    /// Name, shape with rows first, ggml type, bytes.
-    pub(super) tensors: Vec<(String, Vec<usize>, u32, Vec<u8>)>,
+    pub(super) tensors: Vec<FileTensor>,
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -220,7 +222,7 @@ impl Meta {
 
 impl GgufFile {
     /// Metadata of a byte-level vocabulary.
-    pub(super) fn with_vocabulary(pre: &str) -> Self {
+    pub(crate) fn with_vocabulary(pre: &str) -> Self {
         let mut types = vec![1; N_VOCAB];
         types[..3].fill(3);
         let merges = ["h e", "he l"].map(str::to_owned).to_vec();
@@ -285,12 +287,12 @@ impl GgufFile {
         file
     }
 
-    pub(super) fn set(&mut self, key: &str, value: Meta) {
+    pub(crate) fn set(&mut self, key: &str, value: Meta) {
         self.metadata.retain(|(other, _)| other != key);
         self.metadata.push((key.to_owned(), value));
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = b"GGUF".to_vec();
         out.extend(3u32.to_le_bytes());
         out.extend((self.tensors.len() as u64).to_le_bytes());
