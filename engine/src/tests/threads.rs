@@ -69,10 +69,16 @@ fn many_callers_get_their_own_answers() {
 
 #[test]
 fn whoever_hears_of_an_end_finds_its_pages_free() {
-    let worker = worker(&EngineOptions { prefix_cache: false, ..EngineOptions::default() });
+    let worker = worker(&EngineOptions {
+        prefix_cache: false,
+        ..EngineOptions::default()
+    });
     for n_ended in 1..200 {
         let (sink, events) = channel();
-        worker.door.submit(generation(&prompt(1, 1, 30), at_most(2)), sink).unwrap();
+        worker
+            .door
+            .submit(generation(&prompt(1, 1, 30), at_most(2)), sink)
+            .unwrap();
         assert!(events.iter().any(|event| is_last(&event)));
         let stats = worker.door.stats();
         assert_eq!((stats.n_ended, stats.n_running), (n_ended, 0));
