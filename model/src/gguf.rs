@@ -103,11 +103,16 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
+    /// The bytes of a string. Strings nobody asks for may be anything.
+    fn string_bytes(&mut self) -> Result<&'a [u8], Fault> {
+        let n_bytes = self.u64()?;
+        self.take(n_bytes)
+    }
+
     fn string(&mut self) -> Result<&'a str, Fault> {
         let at = self.at;
-        let n_bytes = self.u64()?;
-        let bytes = self.take(n_bytes)?;
-        std::str::from_utf8(bytes).map_err(|_| format!("byte {at}: a string is not UTF-8"))
+        std::str::from_utf8(self.string_bytes()?)
+            .map_err(|_| format!("byte {at}: a string is not UTF-8"))
     }
 
     /// Steps over a value, checking that all of it is there.
@@ -118,7 +123,7 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         match kind {
-            kind::STRING => self.string().map(|_| ()),
+            kind::STRING => self.string_bytes().map(|_| ()),
             kind::ARRAY => {
                 let (element, n_elements) = (self.u32()?, self.u64()?);
                 match (kind::n_bytes(element), element) {
@@ -127,7 +132,7 @@ impl<'a> Cursor<'a> {
                         .map(|_| ()),
                     // Each step takes at least eight bytes, so the count cannot outrun the file.
                     (None, kind::STRING) => {
-                        (0..n_elements).try_for_each(|_| self.string().map(|_| ()))
+                        (0..n_elements).try_for_each(|_| self.string_bytes().map(|_| ()))
                     }
                     _ => Err(format!("byte {at}: an array of kind {element}")),
                 }
