@@ -165,7 +165,10 @@ impl Core {
                     .for_each(|Told { id, event }| self.tell(id, event));
                 self.finish_done(&plan);
             }
-            Ok(Err(_)) | Err(_) => {
+            failed => {
+                if let Ok(Err(error)) = failed {
+                    tracing::error!(%error, "a step failed");
+                }
                 let mut lost: Vec<RequestId> = plan.spans.iter().map(|span| span.id).collect();
                 lost.extend(&plan.done);
                 lost.dedup();
