@@ -193,9 +193,13 @@ impl<'p, 'h> Checker<'p, 'h> {
         self.bidi();
     }
 
-    /// Reports a finding; the builder's later calls refine it.
+    /// Whether more would not be kept: what is costly to say is then left out.
+    fn is_full(&self) -> bool {
+        self.out.len() >= MAX_FINDINGS
+    }
+
     fn report(&mut self, found: Diagnostic) {
-        if self.out.len() < MAX_FINDINGS {
+        if !self.is_full() {
             self.out.push(found);
         }
     }

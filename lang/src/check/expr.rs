@@ -162,7 +162,7 @@ impl<'p> Checker<'p, '_> {
     }
 
     fn no_value(&mut self, name: &'p str, span: Span) {
-        if self.lost.contains(name) {
+        if self.lost.contains(name) || self.is_full() {
             return;
         }
         let what = if self.types.get(name).is_some() || super::items::BUILTIN_TYPES.contains(&name)

@@ -1,5 +1,8 @@
 //! Did you mean: the nearest of the names there are.
 
+/// The most names compared: with more, a nearest one says little and costs much.
+const MAX_CANDIDATES: usize = 1_000;
+
 /// The candidate nearest to `name`, if it is near enough to be a slip.
 pub(super) fn nearest<'c>(
     name: &str,
@@ -12,7 +15,8 @@ pub(super) fn nearest<'c>(
         _ => 3,
     };
     candidates
-        .filter(|candidate| *candidate != name && candidate.len() <= 128)
+        .take(MAX_CANDIDATES)
+        .filter(|candidate| *candidate != name && candidate.len().abs_diff(name.len()) <= 2 * most)
         .map(|candidate| (distance(&given, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= most && *distance < candidate.chars().count())
         .min()
