@@ -32,7 +32,7 @@ mod values;
 use scope::Scopes;
 use ty::{Judge, Ty};
 
-/// The most findings of one file.
+/// The most errors of one file, and the most other findings.
 const MAX_FINDINGS: usize = 200;
 
 /// What the checker asks about constraints it cannot judge itself.
@@ -73,7 +73,6 @@ pub fn check(file_name: &str, source: &str, host: &dyn Host) -> Checked {
     let mut checker = Checker::new(source, &parsed.file, host, lost);
     checker.file();
     let mut diagnostics = checker.out;
-    diagnostics.truncate(MAX_FINDINGS);
     diagnostics.extend(parsed.diagnostics);
     diagnostics.sort_by_key(|found| (found.span.start, found.span.end, found.code));
     diagnostics.dedup();
@@ -115,6 +114,8 @@ struct Checker<'p, 'h> {
     types: Types<'p>,
     lost: HashSet<&'p str>,
     out: Vec<Diagnostic>,
+    n_errors: usize,
+    n_others: usize,
     inputs: HashMap<&'p str, Global<'p>>,
     callables: HashMap<&'p str, &'p Callable>,
     parts: HashMap<&'p str, parts::Summary>,
@@ -151,6 +152,8 @@ impl<'p, 'h> Checker<'p, 'h> {
             types: Types::new(file),
             lost,
             out: Vec::new(),
+            n_errors: 0,
+            n_others: 0,
             inputs: HashMap::new(),
             callables: HashMap::new(),
             parts: parts::summaries(file),
@@ -195,11 +198,18 @@ impl<'p, 'h> Checker<'p, 'h> {
 
     /// Whether more would not be kept: what is costly to say is then left out.
     fn is_full(&self) -> bool {
-        self.out.len() >= MAX_FINDINGS
+        self.n_errors >= MAX_FINDINGS
     }
 
+    /// Keeps a finding. Errors have room of their own: no number of warnings hides one.
     fn report(&mut self, found: Diagnostic) {
-        if !self.is_full() {
+        let n_found = if found.is_error() {
+            &mut self.n_errors
+        } else {
+            &mut self.n_others
+        };
+        *n_found += 1;
+        if *n_found <= MAX_FINDINGS {
             self.out.push(found);
         }
     }

@@ -117,14 +117,16 @@ impl Client {
         report: &dyn Report,
     ) -> Result<(), ModelsError> {
         let mut fruitless = 0;
+        // Bytes gained again after a restart are no gain: otherwise two faults could take turns for ever.
+        let mut most = incomplete.n_bytes();
         loop {
-            let before = incomplete.n_bytes();
             let reason = match self.attempt(url, expected, incomplete, report) {
                 Ok(()) => return Ok(()),
                 Err(Stop::Fatal(error)) => return Err(error),
                 Err(Stop::Broken(reason)) => reason,
             };
-            if incomplete.n_bytes() > before {
+            if incomplete.n_bytes() > most {
+                most = incomplete.n_bytes();
                 fruitless = 0;
             } else if fruitless >= MAX_FRUITLESS {
                 return Err(ModelsError::Http {
@@ -152,6 +154,11 @@ impl Client {
         }
         if from > 0 && !continues_at(&response, from) {
             incomplete.restart()?;
+        }
+        let told = length_told(&response, incomplete.n_bytes());
+        if let Some(mismatch) = told.and_then(|length| expected.size_mismatch(length)) {
+            let (url, reason) = (url.to_owned(), format!("another file: {mismatch}"));
+            return Err(Stop::Fatal(ModelsError::Http { url, reason }));
         }
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 16];
@@ -223,6 +230,13 @@ fn continues_at(response: &Response<ureq::Body>, from: u64) -> bool {
         .and_then(|value| value.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
         && range.is_some_and(|range| range.starts_with(&format!("bytes {from}-")))
+}
+
+/// The whole file's length, if the answer, which starts at `from`, tells its own.
+fn length_told(response: &Response<ureq::Body>, from: u64) -> Option<u64> {
+    let length = response.headers().get("content-length")?;
+    let length: u64 = length.to_str().ok()?.parse().ok()?;
+    from.checked_add(length)
 }
 
 /// Waits before another attempt, longer each time.

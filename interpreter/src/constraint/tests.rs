@@ -1,3 +1,5 @@
+//! Tests of constraints.
+
 use std::sync::Arc;
 
 use lmrun_lang::ast::{ExprKind, StmtKind};

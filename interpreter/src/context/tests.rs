@@ -1,3 +1,5 @@
+//! Tests of contexts.
+
 use super::*;
 use crate::ScriptBackend;
 

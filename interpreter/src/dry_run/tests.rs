@@ -1,3 +1,5 @@
+//! Tests of dry runs.
+
 use lmrun_grammar::Limits;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of generations' options.
+
 use serde_json::json;
 
 use super::*;

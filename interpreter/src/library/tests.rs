@@ -1,3 +1,5 @@
+//! Tests of the library.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of operators.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Tests of what is prepared before a run.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of scopes.
+
 use serde_json::json;
 
 use super::*;

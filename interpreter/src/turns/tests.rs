@@ -1,3 +1,5 @@
+//! Tests of turns.
+
 use lmrun_lang::ast::Role;
 use serde_json::Value;
 

@@ -23,46 +23,33 @@ impl Summary {
     }
 }
 
-/// The summaries of a file's parts. Parts may call each other, in circles too: repeated until nothing changes.
+/// The summaries of a file's parts. Parts may call each other, in circles too: what changes is handed on to its callers
+/// until nothing does.
 pub(super) fn summaries(file: &File) -> HashMap<&str, Summary> {
-    let parts: Vec<&Callable> = file
-        .items
-        .iter()
-        .filter_map(|item| match &item.kind {
-            ItemKind::Part(callable) => Some(callable),
-            _ => None,
-        })
-        .collect();
     let mut known: HashMap<&str, Summary> = HashMap::new();
-    // What a body does by itself, and which parts it calls: read once, however often the circle is gone round.
-    let bodies: Vec<(&str, Summary, Vec<&str>)> = parts
-        .iter()
-        .map(|part| {
-            let mut reader = Reader::default();
-            reader.block(&part.body);
-            (part.name.text.as_str(), reader.own, reader.calls)
-        })
-        .collect();
-    for (name, own, _) in &bodies {
-        known.entry(name).or_default().add(*own);
-    }
-    // Each round settles at least one of three flags of one part; chains are short in practice.
-    for _ in 0..=3 * bodies.len().min(1_000) {
-        let mut changed = false;
-        for (name, _, calls) in &bodies {
-            let before = known.get(name).copied().unwrap_or_default();
-            let mut after = before;
-            calls
-                .iter()
-                .filter_map(|call| known.get(call))
-                .for_each(|called| after.add(*called));
-            if after != before {
-                changed = true;
-                known.insert(name, after);
-            }
+    let mut callers: HashMap<&str, Vec<&str>> = HashMap::new();
+    for item in &file.items {
+        let ItemKind::Part(part) = &item.kind else {
+            continue;
+        };
+        let mut reader = Reader::default();
+        reader.block(&part.body);
+        known.entry(&part.name.text).or_default().add(reader.own);
+        for call in reader.calls {
+            callers.entry(call).or_default().push(&part.name.text);
         }
-        if !changed {
-            break;
+    }
+    // Each of a part's three flags is set once at most, so this ends.
+    let mut changed: Vec<&str> = known.keys().copied().collect();
+    while let Some(callee) = changed.pop() {
+        let summary = known.get(callee).copied().unwrap_or_default();
+        for caller in callers.get(callee).into_iter().flatten() {
+            let own = known.entry(caller).or_default();
+            let before = *own;
+            own.add(summary);
+            if *own != before {
+                changed.push(caller);
+            }
         }
     }
     known

@@ -1,3 +1,5 @@
+//! Tests of findings and how they are shown.
+
 use super::*;
 
 /// Every code that the sources of this crate report.

@@ -1,3 +1,5 @@
+//! Tests of what a checked program answers.
+
 use serde_json::json;
 
 use super::*;

@@ -22,6 +22,7 @@ pub(super) fn parse(source: &str, mut scanned: Scan) -> Parsed {
     loop {
         // Brackets and strings first: the parser is only shown text whose nesting is known to be bounded.
         if !scanned.errors.is_empty() {
+            scanned.errors.truncate(MAX_ERRORS);
             let regions: Vec<Span> = scanned
                 .errors
                 .iter()

@@ -1,3 +1,5 @@
+//! Tests of the parser.
+
 use super::*;
 use crate::ast::*;
 
