@@ -135,7 +135,7 @@ fn a_failing_program_says_where() {
 #[test]
 fn budgets_and_timeouts_have_their_code() {
     let endless = b"user \"Count to a million.\"\nassistant gen(x)\n";
-    assert_refused(&run_source(endless, &["--timeout", "300ms"]), 5, &["time"]);
+    assert_refused(&run_source(endless, &["--timeout", "300ms"]), 5, &["<stdin>: ", "300 ms"]);
     let source = b"user \"Hi\"\nassistant gen(x: int(100000..999999))\n";
     assert_refused(&run_source(source, &["--max-tokens", "1"]), 5, &["token"]);
 }
@@ -215,14 +215,14 @@ fn whoever_asks_for_an_envelope_gets_one_whatever_happens() {
 
 #[test]
 fn standard_output_is_the_generated_text_and_then_the_result() {
-    let source = b"\"1, 2,\" gen(a: / 3, 4/)\n\", five, \" gen(b: /six/)\nreturn { n: [1] }\n";
+    let source = b"model \"smollm2\" with (template=\"none\")\n\"1, 2,\" gen(a: / 3, 4/)\n\", five, \" gen(b: /six/)\nreturn { n: [1] }\n";
     let (code, stdout, stderr) = run_source(source, &[]);
     assert_eq!(
         (code, stdout.as_str()),
         (0, " 3, 4\nsix\n{\n  \"n\": [\n    1\n  ]\n}\n"),
         "{stderr}"
     );
-    let (code, stdout, stderr) = run_source(b"\"1, 2,\" gen(a: / 3, 4/)\n", &[]);
+    let (code, stdout, stderr) = run_source(b"model \"smollm2\" with (template=\"none\")\n\"1, 2,\" gen(a: / 3, 4/)\n", &[]);
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, " 3, 4\n", ""));
     let (code, stdout, _) = run_source(b"return \"a line\"\n", &[]);
     assert_eq!((code, stdout.as_str()), (0, "a line\n"));
@@ -231,7 +231,7 @@ fn standard_output_is_the_generated_text_and_then_the_result() {
 #[test]
 fn events_are_one_a_line_and_the_envelope_is_the_last() {
     let (code, stdout, stderr) = run_source(
-        b"\"1, 2,\" gen(a: / 3, 4/)\nreturn a\n",
+        b"model \"smollm2\" with (template=\"none\")\n\"1, 2,\" gen(a: / 3, 4/)\nreturn a\n",
         &["--stream=ndjson", "--seed", "5"],
     );
     assert_eq!(code, 0, "{stderr}");

@@ -83,7 +83,7 @@ fn the_hub_s_cache_has_the_hub_s_layout_and_serves_offline() {
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
         .env("HF_HUB_OFFLINE", "1");
     let source = folder("hub-layout-program").join("x.lmp");
-    fs::write(&source, "\"a\" gen(x, max_tokens=1)").expect("written");
+    fs::write(&source, "user \"a\"\nassistant gen(x, max_tokens=1)\n").expect("written");
     let output = offline
         .arg("run")
         .arg(source)

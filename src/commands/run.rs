@@ -126,8 +126,11 @@ async fn carry_out(
     };
     let envelope = until_done(both, &cancel, signals).await?;
     printer.end(&envelope, returns)?;
-    if let Some(error) = &envelope.error {
-        output::say(format_args!("error: {file_name}:{error}"));
+    match &envelope.error {
+        // `FILE:LINE:COLUMN: ..`, where there is a line.
+        Some(error) if error.line > 0 => output::say(format_args!("error: {file_name}:{error}")),
+        Some(error) => output::say(format_args!("error: {file_name}: {error}")),
+        None => {}
     }
     Ok(ExitCode::of(&envelope))
 }
