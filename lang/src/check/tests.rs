@@ -163,3 +163,49 @@ fn right_programs_have_no_findings() {
         assert_eq!(findings(source), Vec::new(), "{source}");
     }
 }
+
+#[test]
+fn warnings_do_not_crowd_out_errors() {
+    let unused: String = (0..MAX_FINDINGS * 2)
+        .map(|n| format!("let a{n} = {n}\n"))
+        .collect();
+    let found = findings(&format!("{unused}if true {{\n{unused}}}\nuser nothing\n"));
+    assert!(found.iter().any(|(code, _)| *code == "E101"));
+    assert!(found.len() <= 2 * MAX_FINDINGS);
+}
+
+/// Sources made to be slow to check. A quadratic or exponential search would keep this test from ending.
+#[test]
+fn hostile_sources_end() {
+    let numbered = |n: usize, line: &dyn Fn(usize) -> String| (0..n).map(line).collect::<String>();
+    for source in [
+        numbered(10_000, &|i| format!("let a{i} = b{i}\n")),
+        numbered(1_000, &|i| {
+            format!(
+                "type T{i} = T{} | {{ a: T{} }}\n",
+                (i + 1) % 1_000,
+                (i * 7) % 1_000
+            )
+        }),
+        numbered(60, &|i| format!("type T{i} {{ a: T{0} b: T{0} }}\n", i + 1))
+            + "type T60 = int\ninput x: T0",
+        "let x0 = { a: 1 }\n".to_owned()
+            + &numbered(200, &|i| {
+                format!(
+                    "let x{0} = {{ a: x{i}, b: x{i} }}\nassert x{i} == x{0}\n",
+                    i + 1
+                )
+            }),
+        numbered(50_000, &|i| format!("part p{i}() {{ p{}() }}\n", i + 1))
+            + "part p50000() { \"x\" p0() }",
+        numbered(5_000, &|_| "let = 3\n".to_owned()),
+        numbered(5_000, &|_| "user \"a\n".to_owned()),
+        numbered(5_000, &|i| {
+            format!("if true {{ assistant gen(b{i}, max_tokens=5) }}\n")
+        }),
+        format!("user \"{}\"", "{{x".repeat(20_000)),
+    ] {
+        let checked = check("hostile.lmp", &source, &NoHost);
+        assert!(checked.diagnostics.len() <= 3 * MAX_FINDINGS);
+    }
+}
