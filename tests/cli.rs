@@ -289,12 +289,12 @@ fn check_tells_people_and_scripts_apart() {
 
     let (code, stdout, stderr) = run(&["check", "--format", "json", good, bad]);
     assert_eq!((code, stderr.as_str()), (3, ""));
-    let findings: Vec<Value> = serde_json::from_str(&stdout).expect("an array");
-    assert_eq!(findings.len(), 1, "{stdout}");
-    assert_eq!(
-        (&findings[0]["line"], &findings[0]["severity"]),
-        (&1.into(), &"error".into())
-    );
+    let files: Vec<Value> = serde_json::from_str(&stdout).expect("an array");
+    assert_eq!(files.len(), 2, "{stdout}");
+    assert_eq!(files[0]["diagnostics"], Value::Array(Vec::new()));
+    let finding = &files[1]["diagnostics"][0];
+    assert_eq!(finding["line"], 1, "{stdout}");
+    assert_eq!(finding["severity"], "error", "{stdout}");
 
     let (code, _, stderr) = run(&["check", "no-such.lmp", bad]);
     assert_eq!(
