@@ -135,7 +135,11 @@ fn a_failing_program_says_where() {
 #[test]
 fn budgets_and_timeouts_have_their_code() {
     let endless = b"user \"Count to a million.\"\nassistant gen(x)\n";
-    assert_refused(&run_source(endless, &["--timeout", "300ms"]), 5, &["<stdin>: ", "300 ms"]);
+    assert_refused(
+        &run_source(endless, &["--timeout", "300ms"]),
+        5,
+        &["<stdin>: ", "300 ms"],
+    );
     let source = b"user \"Hi\"\nassistant gen(x: int(100000..999999))\n";
     assert_refused(&run_source(source, &["--max-tokens", "1"]), 5, &["token"]);
 }
@@ -222,7 +226,10 @@ fn standard_output_is_the_generated_text_and_then_the_result() {
         (0, " 3, 4\nsix\n{\n  \"n\": [\n    1\n  ]\n}\n"),
         "{stderr}"
     );
-    let (code, stdout, stderr) = run_source(b"model \"smollm2\" with (template=\"none\")\n\"1, 2,\" gen(a: / 3, 4/)\n", &[]);
+    let (code, stdout, stderr) = run_source(
+        b"model \"smollm2\" with (template=\"none\")\n\"1, 2,\" gen(a: / 3, 4/)\n",
+        &[],
+    );
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, " 3, 4\n", ""));
     let (code, stdout, _) = run_source(b"return \"a line\"\n", &[]);
     assert_eq!((code, stdout.as_str()), (0, "a line\n"));
