@@ -22,7 +22,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<ExitCode, Failure> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(output::colour())
-        .with_max_level(tracing::Level::WARN)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
         .init();
     let mut runtime = Builder::new_multi_thread();
     runtime.worker_threads(N_WORKERS);
