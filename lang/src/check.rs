@@ -35,8 +35,8 @@ use ty::{Judge, Ty};
 /// The most errors of one file, and the most other findings.
 const MAX_FINDINGS: usize = 200;
 
-/// What the checker asks about constraints it cannot judge itself.
-pub trait Host {
+/// What the checker asks about constraints it cannot judge itself. Shared with the thread that does the work.
+pub trait Host: Sync {
     /// Whether the pattern can be honoured as a constraint; the reason if not.
     fn regex(&self, pattern: &str) -> Result<(), String>;
     /// Whether the schema can be honoured; the JSON pointer of the offending keyword and the reason if not.
@@ -68,6 +68,10 @@ pub struct Checked {
 
 /// Parses and checks a file.
 pub fn check(file_name: &str, source: &str, host: &dyn Host) -> Checked {
+    syntax::with_stack(source, || check_here(file_name, source, host))
+}
+
+fn check_here(file_name: &str, source: &str, host: &dyn Host) -> Checked {
     let parsed = syntax::parse_all(source);
     let lost = parsed.lost_words.iter().map(String::as_str).collect();
     let mut checker = Checker::new(source, &parsed.file, host, lost);

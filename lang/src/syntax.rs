@@ -25,7 +25,7 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// The deepest nesting of brackets, holes and strings.
 pub const MAX_DEPTH: usize = 128;
 
-/// Nesting from which the parser gets a stack of its own, and that stack's size.
+/// The nesting from which a source is read on a stack of its own, and that stack's size.
 const DEEP: usize = 16;
 const DEEP_STACK_BYTES: usize = 64 << 20;
 
@@ -49,7 +49,7 @@ pub(crate) struct Parsed {
 ///
 /// The tree misses the statements that are in error.
 pub fn parse(source: &str) -> (File, Vec<Diagnostic>) {
-    let parsed = parse_all(source);
+    let parsed = with_stack(source, || parse_all(source));
     (parsed.file, parsed.diagnostics)
 }
 
@@ -66,26 +66,27 @@ pub(crate) fn parse_all(source: &str) -> Parsed {
             ..Parsed::default()
         };
     }
-    let scanned = scan::scan(source);
-    if scanned.tokens.iter().all(|token| token.depth < DEEP) {
-        return recover::parse(source, scanned);
+    recover::parse(source, scan::scan(source))
+}
+
+/// Does work that recurses over a source's nesting, on a stack that suffices for it.
+///
+/// The caller's may be small (a worker thread's); the depth is bounded, so this one is large enough.
+pub(crate) fn with_stack<T: Send>(source: &str, work: impl FnOnce() -> T + Send) -> T {
+    let is_deep = source.len() <= MAX_BYTES
+        && scan::scan(source)
+            .tokens
+            .iter()
+            .any(|token| token.depth >= DEEP);
+    if !is_deep {
+        return work();
     }
-    // The caller's stack may be a small one (a worker thread's); the depth is bounded, so this one suffices.
     std::thread::scope(|scope| {
-        let deep = std::thread::Builder::new()
-            .stack_size(DEEP_STACK_BYTES)
-            .spawn_scoped(scope, || recover::parse(source, scanned));
-        match deep.map(std::thread::ScopedJoinHandle::join) {
-            Ok(Ok(parsed)) => parsed,
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(_) => {
-                let message = "no memory for a parser of this depth";
-                let error = Diagnostic::new("E004", Span::default(), message);
-                Parsed {
-                    diagnostics: vec![error],
-                    ..Parsed::default()
-                }
-            }
+        let deep = std::thread::Builder::new().stack_size(DEEP_STACK_BYTES);
+        let deep = deep.spawn_scoped(scope, work);
+        match deep.expect("a process can start a thread").join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
         }
     })
 }

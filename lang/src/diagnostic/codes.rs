@@ -16,7 +16,7 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ),
     (
         "E004",
-        "Brackets, holes and strings nest at most 128 deep, and chains of operators, members or branches are at most 256 long: what nests deeper belongs into a `let`, a `fn` or a `part`.",
+        "Brackets, holes and strings nest at most 128 deep, and the chains of operators, members or branches around one place have at most 256 links: what is deeper belongs into a `let`, a `fn` or a `part`.",
     ),
     (
         "E005",

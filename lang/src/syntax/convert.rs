@@ -15,7 +15,8 @@ mod expr;
 mod stmt;
 mod ty;
 
-/// The most operators in one chain: `a + b + ..`, `x.a.b..`, `else if ..`. The tree nests as deep as a chain is long.
+/// The most links of chains around one place: `a + b + ..`, `x.a.b..`, `else if ..`. The tree nests as deep as a chain
+/// is long, and chains nest in brackets; with the depth of those this bounds the tree's.
 const MAX_CHAIN: usize = 256;
 
 /// Walks pairs; collects what is wrong with them.
@@ -24,6 +25,8 @@ pub(super) struct Converter<'s> {
     tokens: &'s [Token],
     /// Names of the file's parts: a call of one emits by itself, any other value needs a hole.
     parts: Vec<String>,
+    /// Links of the chains around the place.
+    n_links: usize,
     pub(super) errors: Vec<Diagnostic>,
 }
 
@@ -39,6 +42,7 @@ impl<'s> Converter<'s> {
             source,
             tokens,
             parts,
+            n_links: 0,
             errors: Vec::new(),
         }
     }
@@ -46,6 +50,27 @@ impl<'s> Converter<'s> {
     fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: &str) {
         self.errors
             .push(Diagnostic::new(code, span, message).help(help));
+    }
+
+    /// Opens a chain of `n` links; how many of them there is room for beside the chains around it.
+    fn link(&mut self, n: usize, span: Span, what: &str) -> usize {
+        let room = MAX_CHAIN.saturating_sub(self.n_links);
+        if n > room {
+            let message = format!("more than {MAX_CHAIN} {what}, with what stands around them");
+            self.error(
+                "E004",
+                span,
+                message,
+                "name a part of it: `let`, `fn`, `type`",
+            );
+        }
+        self.n_links += n.min(room);
+        n.min(room)
+    }
+
+    /// Closes a chain.
+    fn unlink(&mut self, n_links: usize) {
+        self.n_links -= n_links;
     }
 
     /// The pair's place without the blanks and comments pest counts into its end.

@@ -321,6 +321,34 @@ fn marks_and_line_ends_do_not_disturb() {
 
 #[test]
 fn deep_nesting_is_one_error_and_shallow_nesting_none() {
+    let check = |source: &str| crate::check("deep.lmp", source, &crate::NoHost);
+    // Chains nest in brackets: the tree would be as deep as both together.
+    let chains = format!(
+        "let x = {}1{}",
+        "(".repeat(120),
+        " + 1 + 1 + 1 + 1)".repeat(120)
+    );
+    assert!(
+        check(&chains)
+            .diagnostics
+            .iter()
+            .any(|found| found.code == "E004")
+    );
+    for (open, close) in [
+        ("if true { ", "}"),
+        ("loop max 1 { fork 1 { ", "} }"),
+        ("match 1 { else => { ", "} }"),
+    ] {
+        let per = open.matches('{').count();
+        let n = (MAX_DEPTH - 2) / per;
+        let found = check(&format!(
+            "{} user \"a\" {}",
+            open.repeat(n),
+            close.repeat(n)
+        ))
+        .diagnostics;
+        assert!(found.iter().all(|found| !found.is_error()), "{found:?}");
+    }
     for (open, close) in [
         ("[", "]"),
         ("(", ")"),
@@ -333,11 +361,16 @@ fn deep_nesting_is_one_error_and_shallow_nesting_none() {
         let per = if open.contains('"') { 2 } else { 1 };
         let nested = |n: usize| format!("let x = {}1{}", open.repeat(n), close.repeat(n));
         clean(&nested(MAX_DEPTH / per - 1));
+        check(&nested(MAX_DEPTH / per - 1));
         for n in [MAX_DEPTH / per + 1, 60_000] {
             let codes: Vec<&str> = parse(&nested(n)).1.iter().map(|found| found.code).collect();
             assert_eq!(codes, ["E004"], "{open} {n}");
         }
     }
+}
+
+#[test]
+fn what_could_recurse_or_backtrack_is_refused() {
     // What the scan takes for other than brackets, the parser does not take for brackets.
     let brackets = "[".repeat(60_000);
     for hidden in [

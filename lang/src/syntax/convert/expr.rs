@@ -3,7 +3,7 @@
 use pest::iterators::Pair;
 
 use super::ty::{constant, regex_text};
-use super::{Converter, MAX_CHAIN, inner, meaningful, next};
+use super::{Converter, inner, meaningful, next};
 use crate::ast::*;
 use crate::syntax::text::{self, Piece};
 use crate::syntax::{Rule, number};
@@ -51,18 +51,15 @@ fn reduce(operands: &mut Vec<Expr>, op: BinaryOp) {
 impl Converter<'_> {
     /// Shunting-yard over the flat list the grammar gives.
     pub(super) fn expr(&mut self, pair: Pair<'_, Rule>) -> Expr {
+        let span = self.span(&pair);
+        let parts: Vec<_> = pair.into_inner().collect();
+        let n_links = self.link(parts.len() / 2, span, "operators");
         let mut operands: Vec<Expr> = Vec::new();
         let mut waiting: Vec<(BinaryOp, u8)> = Vec::new();
-        for (idx, part) in pair.into_inner().enumerate() {
+        for part in parts.into_iter().take(2 * n_links + 1) {
             if part.as_rule() != Rule::infix {
                 operands.push(self.unary(part));
                 continue;
-            }
-            if idx > 2 * MAX_CHAIN {
-                let span = self.span(&part);
-                let message = format!("more than {MAX_CHAIN} operators in one expression");
-                self.error("E004", span, message, "move a part into a `let`");
-                break;
             }
             let (op, level) = operator(part.as_str());
             while let Some(&(before, above)) = waiting.last()
@@ -76,6 +73,7 @@ impl Converter<'_> {
         while let Some((op, _)) = waiting.pop() {
             reduce(&mut operands, op);
         }
+        self.unlink(n_links);
         operands.pop().expect("an expression has an operand")
     }
 
@@ -95,17 +93,10 @@ impl Converter<'_> {
             };
             prefixes.push((op, part.as_span().start()));
         };
-        if let Some(&(_, start)) = prefixes.get(MAX_CHAIN) {
-            let message = format!("more than {MAX_CHAIN} prefixes on one operand");
-            self.error(
-                "E004",
-                Span { start, end },
-                message,
-                "leave out the ones that cancel each other",
-            );
-            prefixes.truncate(MAX_CHAIN);
-        }
+        let n_links = self.link(prefixes.len(), self.span(&operand), "prefixes");
+        prefixes.truncate(n_links);
         let operand = self.postfix(operand);
+        self.unlink(n_links);
         prefixes
             .into_iter()
             .rev()
@@ -116,18 +107,16 @@ impl Converter<'_> {
     }
 
     fn postfix(&mut self, pair: Pair<'_, Rule>) -> Expr {
+        let place = self.span(&pair);
         let mut parts = pair.into_inner();
-        let mut subject = self.primary(next(&mut parts));
-        for (idx, part) in parts.enumerate() {
+        let primary = next(&mut parts);
+        let n_links = self.link(parts.len(), place, "members, indices and calls");
+        let mut subject = self.primary(primary);
+        for part in parts.take(n_links) {
             let span = Span {
                 start: subject.span.start,
                 end: self.span(&part).end,
             };
-            if idx == MAX_CHAIN {
-                let message = format!("more than {MAX_CHAIN} trailers on one value");
-                self.error("E004", span, message, "move a part into a `let`");
-                break;
-            }
             let kind = match part.as_rule() {
                 Rule::index => {
                     let index = self.expr(next(&mut meaningful(part.into_inner())));
@@ -141,6 +130,7 @@ impl Converter<'_> {
             };
             subject = Expr { kind, span };
         }
+        self.unlink(n_links);
         subject
     }
 

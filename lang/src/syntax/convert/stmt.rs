@@ -2,7 +2,7 @@
 
 use pest::iterators::Pair;
 
-use super::{Converter, MAX_CHAIN, inner, meaningful, next};
+use super::{Converter, inner, meaningful, next};
 use crate::ast::*;
 use crate::syntax::Rule;
 
@@ -165,12 +165,8 @@ impl Converter<'_> {
         let condition = self.expr(next(&mut parts));
         let then = self.block(next(&mut parts));
         let mut rest: Vec<_> = parts.collect();
-        if rest.len() > MAX_CHAIN {
-            let span = self.span(&rest[MAX_CHAIN]);
-            let message = format!("more than {MAX_CHAIN} branches in one `if`");
-            self.error("E004", span, message, "use `match`");
-            rest.truncate(MAX_CHAIN);
-        }
+        let n_links = self.link(rest.len(), condition.span, "branches");
+        rest.truncate(n_links);
         // From the last branch inwards: an `else if` is a block of one `if`.
         let mut otherwise: Option<Block> = None;
         for branch in rest.into_iter().rev() {
@@ -193,6 +189,7 @@ impl Converter<'_> {
                 span,
             });
         }
+        self.unlink(n_links);
         StmtKind::If {
             condition,
             then,

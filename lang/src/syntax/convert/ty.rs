@@ -2,7 +2,7 @@
 
 use pest::iterators::Pair;
 
-use super::{Converter, MAX_CHAIN, doc_line, inner, meaningful, next};
+use super::{Converter, doc_line, inner, meaningful, next};
 use crate::ast::*;
 use crate::syntax::Rule;
 
@@ -35,19 +35,17 @@ impl Converter<'_> {
     }
 
     fn variant(&mut self, pair: Pair<'_, Rule>) -> Type {
+        let place = self.span(&pair);
         let mut parts = pair.into_inner();
-        let mut ty = self.base(next(&mut parts));
-        for (idx, suffix) in parts.enumerate() {
+        let base = next(&mut parts);
+        let n_links = self.link(parts.len(), place, "suffixes");
+        let mut ty = self.base(base);
+        for suffix in parts.take(n_links) {
             let end = self.span(&suffix).end;
             let span = Span {
                 start: ty.span.start,
                 end,
             };
-            if idx == MAX_CHAIN {
-                let message = format!("more than {MAX_CHAIN} suffixes on one type");
-                self.error("E004", span, message, "name a part of it with `type`");
-                break;
-            }
             let kind = match suffix.into_inner().next() {
                 Some(list) => {
                     let bounds = list.into_inner().next().map(|bounds| self.bounds(bounds));
@@ -57,6 +55,7 @@ impl Converter<'_> {
             };
             ty = Type { kind, span };
         }
+        self.unlink(n_links);
         ty
     }
 
