@@ -134,11 +134,12 @@ fn a_failing_program_says_where() {
 
 #[test]
 fn budgets_and_timeouts_have_their_code() {
-    let endless = b"user \"Count to a million.\"\nassistant gen(x)\n";
+    // No machine answers within a millisecond, so this does not depend on how fast this one is.
+    let source = b"user \"Count to a million.\"\nassistant gen(x)\n";
     assert_refused(
-        &run_source(endless, &["--timeout", "300ms"]),
+        &run_source(source, &["--timeout", "1ms"]),
         5,
-        &["<stdin>: ", "300 ms"],
+        &["<stdin>: ", "1 ms"],
     );
     let source = b"user \"Hi\"\nassistant gen(x: int(100000..999999))\n";
     assert_refused(&run_source(source, &["--max-tokens", "1"]), 5, &["token"]);
