@@ -70,7 +70,7 @@ fn scores_are_probabilities() {
         .values()
         .map(|score| score.as_f64().expect("a number"))
         .sum();
-    assert_eq!(scores.len(), 3);
+    assert_eq!(scores.len(), 2);
     assert!((sum - 1.0).abs() < 1e-6, "{sum}");
 }
 

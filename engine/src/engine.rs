@@ -39,6 +39,7 @@ impl Engine {
         let checkpoint = Checkpoint::open(path)?;
         let decoder_options = decoder_options(&checkpoint.config, options);
         let decoder = checkpoint.decoder(&decoder_options)?;
+        let weight_type = checkpoint.weight_type()?;
         let Checkpoint {
             config,
             tokenizer,
@@ -47,7 +48,7 @@ impl Engine {
         } = checkpoint;
         let vocabulary = Arc::new(vocabulary_of(&tokenizer));
         let kv_tokens = decoder_options.n_pages * decoder_options.page_size;
-        let info = ModelInfo::new(&config, None, kv_tokens);
+        let info = ModelInfo::new(&config, weight_type, kv_tokens);
         let worker = Worker::start(decoder, Arc::clone(&vocabulary), options)?;
         let loaded = Loaded {
             info,

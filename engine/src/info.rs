@@ -21,8 +21,8 @@ pub struct ModelInfo {
     pub n_vocab: usize,
     /// The longest sequence, in tokens.
     pub context_length: usize,
-    /// How the weights are stored, as the checkpoint says, if it does.
-    pub quantisation: Option<String>,
+    /// How most weights are stored: `Q4_1`, `BF16`.
+    pub weight_type: String,
     /// Weights, embeddings among them, as the shapes imply.
     pub n_parameters: u64,
     /// Tokens that the KV pool holds.
@@ -31,7 +31,7 @@ pub struct ModelInfo {
 
 impl ModelInfo {
     /// From the checkpoint's configuration.
-    pub(crate) fn new(config: &Config, quantisation: Option<String>, kv_tokens: usize) -> Self {
+    pub(crate) fn new(config: &Config, weight_type: String, kv_tokens: usize) -> Self {
         let architecture = match config.architecture {
             Architecture::Llama => "llama",
             Architecture::Qwen2 => "qwen2",
@@ -46,7 +46,7 @@ impl ModelInfo {
             hidden: config.hidden,
             n_vocab: config.n_vocab,
             context_length: config.context_length,
-            quantisation,
+            weight_type,
             n_parameters: n_parameters(config),
             kv_tokens,
         }

@@ -8,7 +8,7 @@ use lmrun_kernels::{Cpu, Reference};
 use crate::decoder::DeviceDecoder;
 use crate::folder::Folder;
 use crate::gguf::Gguf;
-use crate::weights::Source;
+use crate::weights::{LayerWeight, Source, Weight};
 use crate::{
     ChatTemplate, Config, Decoder, DecoderOptions, ModelError, Precision, Tokenizer, config,
     tokenizer,
@@ -86,6 +86,25 @@ impl Checkpoint {
             chat_template,
             source: Box::new(folder),
         })
+    }
+
+    /// How most weights are stored, in ggml's names (`Q4_1`, `BF16`): the type of the first layer's gate matrix.
+    ///
+    /// # Errors
+    /// If the matrix is missing or of an unknown type.
+    pub fn weight_type(&self) -> Result<String, ModelError> {
+        let name = self.source.name(Weight::Layer(0, LayerWeight::Gate));
+        match self.source.tensor(&name)? {
+            // ggml writes the K types `Q4_K`, candle-core `Q4K`.
+            Some(tensor) => {
+                let name = format!("{:?}", tensor.dtype);
+                Ok(match name.strip_suffix('K') {
+                    Some(bits) => format!("{bits}_K"),
+                    None => name,
+                })
+            }
+            None => Err(self.source.invalid(format!("tensor {name} is missing"))),
+        }
     }
 
     /// Loads the weights and makes a decoder of them.

@@ -81,7 +81,7 @@ fn info(store: &Store, model: &str, json: bool) -> Result<(), Failure> {
         "name": info.name,
         "architecture": info.architecture,
         "parameters": info.n_parameters,
-        "quantisation": info.quantisation,
+        "weights": info.weight_type,
         "layers": info.n_layers,
         "heads": info.n_heads,
         "kv_heads": info.n_kv_heads,

@@ -67,10 +67,11 @@ impl<'p> Checker<'p, '_> {
     fn emitted_template(&mut self, template: &'p Template) {
         self.template_texts(template);
         self.template_hints(template);
-        for part in &template.parts {
+        for (idx, part) in template.parts.iter().enumerate() {
             match part {
                 TemplatePart::Text(text, _) => self.ends_in_space = text.ends_with([' ', '\t']),
                 TemplatePart::Hole(hole) => {
+                    self.mid_word(template, idx, hole);
                     self.hole(hole);
                     self.ends_in_space = false;
                 }

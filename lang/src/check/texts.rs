@@ -18,10 +18,9 @@ impl<'p> Checker<'p, '_> {
         if written.starts_with("\"\"\"") {
             self.trailing_spaces(written, template.span);
         }
-        for (idx, part) in template.parts.iter().enumerate() {
-            match part {
-                TemplatePart::Text(_, span) => self.double_braces(*span),
-                TemplatePart::Hole(hole) => self.mid_word(template, idx, hole),
+        for part in &template.parts {
+            if let TemplatePart::Text(_, span) = part {
+                self.double_braces(*span);
             }
         }
     }
@@ -77,8 +76,8 @@ impl<'p> Checker<'p, '_> {
         }
     }
 
-    /// A hole glued to letters: the token before or after it depends on the value.
-    fn mid_word(&mut self, template: &'p Template, idx: usize, hole: &'p Expr) {
+    /// A hole of a prompt glued to letters: the token before or after it depends on the value.
+    pub(super) fn mid_word(&mut self, template: &'p Template, idx: usize, hole: &'p Expr) {
         let text = |part: Option<&'p TemplatePart>| match part {
             Some(TemplatePart::Text(text, _)) => Some(text.as_str()),
             _ => None,
