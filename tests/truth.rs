@@ -143,10 +143,9 @@ fn the_quantised_precision_keeps_the_distribution_on_a_sample() {
 #[test]
 #[ignore = "slow: 4,000 positions through the f32 oracle"]
 fn the_quantised_precision_keeps_the_distribution_on_gsm8k() {
-    let data =
-        std::env::var_os("LMRUN_DATA").map_or_else(|| "../shared/data".into(), PathBuf::from);
-    let lines = std::fs::read_to_string(data.join("gsm8k/test.jsonl"))
-        .expect("LMRUN_DATA names a folder with gsm8k/test.jsonl");
+    let data = std::env::var_os("LMRUN_DATA").expect("LMRUN_DATA names a folder of test data");
+    let lines = std::fs::read_to_string(PathBuf::from(data).join("gsm8k/test.jsonl"))
+        .expect("the folder holds gsm8k/test.jsonl");
     let texts: Vec<String> = lines
         .lines()
         .take(60)
