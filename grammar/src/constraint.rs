@@ -9,7 +9,7 @@ use crate::literals::LiteralTrie;
 use crate::memo::MaskMemo;
 use crate::regex::dfa::Dfa;
 use crate::regex::syntax;
-use crate::{GrammarError, Limits};
+use crate::{GrammarError, JsonOptions, Limits};
 
 /// A language of outputs: what a generation must match as a whole. Immutable and cheap to clone;
 /// clones share the automaton, which is built as outputs visit it, and the masks found so far.
@@ -64,8 +64,20 @@ impl Constraint {
     /// # Errors
     /// `Schema` with a JSON pointer for a malformed or unsupported schema, `Limit`, and `Empty` if nothing satisfies it.
     pub fn json_schema(schema: &serde_json::Value, limits: &Limits) -> Result<Self, GrammarError> {
+        Self::json_schema_with(schema, &JsonOptions::default(), limits)
+    }
+
+    /// The JSON texts that satisfy `schema`, spelled as `options` say.
+    ///
+    /// # Errors
+    /// As [`Constraint::json_schema`].
+    pub fn json_schema_with(
+        schema: &serde_json::Value,
+        options: &JsonOptions,
+        limits: &Limits,
+    ) -> Result<Self, GrammarError> {
         Ok(Self::new(Language::Json(Box::new(JsonLanguage::new(
-            schema, limits,
+            schema, options, limits,
         )?))))
     }
 

@@ -21,6 +21,7 @@ mod literals;
 mod mask;
 mod matcher;
 mod memo;
+mod options;
 mod regex;
 mod vocabulary;
 
@@ -29,6 +30,7 @@ pub use error::GrammarError;
 pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;
+pub use options::{JsonOptions, KeyOrder, Whitespace};
 pub use vocabulary::Vocabulary;
 
 /// Index of a token in its vocabulary.

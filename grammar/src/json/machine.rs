@@ -17,7 +17,7 @@ use crate::json::number::Number;
 use crate::json::shape::{NodeId, Shape, ShapeId, Tables};
 use crate::json::text::BOUNDARY;
 use crate::regex::dfa::Dfa;
-use crate::{GrammarError, Limits};
+use crate::{GrammarError, JsonOptions, Limits};
 
 /// The parses of one output that are still possible, all different; never empty.
 pub(crate) type Parses = SmallVec<[Stack; 1]>;
@@ -41,7 +41,11 @@ pub(crate) struct Parser {
 }
 
 impl JsonLanguage {
-    pub(crate) fn new(schema: &Value, limits: &Limits) -> Result<Self, GrammarError> {
+    pub(crate) fn new(
+        schema: &Value,
+        _options: &JsonOptions,
+        limits: &Limits,
+    ) -> Result<Self, GrammarError> {
         let (tables, dfas) = compile(schema, limits)?;
         let parser = Parser {
             tables,

@@ -1,0 +1,37 @@
+//! How the JSON of a schema is spelled, and what a schema may refer to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// Choices of a JSON Schema's constraint that the schema itself leaves open.
+#[derive(Clone, Debug, Default)]
+pub struct JsonOptions {
+    /// In which order an object's members may come.
+    pub key_order: KeyOrder,
+    /// Where white space may stand.
+    pub whitespace: Whitespace,
+    /// Documents that `$ref` may name, by their absolute URI without a fragment.
+    pub documents: Arc<HashMap<String, Value>>,
+}
+
+/// In which order an object's members may come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KeyOrder {
+    /// Declared ones in their order, optional ones left out at will, then others.
+    #[default]
+    Declared,
+    /// Any order.
+    Any,
+}
+
+/// Where white space may stand in a JSON text. It is never mandatory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Whitespace {
+    /// Nowhere.
+    #[default]
+    Compact,
+    /// One space after a comma or colon.
+    Spaced,
+}
