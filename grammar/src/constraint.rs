@@ -121,9 +121,10 @@ impl Constraint {
 
     /// The language, for one operation. A panic elsewhere leaves only a memo behind, so a poisoned
     /// lock is still good.
-    pub(crate) fn language(&self) -> MutexGuard<'_, Language> {
+    /// `text` is the output so far, without the prefix.
+    pub(crate) fn language(&self, text: &[u8]) -> MutexGuard<'_, Language> {
         let mut language = self.language.lock().unwrap_or_else(PoisonError::into_inner);
-        language.refuel();
+        language.begin(text);
         language
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::json::machine::{JsonLanguage, Parses};
+use crate::json::machine::{JsonLanguage, JsonState};
 use crate::literals::{LiteralNode, LiteralTrie};
 use crate::memo::{MaskMemo, Reach};
 use crate::regex::dfa::{Dfa, DfaState};
@@ -21,7 +21,7 @@ pub(crate) enum Language {
 pub(crate) enum State {
     Regex(DfaState),
     Choices(LiteralNode),
-    Json(Parses),
+    Json(JsonState),
 }
 
 /// One regex.
@@ -44,12 +44,12 @@ impl Language {
         }
     }
 
-    /// Grants the work of one operation.
-    pub(crate) fn refuel(&mut self) {
+    /// Grants the work of one operation on an output whose bytes are `text`.
+    pub(crate) fn begin(&mut self, text: &[u8]) {
         match self {
             Self::Regex(regex) => regex.dfa.refuel(),
             Self::Choices(_) => {}
-            Self::Json(json) => json.refuel(),
+            Self::Json(json) => json.begin(text),
         }
     }
 
@@ -62,19 +62,17 @@ impl Language {
             (Self::Choices(trie), State::Choices(node)) => {
                 Ok(trie.child(*node, byte).map(State::Choices))
             }
-            (Self::Json(json), State::Json(parses)) => {
-                Ok(json.step(parses, byte)?.map(State::Json))
-            }
+            (Self::Json(json), State::Json(state)) => Ok(json.step(state, byte)?.map(State::Json)),
             _ => unreachable!("{FOREIGN}"),
         }
     }
 
     /// Whether the output is in the language.
-    pub(crate) fn is_complete(&self, state: &State) -> bool {
+    pub(crate) fn is_complete(&mut self, state: &State) -> bool {
         match (self, state) {
             (Self::Regex(regex), State::Regex(state)) => regex.dfa.is_accepting(*state),
             (Self::Choices(trie), State::Choices(node)) => trie.literal(*node).is_some(),
-            (Self::Json(json), State::Json(parses)) => json.is_complete(parses),
+            (Self::Json(json), State::Json(state)) => json.is_complete(state),
             _ => unreachable!("{FOREIGN}"),
         }
     }
@@ -84,7 +82,7 @@ impl Language {
         match (self, state) {
             (Self::Regex(regex), State::Regex(state)) => regex.dfa.distance(*state),
             (Self::Choices(trie), State::Choices(node)) => trie.distance(*node) as usize,
-            (Self::Json(json), State::Json(parses)) => json.distance(parses),
+            (Self::Json(json), State::Json(state)) => json.distance(state),
             _ => unreachable!("{FOREIGN}"),
         }
     }
@@ -112,7 +110,7 @@ impl Language {
                     }
                 },
             ),
-            (Self::Json(json), State::Json(parses)) => json.mask(parses, vocabulary, limit, mask),
+            (Self::Json(json), State::Json(state)) => json.mask(state, vocabulary, limit, mask),
             _ => unreachable!("{FOREIGN}"),
         }
     }

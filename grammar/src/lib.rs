@@ -30,7 +30,7 @@ pub use error::GrammarError;
 pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;
-pub use options::{JsonOptions, KeyOrder, Whitespace};
+pub use options::{JsonOptions, KeyOrder, NumberSpelling, Whitespace};
 pub use vocabulary::Vocabulary;
 
 /// Index of a token in its vocabulary.

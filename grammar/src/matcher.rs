@@ -1,6 +1,6 @@
 //! Follows one output through a constraint, token by token.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use crate::language::{Language, State};
 use crate::{Constraint, GrammarError, TokenId, TokenMask, Vocabulary};
@@ -21,12 +21,16 @@ pub struct Matcher {
     vocabulary: Arc<Vocabulary>,
     /// Where the output stood after 0, 1, ... accepted tokens; never empty.
     history: Vec<Position>,
+    /// The output so far, the constraint's prefix included.
+    text: Vec<u8>,
 }
 
 /// A place in the constraint's prefix, then in its language.
 #[derive(Clone, Debug)]
 struct Position {
     n_prefix: usize,
+    /// Bytes of the output.
+    n_bytes: usize,
     state: State,
 }
 
@@ -42,18 +46,20 @@ impl Position {
                 let state = language.step(&self.state, byte)?;
                 Ok(state.map(|state| Self {
                     n_prefix: self.n_prefix,
+                    n_bytes: self.n_bytes + 1,
                     state,
                 }))
             }
             Some(&due) if due == byte => Ok(Some(Self {
                 n_prefix: self.n_prefix + 1,
+                n_bytes: self.n_bytes + 1,
                 state: self.state.clone(),
             })),
             Some(_) => Ok(None),
         }
     }
 
-    fn is_complete(&self, language: &Language, prefix: &[u8]) -> bool {
+    fn is_complete(&self, language: &mut Language, prefix: &[u8]) -> bool {
         self.n_prefix == prefix.len() && language.is_complete(&self.state)
     }
 
@@ -68,12 +74,17 @@ impl Matcher {
     /// # Errors
     /// `NoToken` if the vocabulary has no token that can begin an output.
     pub fn new(constraint: Constraint, vocabulary: Arc<Vocabulary>) -> Result<Self, GrammarError> {
-        let state = constraint.language().start();
-        let history = vec![Position { n_prefix: 0, state }];
+        let state = constraint.language(&[]).start();
+        let history = vec![Position {
+            n_prefix: 0,
+            n_bytes: 0,
+            state,
+        }];
         let mut matcher = Self {
             constraint,
             vocabulary,
             history,
+            text: Vec::new(),
         };
         let mut mask = TokenMask::new(matcher.vocabulary.n_tokens());
         matcher.mask(&mut mask)?;
@@ -103,7 +114,7 @@ impl Matcher {
         mask.clear();
         let position = self.position();
         let prefix = self.constraint.prefix();
-        let mut language = self.constraint.language();
+        let mut language = self.language();
         if position.n_prefix == prefix.len() {
             language.mask(&position.state, &self.vocabulary, limit, mask)?;
         } else {
@@ -118,7 +129,7 @@ impl Matcher {
                 },
             )?;
         }
-        if position.is_complete(&language, prefix) {
+        if position.is_complete(&mut language, prefix) {
             self.vocabulary
                 .end_tokens()
                 .iter()
@@ -137,10 +148,11 @@ impl Matcher {
             n_accepted: self.history.len() - 1,
         };
         let prefix = self.constraint.prefix();
-        let mut language = self.constraint.language();
+        let mut language = self.language();
         let mut position = self.position().clone();
-        if self.vocabulary.end_tokens().contains(&token) {
-            if !position.is_complete(&language, prefix) {
+        let is_end = self.vocabulary.end_tokens().contains(&token);
+        if is_end {
+            if !position.is_complete(&mut language, prefix) {
                 return Err(illegal);
             }
         } else {
@@ -155,6 +167,9 @@ impl Matcher {
             }
         }
         drop(language);
+        if let Some(bytes) = self.vocabulary.bytes(token).filter(|_| !is_end) {
+            self.text.extend_from_slice(bytes);
+        }
         self.history.push(position);
         Ok(())
     }
@@ -163,20 +178,21 @@ impl Matcher {
     pub fn rollback(&mut self, n_tokens: usize) {
         let n_kept = self.history.len().saturating_sub(n_tokens).max(1);
         self.history.truncate(n_kept);
+        self.text.truncate(self.position().n_bytes);
     }
 
     /// Whether the output so far is in the language.
     pub fn is_complete(&self) -> bool {
         self.position()
-            .is_complete(&self.constraint.language(), self.constraint.prefix())
+            .is_complete(&mut self.language(), self.constraint.prefix())
     }
 
     /// Whether it is complete and nothing but an end token can follow.
     pub fn is_finished(&mut self) -> bool {
         let prefix = self.constraint.prefix();
-        let mut language = self.constraint.language();
+        let mut language = self.language();
         let position = self.position();
-        position.is_complete(&language, prefix)
+        position.is_complete(&mut language, prefix)
             && (0..=u8::MAX)
                 .all(|byte| matches!(position.step(&mut language, prefix, byte), Ok(None)))
     }
@@ -185,10 +201,10 @@ impl Matcher {
     /// is complete.
     pub fn forced_bytes(&mut self) -> Vec<u8> {
         let prefix = self.constraint.prefix();
-        let mut language = self.constraint.language();
+        let mut language = self.language();
         let mut position = self.position().clone();
         let mut forced = Vec::new();
-        while forced.len() < MAX_FORCED_BYTES && !position.is_complete(&language, prefix) {
+        while forced.len() < MAX_FORCED_BYTES && !position.is_complete(&mut language, prefix) {
             let mut only = None;
             for byte in 0..=u8::MAX {
                 match position.step(&mut language, prefix, byte) {
@@ -252,7 +268,7 @@ impl Matcher {
     /// cuts it alike.
     fn completion(&self) -> (usize, Option<TokenId>) {
         let prefix = self.constraint.prefix();
-        let mut language = self.constraint.language();
+        let mut language = self.language();
         let mut position = self.position().clone();
         let n_bytes = position.distance(&language, prefix);
         if n_bytes > MAX_COMPLETION_BYTES {
@@ -289,6 +305,12 @@ impl Matcher {
             n_tokens += 1;
         }
         (n_tokens, first)
+    }
+
+    /// The constraint's language, for one operation on this output.
+    fn language(&self) -> MutexGuard<'_, Language> {
+        let n_prefix = self.position().n_prefix;
+        self.constraint.language(&self.text[n_prefix..])
     }
 
     fn position(&self) -> &Position {

@@ -12,6 +12,8 @@ pub struct JsonOptions {
     pub key_order: KeyOrder,
     /// Where white space may stand.
     pub whitespace: Whitespace,
+    /// How numbers may be written.
+    pub numbers: NumberSpelling,
     /// Documents that `$ref` may name, by their absolute URI without a fragment.
     pub documents: Arc<HashMap<String, Value>>,
 }
@@ -34,4 +36,14 @@ pub enum Whitespace {
     Compact,
     /// One space after a comma or colon.
     Spaced,
+}
+
+/// How a number of a schema may be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NumberSpelling {
+    /// Integers without a point; exponents only where nothing bounds the number.
+    #[default]
+    Plain,
+    /// Any way that JSON allows: `1.0` and `1e2` are integers.
+    Any,
 }

@@ -27,6 +27,9 @@ pub(crate) struct OnGrid {
 }
 
 impl OnGrid {
+    /// 1 in units of the grid.
+    pub(crate) const ONE: i128 = POWERS[GRID_DIGITS as usize];
+
     /// Reads the number's shortest decimal spelling.
     pub(crate) fn new(number: &Number) -> Self {
         let text = number.to_string();

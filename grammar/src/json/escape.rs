@@ -23,17 +23,31 @@ const SHORT_ESCAPES: [(u8, char); 8] = [
 /// First and last, both included.
 type NumberRange = (u32, u32);
 
+/// Every body of a JSON string.
+pub(crate) fn anything() -> Hir {
+    any(0, None)
+}
+
+/// The bodies of so many characters.
+pub(crate) fn any(min: u32, max: Option<u32>) -> Hir {
+    let all = ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)]);
+    Hir::repetition(Repetition {
+        min,
+        max,
+        greedy: true,
+        sub: Box::new(class(&all)),
+    })
+}
+
 /// The bodies of JSON strings that hold a match of `hir` anywhere, as `pattern` has it in JSON
 /// Schema.
 pub(crate) fn search(hir: &Hir) -> Hir {
-    let all = ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)]);
-    let anything = Hir::repetition(Repetition {
-        min: 0,
-        max: None,
-        greedy: true,
-        sub: Box::new(class(&all)),
-    });
-    Hir::concat(vec![anything.clone(), spelled(hir), anything])
+    Hir::concat(vec![anything(), spelled(hir), anything()])
+}
+
+/// The bodies of JSON strings that match `hir` as a whole.
+pub(crate) fn whole(hir: &Hir) -> Hir {
+    spelled(hir)
 }
 
 /// The depth of `hir` is bounded by the parser's nest limit, and so is this recursion.

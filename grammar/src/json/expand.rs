@@ -1,110 +1,415 @@
-//! `anyOf`, `allOf` and `$ref` resolved: the alternative sets of schemas whose own keywords must
-//! all hold at a place.
+//! Forms resolved into alternatives: sets of assertions that must all hold.
 //!
 //! A schema that leads back to itself without an open value between admits nothing that way: the
 //! language is the least one that satisfies the references. So `{"$ref": "#"}` is empty, and `A =
 //! anyOf [A, string]` is `string`.
+//!
+//! Where the alternatives would be too many, a part of the formula becomes a guard, which is looked
+//! at when the value is whole.
 
-use crate::json::schema::{SchemaId, Schemas};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::json::form::{Form, FormId, SchemaId, TRUE, types};
+use crate::json::schema::Schemas;
+use crate::json::values::type_of;
 use crate::{GrammarError, Limits};
 
-/// Ids of schemas whose own keywords hold together; ascending.
-pub(crate) type Conjunction = Vec<SchemaId>;
+/// Assertions that hold together; ascending.
+pub(crate) type Conjunction = Vec<FormId>;
 
 /// References, `allOf` and `anyOf` within each other at one place.
 const MAX_REFERENCES: usize = 256;
+/// Alternatives of one place beyond which a part becomes a guard.
+const MANY: usize = 64;
+/// Alternatives of a negation beyond which it becomes a guard.
+const MANY_NEGATIVE: usize = 12;
+/// Branches of a `oneOf` that are told apart pair by pair.
+const MANY_BRANCHES: usize = 64;
 /// Steps of one expansion for each alternative allowed; bounds repeated sub-expansions.
-const STEPS_AN_ALTERNATIVE: usize = 16;
+const STEPS_AN_ALTERNATIVE: usize = 64;
 
-/// Expands the places of one document.
-pub(crate) struct Expander<'a> {
-    schemas: &'a Schemas<'a>,
-    path: Vec<SchemaId>,
+/// Expands the places of one schema.
+#[derive(Debug)]
+pub(crate) struct Expander {
+    path: Vec<(SchemaId, bool)>,
     n_steps: usize,
     max: usize,
+    disjoint: HashMap<(FormId, FormId), bool>,
 }
 
-impl<'a> Expander<'a> {
-    pub(crate) fn new(schemas: &'a Schemas<'a>, limits: &Limits) -> Self {
+impl Expander {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            schemas,
             path: Vec::new(),
             n_steps: 0,
             max: limits.alternatives,
+            disjoint: HashMap::new(),
         }
     }
 
-    /// The alternatives at a place where all of `ids` hold.
-    pub(crate) fn expand(&mut self, ids: &[SchemaId]) -> Result<Vec<Conjunction>, GrammarError> {
+    /// The alternatives at a place where all of `forms` hold.
+    pub(crate) fn expand(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        forms: &[FormId],
+    ) -> Result<Vec<Conjunction>, GrammarError> {
         self.n_steps = 0;
-        let mut result = vec![Vec::new()];
-        for &id in ids {
-            let alternatives = self.one(id)?;
-            result = self.both(&result, &alternatives, id)?;
+        self.all(schemas, forms)
+    }
+
+    fn all(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        parts: &[FormId],
+    ) -> Result<Vec<Conjunction>, GrammarError> {
+        let mut expanded = Vec::with_capacity(parts.len());
+        for &part in parts {
+            expanded.push((part, self.one(schemas, part)?));
         }
-        result.sort_unstable();
-        result.dedup();
+        // Fewest first, so that what they exclude is never multiplied.
+        expanded.sort_by_key(|(_, alternatives)| alternatives.len());
+        let mut result = vec![Conjunction::new()];
+        for (part, alternatives) in expanded {
+            let guard = Form::Guard {
+                form: part,
+                negated: false,
+            };
+            result = self.both_or_guard(schemas, &result, &alternatives, guard)?;
+        }
         Ok(result)
     }
 
-    fn one(&mut self, id: SchemaId) -> Result<Vec<Conjunction>, GrammarError> {
-        if self.path.contains(&id) {
+    fn one(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        id: FormId,
+    ) -> Result<Vec<Conjunction>, GrammarError> {
+        self.n_steps += 1;
+        if self.n_steps > self.max.saturating_mul(STEPS_AN_ALTERNATIVE) {
+            return Err(self.limit(schemas, "alternatives", self.max));
+        }
+        match schemas.forms.get(id).clone() {
+            Form::True => Ok(vec![Conjunction::new()]),
+            Form::False => Ok(Vec::new()),
+            Form::And(parts) => self.all(schemas, &parts),
+            Form::Or(parts) | Form::Any(parts) => {
+                let mut union = Vec::new();
+                for part in parts {
+                    union.extend(self.one(schemas, part)?);
+                }
+                Ok(distinct(union))
+            }
+            Form::Mute(form) => self.one(schemas, form),
+            Form::One(parts) => self.exactly_one(schemas, id, &parts),
+            Form::NotOne(parts) => self.not_one(schemas, id, &parts),
+            Form::Schema(schema) => self.schema(schemas, schema, false),
+            Form::NotSchema(schema) => self.schema(schemas, schema, true),
+            _ => Ok(simplified(schemas, vec![id])?.into_iter().collect()),
+        }
+    }
+
+    fn schema(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        schema: SchemaId,
+        negated: bool,
+    ) -> Result<Vec<Conjunction>, GrammarError> {
+        if self.path.contains(&(schema, negated)) {
             return Ok(Vec::new());
         }
-        self.n_steps += 1;
         if self.path.len() >= MAX_REFERENCES {
-            return Err(self.limit(id, "references", MAX_REFERENCES));
+            return Err(self.limit(schemas, "references", MAX_REFERENCES));
         }
-        if self.n_steps > self.max.saturating_mul(STEPS_AN_ALTERNATIVE) {
-            return Err(self.limit(id, "alternatives", self.max));
-        }
-        self.path.push(id);
-        let schema = self.schemas.get(id);
-        let mut result = vec![if schema.asserts { vec![id] } else { Vec::new() }];
-        for &part in schema.reference.iter().chain(&schema.all_of) {
-            let alternatives = self.one(part)?;
-            result = self.both(&result, &alternatives, id)?;
-        }
-        if let Some(branches) = &schema.any_of {
-            let mut union = Vec::new();
-            for &branch in branches {
-                union.extend(self.one(branch)?);
-            }
-            union.sort_unstable();
-            union.dedup();
-            result = self.both(&result, &union, id)?;
-        }
+        self.path.push((schema, negated));
+        let form = schemas.form(schema)?;
+        let form = if negated {
+            schemas.forms.not(form)
+        } else {
+            form
+        };
+        let alternatives = self.one(schemas, form);
         self.path.pop();
-        Ok(result)
+        alternatives
+    }
+
+    /// Each branch, and none of those others that it may meet.
+    fn exactly_one(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        id: FormId,
+        parts: &[FormId],
+    ) -> Result<Vec<Conjunction>, GrammarError> {
+        let mut union = Vec::new();
+        if parts.len() > MANY_BRANCHES {
+            for &part in parts {
+                union.extend(self.one(schemas, part)?);
+            }
+            let guard = guard(schemas, id, false);
+            return self.both(schemas, &distinct(union), &[vec![guard]]);
+        }
+        for (idx, &part) in parts.iter().enumerate() {
+            let mut alternatives = self.one(schemas, part)?;
+            for (other_idx, &other) in parts.iter().enumerate() {
+                if other_idx == idx || self.are_disjoint(schemas, part, other)? {
+                    continue;
+                }
+                let not = schemas.forms.not(other);
+                let negative = self.one(schemas, not)?;
+                let guard = Form::Guard {
+                    form: other,
+                    negated: true,
+                };
+                let many = alternatives.len() * negative.len() > MANY;
+                alternatives = if many || negative.len() > MANY_NEGATIVE {
+                    let guard = schemas.forms.add(guard);
+                    self.both(schemas, &alternatives, &[vec![guard]])?
+                } else {
+                    self.both(schemas, &alternatives, &negative)?
+                };
+            }
+            union.extend(alternatives);
+        }
+        Ok(distinct(union))
+    }
+
+    /// None of the branches, or two of them.
+    fn not_one(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        id: FormId,
+        parts: &[FormId],
+    ) -> Result<Vec<Conjunction>, GrammarError> {
+        if parts.len() > MANY_NEGATIVE {
+            return Ok(vec![vec![guard(schemas, id, false)]]);
+        }
+        let not: Vec<FormId> = parts.iter().map(|&part| schemas.forms.not(part)).collect();
+        let mut union = self.all(schemas, &not)?;
+        for (idx, &part) in parts.iter().enumerate() {
+            for &other in &parts[idx + 1..] {
+                if !self.are_disjoint(schemas, part, other)? {
+                    union.extend(self.all(schemas, &[part, other])?);
+                }
+            }
+        }
+        Ok(distinct(union))
+    }
+
+    /// Whether it is plain that no value satisfies both.
+    fn are_disjoint(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        a: FormId,
+        b: FormId,
+    ) -> Result<bool, GrammarError> {
+        let key = (a.min(b), a.max(b));
+        if let Some(&known) = self.disjoint.get(&key) {
+            return Ok(known);
+        }
+        let (left, right) = (self.one(schemas, a)?, self.one(schemas, b)?);
+        let few = left.len() * right.len() <= MANY * MANY;
+        let disjoint = few && self.both(schemas, &left, &right)?.is_empty();
+        self.disjoint.insert(key, disjoint);
+        Ok(disjoint)
+    }
+
+    fn both_or_guard(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        left: &[Conjunction],
+        right: &[Conjunction],
+        guard: Form,
+    ) -> Result<Vec<Conjunction>, GrammarError> {
+        if left.len() > 1 && right.len() > 1 && left.len() * right.len() > self.max {
+            let guard = schemas.forms.add(guard);
+            return self.both(schemas, left, &[vec![guard]]);
+        }
+        self.both(schemas, left, right)
     }
 
     fn both(
-        &self,
+        &mut self,
+        schemas: &mut Schemas<'_>,
         left: &[Conjunction],
         right: &[Conjunction],
-        id: SchemaId,
     ) -> Result<Vec<Conjunction>, GrammarError> {
-        if left.len().saturating_mul(right.len()) > self.max {
-            return Err(self.limit(id, "alternatives", self.max));
+        if let ([empty], _) | (_, [empty]) = (left, right)
+            && empty.is_empty()
+        {
+            let other = if left.len() == 1 && left[0].is_empty() {
+                right
+            } else {
+                left
+            };
+            return Ok(other.to_vec());
         }
         let mut result = Vec::with_capacity(left.len() * right.len());
         for a in left {
             for b in right {
+                self.n_steps += 1;
                 let mut both: Conjunction = a.iter().chain(b).copied().collect();
                 both.sort_unstable();
                 both.dedup();
-                result.push(both);
+                result.extend(simplified(schemas, both)?);
             }
         }
-        Ok(result)
+        if self.n_steps > self.max.saturating_mul(STEPS_AN_ALTERNATIVE) {
+            return Err(self.limit(schemas, "alternatives", self.max));
+        }
+        Ok(distinct(result))
     }
 
-    fn limit(&self, id: SchemaId, limit: &'static str, allowed: usize) -> GrammarError {
-        let what = format!("#{}", self.schemas.get(id).pointer);
+    fn limit(&self, schemas: &Schemas<'_>, limit: &'static str, allowed: usize) -> GrammarError {
+        let innermost = self.path.last().map_or(0, |&(schema, _)| schema);
         GrammarError::Limit {
-            what,
+            what: format!("#{}", schemas.pointer(innermost)),
             limit,
             allowed,
         }
     }
+}
+
+fn guard(schemas: &mut Schemas<'_>, form: FormId, negated: bool) -> FormId {
+    schemas.forms.add(Form::Guard { form, negated })
+}
+
+/// Without repetitions, nor alternatives that say more than another one.
+fn distinct(mut alternatives: Vec<Conjunction>) -> Vec<Conjunction> {
+    alternatives.sort_unstable();
+    alternatives.dedup();
+    if !(2..=MANY).contains(&alternatives.len()) {
+        return alternatives;
+    }
+    let says_more = |more: &Conjunction, less: &Conjunction| {
+        more.len() > less.len() && less.iter().all(|form| more.binary_search(form).is_ok())
+    };
+    let kept = alternatives
+        .iter()
+        .filter(|more| !alternatives.iter().any(|less| says_more(more, less)));
+    kept.cloned().collect()
+}
+
+/// The assertions without those about types that are excluded; `None` if they plainly contradict.
+fn simplified(
+    schemas: &mut Schemas<'_>,
+    mut conjunction: Conjunction,
+) -> Result<Option<Conjunction>, GrammarError> {
+    let mut mask = types::ALL;
+    for &id in &conjunction {
+        mask &= match schemas.forms.get(id) {
+            Form::False => 0,
+            Form::Types(types) => *types,
+            Form::Values {
+                values,
+                negated: false,
+            } => values.iter().fold(0, |types, value| types | type_of(value)),
+            _ => types::ALL,
+        };
+    }
+    if mask & types::OBJECT != 0 && contradicts_as_object(schemas, &conjunction)? {
+        mask &= !types::OBJECT;
+    }
+    if mask == 0 {
+        return Ok(None);
+    }
+    conjunction.retain(|&id| concerned(schemas.forms.get(id)) & mask != 0);
+    if mask != types::ALL {
+        conjunction.push(schemas.forms.types(mask));
+    }
+    conjunction.sort_unstable();
+    conjunction.dedup();
+    Ok(Some(conjunction))
+}
+
+/// The types of values that an assertion can be false of.
+fn concerned(form: &Form) -> u8 {
+    match form {
+        Form::True | Form::Types(_) => 0,
+        Form::Values {
+            values,
+            negated: true,
+        } => values.iter().fold(0, |types, value| types | type_of(value)),
+        Form::Length(_) | Form::Text { .. } | Form::Format(_) => types::STRING,
+        Form::Range { .. } | Form::Multiple { .. } => types::NUMBER,
+        Form::Members(_)
+        | Form::Names(_)
+        | Form::Required(_)
+        | Form::Dependent { .. }
+        | Form::NMembers(_) => types::OBJECT,
+        Form::Items { .. } | Form::NItems(_) | Form::Contains { .. } | Form::Unique => types::ARRAY,
+        _ => types::ALL,
+    }
+}
+
+/// Whether a required member can plainly have no value.
+fn contradicts_as_object(
+    schemas: &mut Schemas<'_>,
+    conjunction: &Conjunction,
+) -> Result<bool, GrammarError> {
+    let required: Vec<Arc<str>> = conjunction
+        .iter()
+        .filter_map(|&id| match schemas.forms.get(id) {
+            Form::Required(names) => Some(names.clone()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    for name in required {
+        let mut mask = types::ALL;
+        let mut values: Option<Vec<Value>> = None;
+        for &id in conjunction {
+            let Form::Members(members) = schemas.forms.get(id) else {
+                continue;
+            };
+            let declared = members.names.iter().find(|(declared, _)| *declared == name);
+            let form = match declared {
+                Some((_, form)) => *form,
+                None if members.patterns.is_empty() => members.rest.unwrap_or(TRUE),
+                None => TRUE,
+            };
+            look(schemas, form, 4, &mut mask, &mut values)?;
+        }
+        let some_value = |values: &Vec<Value>| values.iter().any(|v| type_of(v) & mask != 0);
+        if mask == 0 || values.as_ref().is_some_and(|values| !some_value(values)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Narrows types and values by what a form plainly says of them.
+fn look(
+    schemas: &mut Schemas<'_>,
+    id: FormId,
+    depth: usize,
+    mask: &mut u8,
+    values: &mut Option<Vec<Value>>,
+) -> Result<(), GrammarError> {
+    match schemas.forms.get(id).clone() {
+        _ if depth == 0 => {}
+        Form::False => *mask = 0,
+        Form::Types(types) => *mask &= types,
+        Form::Values {
+            values: these,
+            negated,
+        } => match values {
+            Some(values) => values.retain(|value| these.contains(value) != negated),
+            None if !negated => *values = Some(these.to_vec()),
+            None => {}
+        },
+        Form::And(parts) => {
+            for part in parts {
+                look(schemas, part, depth - 1, mask, values)?;
+            }
+        }
+        Form::Mute(form) => look(schemas, form, depth - 1, mask, values)?,
+        Form::Schema(schema) => {
+            let form = schemas.form(schema)?;
+            look(schemas, form, depth - 1, mask, values)?;
+        }
+        _ => {}
+    }
+    Ok(())
 }

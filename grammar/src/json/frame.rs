@@ -7,20 +7,28 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::json::number::Number;
-use crate::json::shape::{NodeId, ShapeId};
+use crate::json::shape::{GuardId, NodeId, ShapeId};
 use crate::json::string::Body;
 use crate::json::text::Text;
 use crate::literals::LiteralNode;
+use crate::regex::dfa::DfaState;
 
 /// A value in the making.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Frame {
-    /// Before a value's first byte.
-    Start(NodeId),
+    /// Before a value's first byte, with a space perhaps.
+    Start {
+        node: NodeId,
+        space: bool,
+    },
     Literal {
         shape: ShapeId,
         node: LiteralNode,
+        /// Hashes of values that it must not become.
+        used: Option<Arc<[u64]>>,
     },
     String {
         shape: ShapeId,
@@ -31,16 +39,16 @@ pub(crate) enum Frame {
         number: Number,
     },
     /// After `[`.
-    ArrayOpen(ShapeId),
+    ArrayOpen(Items),
     /// After an item, or while one is open above.
-    Array {
-        shape: ShapeId,
-        n_items: u32,
-    },
+    Array(Items),
     /// After `{`.
     ObjectOpen(ShapeId),
-    /// After a comma.
-    MemberDue(Members),
+    /// After a comma, with a space perhaps.
+    MemberDue {
+        members: Members,
+        space: bool,
+    },
     Name {
         members: Members,
         name: Name,
@@ -52,18 +60,61 @@ pub(crate) enum Frame {
     },
     /// After a member, or while its value is open above.
     Object(Members),
+    /// Around a value that is looked at when it is whole: the forms, and where its text begins.
+    Guard {
+        guard: GuardId,
+        start: u32,
+    },
     /// After the whole text.
     Done,
+}
+
+/// What an array holds so far.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Items {
+    pub(crate) shape: ShapeId,
+    /// Up to where more make no difference.
+    pub(crate) n: u32,
+    /// Items that satisfy each `contains`, up to where more make no difference.
+    pub(crate) contained: SmallVec<[u32; 2]>,
+    /// Of an array of different items: hashes of those, and where the last one's text begins.
+    pub(crate) different: Option<(Arc<[u64]>, u32)>,
 }
 
 /// What an object holds so far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Members {
     pub(crate) shape: ShapeId,
-    /// The first declared property that may still come.
+    /// In declared order: the first declared property that may still come.
     pub(crate) next: u32,
+    /// Declared properties that came, where `next` does not say it.
+    pub(crate) seen: Bits,
+    /// Up to where more make no difference.
+    pub(crate) n: u32,
+    /// Declared properties that must still come, and their bytes, each with a comma.
+    pub(crate) n_due: u32,
+    pub(crate) due_cost: usize,
     /// Hashes of the names beyond the declared ones.
     pub(crate) used: Option<Arc<[u64]>>,
+}
+
+/// A set of small numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Bits(SmallVec<[u64; 1]>);
+
+impl Bits {
+    pub(crate) fn insert(&mut self, idx: u32) {
+        let word = idx as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (idx % 64);
+    }
+
+    pub(crate) fn contains(&self, idx: u32) -> bool {
+        let word = self.0.get(idx as usize / 64).copied().unwrap_or(0);
+        word >> (idx % 64) & 1 == 1
+    }
 }
 
 /// A member's name in the making, after its opening quote.
@@ -72,10 +123,18 @@ pub(crate) struct Name {
     /// Where it stands among the declared names; `None` once it is none of them.
     pub(crate) declared: Option<LiteralNode>,
     /// Where it stands as a name of its own; `None` once it cannot be one.
-    pub(crate) text: Option<Text>,
+    pub(crate) other: Option<Other>,
     /// Of its bytes. Two names with equal hashes count as equal, which refuses a name wrongly, if
     /// ever, and never lets one repeat.
     pub(crate) hash: u64,
+}
+
+/// A name that is not declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Other {
+    pub(crate) text: Text,
+    /// Of the automaton of names, if there is one.
+    pub(crate) state: DfaState,
 }
 
 /// The values open around the top one.

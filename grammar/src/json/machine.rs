@@ -1,8 +1,8 @@
 //! The JSON parser: a byte moves each parse of the output on, and a parse that no value can
 //! complete is dropped at once.
 //!
-//! The text is compact: no white space. Members come in declared order, optional ones may be left
-//! out, and names that are not declared come after the declared ones and never twice.
+//! White space stands where the options allow it, and is never mandatory. A name never comes twice
+//! in an object.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -11,16 +11,27 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::json::compile::compile;
-use crate::json::frame::{Frame, Link, Members, Name, Stack};
+use crate::json::frame::{Frame, Items, Link, Members, Name, Other, Stack};
 use crate::json::masks::JsonMasks;
 use crate::json::number::Number;
-use crate::json::shape::{NodeId, Shape, ShapeId, Tables};
+use crate::json::shape::{GuardId, NodeId, Others, Shape, Tables};
 use crate::json::text::BOUNDARY;
-use crate::regex::dfa::Dfa;
-use crate::{GrammarError, JsonOptions, Limits};
+use crate::json::values::hash;
+use crate::json::verdict::Verdicts;
+use crate::regex::dfa::DfaState;
+use crate::regex::product::Automaton;
+use crate::{GrammarError, JsonOptions, Limits, Whitespace};
 
 /// The parses of one output that are still possible, all different; never empty.
 pub(crate) type Parses = SmallVec<[Stack; 1]>;
+
+/// Where an output stands.
+#[derive(Clone, Debug)]
+pub(crate) struct JsonState {
+    pub(crate) parses: Parses,
+    /// Bytes of the output.
+    n_bytes: u32,
+}
 
 /// A compiled schema with its patterns' automata and the masks found so far.
 #[derive(Debug)]
@@ -33,7 +44,13 @@ pub(crate) struct JsonLanguage {
 #[derive(Debug)]
 pub(crate) struct Parser {
     pub(crate) tables: Tables,
-    pub(crate) dfas: Vec<Dfa>,
+    pub(crate) verdicts: Verdicts,
+    /// The output's bytes, as far as the state at hand goes; only kept where something asks for them.
+    text: Vec<u8>,
+    keeps_text: bool,
+    /// Whether a step since the last call of [`JsonLanguage::begin`] depended on the text.
+    pub(crate) read_text: bool,
+    spaced: bool,
     max_parses: usize,
     max_open: usize,
     max_steps: usize,
@@ -43,13 +60,18 @@ pub(crate) struct Parser {
 impl JsonLanguage {
     pub(crate) fn new(
         schema: &Value,
-        _options: &JsonOptions,
+        options: &JsonOptions,
         limits: &Limits,
     ) -> Result<Self, GrammarError> {
-        let (tables, dfas) = compile(schema, limits)?;
+        let (tables, verdicts) = compile(schema, options, limits)?;
+        let is_different = |shape: &Shape| matches!(shape, Shape::Array(a) if a.different);
         let parser = Parser {
+            keeps_text: !tables.guards.is_empty() || tables.shapes.iter().any(is_different),
             tables,
-            dfas,
+            verdicts,
+            text: Vec::new(),
+            read_text: false,
+            spaced: options.whitespace == Whitespace::Spaced,
             max_parses: limits.parses,
             max_open: limits.open_values,
             max_steps: limits.mask_steps,
@@ -62,50 +84,98 @@ impl JsonLanguage {
     }
 
     /// The empty output.
-    pub(crate) fn start(&self) -> Parses {
-        let top = Frame::Start(self.parser.tables.root);
-        SmallVec::from_buf([Stack { top, outer: None }])
+    pub(crate) fn start(&self) -> JsonState {
+        let node = self.parser.tables.root;
+        let top = Frame::Start { node, space: false };
+        JsonState {
+            parses: SmallVec::from_buf([Stack { top, outer: None }]),
+            n_bytes: 0,
+        }
     }
 
-    /// Grants the work of one operation.
-    pub(crate) fn refuel(&mut self) {
-        self.parser.n_steps = 0;
-        self.parser.dfas.iter_mut().for_each(Dfa::refuel);
+    /// Grants the work of one operation on an output whose bytes are `text`.
+    pub(crate) fn begin(&mut self, text: &[u8]) {
+        let parser = &mut self.parser;
+        parser.n_steps = 0;
+        parser
+            .verdicts
+            .patterns
+            .automata
+            .iter_mut()
+            .for_each(Automaton::refuel);
+        if parser.keeps_text {
+            parser.text.clear();
+            parser.text.extend_from_slice(text);
+        }
     }
 
-    /// The parses after one more byte; `None` if none is left.
+    /// The state after one more byte; `None` if no parse is left. States are visited depth first:
+    /// those bytes of the output that are kept are the state's own.
     pub(crate) fn step(
         &mut self,
-        parses: &Parses,
+        state: &JsonState,
         byte: u8,
-    ) -> Result<Option<Parses>, GrammarError> {
-        self.parser.step(parses, byte)
+    ) -> Result<Option<JsonState>, GrammarError> {
+        let parses = self.parser.step(&state.parses, state.n_bytes, byte)?;
+        Ok(parses.map(|parses| JsonState {
+            parses,
+            n_bytes: state.n_bytes + 1,
+        }))
     }
 
     /// Whether some parse is whole.
-    pub(crate) fn is_complete(&self, parses: &Parses) -> bool {
-        parses.iter().any(|stack| match &stack.top {
-            Frame::Done => true,
-            top => stack.outer.is_none() && self.parser.may_end(top),
+    pub(crate) fn is_complete(&mut self, state: &JsonState) -> bool {
+        let parser = &mut self.parser;
+        parser.truncate(state.n_bytes);
+        state.parses.iter().any(|stack| {
+            if stack.top == Frame::Done {
+                return true;
+            }
+            let mut ended = Parses::new();
+            parser.may_end(&stack.top)
+                && parser.close(stack.outer.as_ref(), &mut ended).is_ok()
+                && ended.iter().any(|stack| stack.top == Frame::Done)
         })
     }
 
     /// Fewest bytes to a whole text.
-    pub(crate) fn distance(&self, parses: &Parses) -> usize {
-        self.parser.distance(parses)
+    pub(crate) fn distance(&self, state: &JsonState) -> usize {
+        self.parser.distance(&state.parses)
+    }
+}
+
+impl JsonState {
+    /// The state of a part of the parses.
+    pub(crate) fn of(&self, stack: Stack) -> Self {
+        Self {
+            parses: SmallVec::from_buf([stack]),
+            n_bytes: self.n_bytes,
+        }
     }
 }
 
 impl Parser {
-    /// The parses after one more byte; `None` if none is left.
-    pub(crate) fn step(
+    fn truncate(&mut self, n_bytes: u32) {
+        if self.keeps_text {
+            self.text.truncate(n_bytes as usize);
+        }
+    }
+
+    /// The parses after one more byte than `n_bytes`; `None` if none is left.
+    fn step(
         &mut self,
         parses: &[Stack],
+        n_bytes: u32,
         byte: u8,
     ) -> Result<Option<Parses>, GrammarError> {
+        self.truncate(n_bytes);
         let mut next = Parses::new();
         for stack in parses {
             self.step_stack(&stack.top, stack.outer.as_ref(), byte, &mut next)?;
+        }
+        if self.keeps_text {
+            self.text.push(byte);
+            self.close_finished(&mut next)?;
         }
         if next.len() > 1 {
             self.deduplicate(&mut next)?;
@@ -129,13 +199,10 @@ impl Parser {
     /// What a name that is not declared leaves to the object's end beyond its half-written code
     /// point: at least, at most.
     pub(crate) fn name_offsets(&self, members: &Members) -> (usize, usize) {
-        let value = self
-            .tables
-            .object(members.shape)
-            .additional_at(members.next);
-        let cost = value.map_or(0, |value| self.tables.nodes[value as usize].cost);
+        let object = self.tables.object(members.shape);
+        let most = object.other_cost.saturating_add(object.cost_after(members));
         // A declared name that this one might still become can be nearer, by any measure.
-        (0, cost.saturating_add(5))
+        (0, most.saturating_add(5))
     }
 
     fn deduplicate(&self, parses: &mut Parses) -> Result<(), GrammarError> {
@@ -159,43 +226,42 @@ impl Parser {
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
+        let stack = |top| Stack {
+            top,
+            outer: outer.cloned(),
+        };
         match top {
-            Frame::Done => Ok(()),
-            Frame::Start(node) => self.begin(*node, outer, byte, next),
+            Frame::Done | Frame::Guard { .. } => Ok(()),
+            Frame::Start { node, space: true } if byte == b' ' => {
+                let (node, space) = (*node, false);
+                next.push(stack(Frame::Start { node, space }));
+                Ok(())
+            }
+            Frame::Start { node, .. } => self.begin(*node, outer, None, byte, next),
             Frame::Literal { .. } | Frame::Number { .. } => match self.continued(top, byte) {
                 Some(top) => {
-                    next.push(Stack {
-                        top,
-                        outer: outer.cloned(),
-                    });
+                    next.push(stack(top));
                     Ok(())
                 }
                 None => self.end_and_step(top, outer, byte, next),
             },
             Frame::String { shape, body } => {
                 let strings = self.tables.string(*shape);
+                let automata = &mut self.verdicts.patterns.automata;
                 if byte == b'"' && body.text == BOUNDARY {
-                    if strings.can_close(body, &self.dfas) {
-                        next.push(closed(outer));
+                    if strings.can_close(body, automata) {
+                        next.push(finished(outer));
                     }
-                } else if let Some(body) = strings.step(*body, byte, &mut self.dfas)? {
-                    let top = Frame::String {
-                        shape: *shape,
-                        body,
-                    };
-                    next.push(Stack {
-                        top,
-                        outer: outer.cloned(),
-                    });
+                } else if let Some(body) = strings.step(*body, byte, automata)? {
+                    let shape = *shape;
+                    next.push(stack(Frame::String { shape, body }));
                 }
                 Ok(())
             }
-            Frame::ArrayOpen(shape) => self.step_array(*shape, 0, true, outer, byte, next),
-            Frame::Array { shape, n_items } => {
-                self.step_array(*shape, *n_items, false, outer, byte, next)
-            }
+            Frame::ArrayOpen(items) => self.step_array(items, true, outer, byte, next),
+            Frame::Array(items) => self.step_array(items, false, outer, byte, next),
             Frame::ObjectOpen(_)
-            | Frame::MemberDue(_)
+            | Frame::MemberDue { .. }
             | Frame::Name { .. }
             | Frame::Colon { .. }
             | Frame::Object(_) => self.step_object(top, outer, byte, next),
@@ -204,13 +270,23 @@ impl Parser {
 
     /// A value without a closing byte, one byte on.
     fn continued(&self, top: &Frame, byte: u8) -> Option<Frame> {
-        match *top {
-            Frame::Literal { shape, node } => {
-                let node = self.tables.literals(shape).child(node, byte)?;
-                Some(Frame::Literal { shape, node })
+        match top {
+            Frame::Literal { shape, node, used } => {
+                let literals = self.tables.literals(*shape);
+                let node = literals.trie.child(*node, byte)?;
+                if let Some(used) = used {
+                    let mut below = literals.trie.below(node).iter();
+                    below.find(|&&idx| !used.contains(&literals.hashes[idx as usize]))?;
+                }
+                Some(Frame::Literal {
+                    shape: *shape,
+                    node,
+                    used: used.clone(),
+                })
             }
             Frame::Number { shape, number } => {
-                let number = self.tables.number(shape).step(number, byte)?;
+                let number = self.tables.number(*shape).step(*number, byte)?;
+                let shape = *shape;
                 Some(Frame::Number { shape, number })
             }
             _ => None,
@@ -222,14 +298,16 @@ impl Parser {
         &mut self,
         node: NodeId,
         outer: Option<&Arc<Link>>,
+        used: Option<&Arc<[u64]>>,
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
-        for &shape in &self.tables.nodes[node as usize].shapes {
+        for &(shape, guard) in &self.tables.nodes[node as usize].shapes {
             let top = match &self.tables.shapes[shape as usize] {
-                Shape::Literals(trie) => trie
-                    .child(0, byte)
-                    .map(|node| Frame::Literal { shape, node }),
+                Shape::Literals(_) => {
+                    let (node, used) = (0, used.cloned());
+                    self.continued(&Frame::Literal { shape, node, used }, byte)
+                }
                 Shape::String(strings) => (byte == b'"').then(|| Frame::String {
                     shape,
                     body: strings.open(),
@@ -237,17 +315,29 @@ impl Parser {
                 Shape::Number(numbers) => numbers
                     .step(Number::START, byte)
                     .map(|number| Frame::Number { shape, number }),
-                Shape::Array(_) => (byte == b'[').then_some(Frame::ArrayOpen(shape)),
+                Shape::Array(array) => (byte == b'[').then(|| {
+                    Frame::ArrayOpen(Items {
+                        shape,
+                        n: 0,
+                        contained: SmallVec::from_elem(0, array.contains.len()),
+                        different: array.different.then(|| (Arc::from([]), 0)),
+                    })
+                }),
                 Shape::Object(_) => (byte == b'{').then_some(Frame::ObjectOpen(shape)),
             };
             let Some(top) = top else { continue };
             if outer.is_some_and(|outer| outer.depth as usize >= self.max_open) {
                 return Err(over("the output", "open_values", self.max_open));
             }
-            next.push(Stack {
-                top,
-                outer: outer.cloned(),
-            });
+            let outer = match guard {
+                None => outer.cloned(),
+                Some(guard) => {
+                    let start = self.text.len() as u32;
+                    let frame = Frame::Guard { guard, start };
+                    Some(Arc::new(Link::new(frame, outer.cloned(), 0)))
+                }
+            };
+            next.push(Stack { top, outer });
         }
         Ok(())
     }
@@ -261,62 +351,171 @@ impl Parser {
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
-        match outer {
-            Some(link) if self.may_end(top) => {
-                self.step_stack(&link.frame, link.outer.as_ref(), byte, next)
-            }
-            _ => Ok(()),
+        let Some(link) = outer else { return Ok(()) };
+        if !self.may_end(top) {
+            return Ok(());
         }
+        if !asks_for_text(&link.frame) {
+            return self.step_stack(&link.frame, link.outer.as_ref(), byte, next);
+        }
+        let mut ended = Parses::new();
+        self.close(outer, &mut ended)?;
+        for stack in ended {
+            self.step_stack(&stack.top, stack.outer.as_ref(), byte, next)?;
+        }
+        Ok(())
     }
 
     /// Whether a value without a closing byte of its own is whole.
     fn may_end(&self, top: &Frame) -> bool {
         match top {
-            Frame::Literal { shape, node } => self.tables.literals(*shape).literal(*node).is_some(),
+            Frame::Literal { shape, node, .. } => {
+                self.tables.literals(*shape).trie.literal(*node).is_some()
+            }
             Frame::Number { shape, number } => self.tables.number(*shape).is_complete(*number),
             _ => false,
         }
     }
 
+    /// The stack once its top value has ended, where the text up to here passes what is around it.
+    fn close(&mut self, outer: Option<&Arc<Link>>, next: &mut Parses) -> Result<(), GrammarError> {
+        let mut outer = outer;
+        while let Some(link) = outer {
+            match &link.frame {
+                Frame::Guard { guard, start } => {
+                    if !self.passes(*guard, *start)? {
+                        return Ok(());
+                    }
+                    outer = link.outer.as_ref();
+                }
+                Frame::Array(items) if items.different.is_some() => {
+                    let Some(items) = self.with_different(items) else {
+                        return Ok(());
+                    };
+                    next.push(Stack {
+                        top: Frame::Array(items),
+                        outer: link.outer.clone(),
+                    });
+                    return Ok(());
+                }
+                _ => break,
+            }
+        }
+        next.push(finished(outer));
+        Ok(())
+    }
+
+    /// Ends what a closing byte has ended, now that the byte is part of the text.
+    fn close_finished(&mut self, parses: &mut Parses) -> Result<(), GrammarError> {
+        if !parses
+            .iter()
+            .any(|stack| matches!(stack.top, Frame::Guard { .. }))
+        {
+            return Ok(());
+        }
+        let mut closed = Parses::new();
+        for stack in parses.drain(..) {
+            match stack.top {
+                Frame::Guard { .. } => self.close(stack.outer.as_ref(), &mut closed)?,
+                _ => closed.push(stack),
+            }
+        }
+        *parses = closed;
+        Ok(())
+    }
+
+    fn passes(&mut self, guard: GuardId, start: u32) -> Result<bool, GrammarError> {
+        self.read_text = true;
+        let forms = &self.tables.guards[guard as usize];
+        self.verdicts.hold(forms, &self.text[start as usize..])
+    }
+
+    /// An array of different items after one more; `None` if that is like one before.
+    fn with_different(&mut self, items: &Items) -> Option<Items> {
+        self.read_text = true;
+        let (hashes, start) = items.different.as_ref()?;
+        let item: Value = serde_json::from_slice(&self.text[*start as usize..]).ok()?;
+        let hash = hash(&item);
+        if hashes.contains(&hash) {
+            return None;
+        }
+        let hashes = hashes.iter().copied().chain([hash]).collect();
+        Some(Items {
+            different: Some((hashes, 0)),
+            ..items.clone()
+        })
+    }
+
     fn step_array(
         &mut self,
-        shape: ShapeId,
-        n_items: u32,
+        items: &Items,
         open: bool,
         outer: Option<&Arc<Link>>,
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
-        let array = self.tables.array(shape);
+        let array = self.tables.array(items.shape);
+        let may_close = items.n >= array.bounds.min
+            && array
+                .contains
+                .iter()
+                .zip(&items.contained)
+                .all(|(b, &n)| n >= b.min);
         if byte == b']' {
-            if n_items >= array.min {
-                next.push(closed(outer));
+            if may_close {
+                next.push(finished(outer));
             }
             return Ok(());
         }
-        let Some(item) = array.item(n_items) else {
-            return Ok(());
-        };
-        if !open && byte != b',' {
+        if array.bounds.max.is_some_and(|max| items.n >= max) || (!open && byte != b',') {
             return Ok(());
         }
-        let n_items = array.saturated(n_items + 1);
-        let cost = array.cost_after(n_items);
-        let frame = Frame::Array { shape, n_items };
-        if !open {
-            let link = Arc::new(Link::new(frame, outer.cloned(), cost));
-            next.push(Stack {
-                top: Frame::Start(item),
-                outer: Some(link),
-            });
-            return Ok(());
+        let cost = |node: NodeId| self.tables.cost(node);
+        let mut begun: SmallVec<[(NodeId, Arc<Link>); 1]> = SmallVec::new();
+        for (set, &place) in array.places(items.n).iter().enumerate() {
+            if cost(place) == usize::MAX {
+                continue;
+            }
+            let mut after = items.clone();
+            after.n = array.saturated(items.n + 1);
+            for (idx, (count, bounds)) in
+                after.contained.iter_mut().zip(&array.contains).enumerate()
+            {
+                *count += (set >> idx & 1) as u32;
+                if bounds.max.is_none() {
+                    *count = (*count).min(bounds.min);
+                }
+            }
+            if !array.can_follow(&after) {
+                continue;
+            }
+            if let Some((_, start)) = &mut after.different {
+                *start = self.text.len() as u32 + u32::from(!open);
+            }
+            let rest = array.cost_after(after.n, &after.contained, &cost);
+            if rest == usize::MAX {
+                continue;
+            }
+            let link = Link::new(Frame::Array(after), outer.cloned(), rest);
+            begun.push((place, Arc::new(link)));
         }
-        let link = Arc::new(Link::new(frame, outer.cloned(), cost));
-        self.begin(item, Some(&link), byte, next)
+        for (node, link) in begun {
+            if open {
+                let used = used_of(&link.frame);
+                self.begin(node, Some(&link), used.as_ref(), byte, next)?;
+            } else {
+                let space = self.spaced;
+                next.push(Stack {
+                    top: Frame::Start { node, space },
+                    outer: Some(link),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn step_object(
-        &self,
+        &mut self,
         top: &Frame,
         outer: Option<&Arc<Link>>,
         byte: u8,
@@ -328,27 +527,41 @@ impl Parser {
         };
         match (top, byte) {
             (Frame::ObjectOpen(shape), _) => {
-                let members = Members {
-                    shape: *shape,
-                    next: 0,
-                    used: None,
-                };
+                let object = self.tables.object(*shape);
+                let members = object.open(*shape);
                 match byte {
-                    b'}' if self.may_close(&members) => next.push(closed(outer)),
-                    b'"' if self.member_may_follow(&members) => {
+                    b'}' if object.may_close(&members) => next.push(finished(outer)),
+                    b'"' if object.allows_any(&members) => {
                         next.push(stack(self.open_name(&members)));
                     }
                     _ => {}
                 }
             }
-            (Frame::Object(members), b'}') if self.may_close(members) => next.push(closed(outer)),
-            (Frame::Object(members), b',') if self.member_may_follow(members) => {
-                next.push(stack(Frame::MemberDue(members.clone())));
+            (Frame::Object(members), b'}') => {
+                if self.tables.object(members.shape).may_close(members) {
+                    next.push(finished(outer));
+                }
             }
-            (Frame::MemberDue(members), b'"') => next.push(stack(self.open_name(members))),
+            (Frame::Object(members), b',') => {
+                if self.tables.object(members.shape).allows_any(members) {
+                    let (members, space) = (members.clone(), self.spaced);
+                    next.push(stack(Frame::MemberDue { members, space }));
+                }
+            }
+            (
+                Frame::MemberDue {
+                    members,
+                    space: true,
+                },
+                b' ',
+            ) => {
+                let (members, space) = (members.clone(), false);
+                next.push(stack(Frame::MemberDue { members, space }));
+            }
+            (Frame::MemberDue { members, .. }, b'"') => next.push(stack(self.open_name(members))),
             // A quote continues a name exactly where a backslash is before it; elsewhere it ends
             // the name.
-            (Frame::Name { members, name }, _) => match self.step_name(members, *name, byte) {
+            (Frame::Name { members, name }, _) => match self.step_name(members, *name, byte)? {
                 Some(name) => next.push(stack(Frame::Name {
                     members: members.clone(),
                     name,
@@ -357,11 +570,11 @@ impl Parser {
                 None => {}
             },
             (Frame::Colon { members, value }, b':') => {
-                let cost =
-                    self.tables.object(members.shape).required_costs[members.next as usize] + 1;
+                let cost = self.tables.object(members.shape).cost_after(members);
                 let link = Link::new(Frame::Object(members.clone()), outer.cloned(), cost);
+                let (node, space) = (*value, self.spaced);
                 next.push(Stack {
-                    top: Frame::Start(*value),
+                    top: Frame::Start { node, space },
                     outer: Some(Arc::new(link)),
                 });
             }
@@ -370,22 +583,18 @@ impl Parser {
         Ok(())
     }
 
-    fn may_close(&self, members: &Members) -> bool {
-        let object = self.tables.object(members.shape);
-        object.next_required[members.next as usize] as usize == object.properties.len()
-    }
-
-    fn member_may_follow(&self, members: &Members) -> bool {
-        let object = self.tables.object(members.shape);
-        (members.next as usize) < object.properties.len()
-            || object.additional_at(members.next).is_some()
-    }
-
     fn open_name(&self, members: &Members) -> Frame {
         let object = self.tables.object(members.shape);
+        let start = match object.others {
+            Others::Matching { start, .. } => start,
+            _ => 0,
+        };
         let name = Name {
             declared: (!object.names.is_empty()).then_some(0),
-            text: object.additional_at(members.next).map(|_| BOUNDARY),
+            other: object.allows_other(members).then_some(Other {
+                text: BOUNDARY,
+                state: start,
+            }),
             hash: DefaultHasher::new().finish(),
         };
         Frame::Name {
@@ -394,99 +603,115 @@ impl Parser {
         }
     }
 
-    fn step_name(&self, members: &Members, name: Name, byte: u8) -> Option<Name> {
+    fn step_name(
+        &mut self,
+        members: &Members,
+        name: Name,
+        byte: u8,
+    ) -> Result<Option<Name>, GrammarError> {
         let object = self.tables.object(members.shape);
-        let text = name.text.and_then(|text| text.step_canonical(byte));
+        let other = match name.other {
+            None => None,
+            Some(other) => step_other(
+                object_automaton(&object.others),
+                self.verdicts.patterns.automata.as_mut_slice(),
+                other,
+                byte,
+            )?,
+        };
+        let object = self.tables.object(members.shape);
         let declared = name
             .declared
             .and_then(|node| object.names.child(node, byte))
-            .filter(|&node| text.is_some() || !object.reachable(node, members.next).is_empty());
-        if text.is_none() && declared.is_none() {
-            return None;
+            .filter(|&node| other.is_some() || object.reachable(node, members).next().is_some());
+        if other.is_none() && declared.is_none() {
+            return Ok(None);
         }
         let mut hasher = DefaultHasher::new();
         (name.hash, byte).hash(&mut hasher);
-        Some(Name {
+        Ok(Some(Name {
             declared,
-            text,
+            other,
             hash: hasher.finish(),
-        })
+        }))
     }
 
     /// The frame after the closing quote, if the name may end here.
     fn close_name(&self, members: &Members, name: Name) -> Option<Frame> {
         let object = self.tables.object(members.shape);
         if let Some(idx) = name.declared.and_then(|node| object.names.literal(node)) {
-            let due = members.next..object.end(members.next);
-            let members = Members {
-                next: idx + 1,
-                ..members.clone()
-            };
             let value = object.properties.get(idx as usize)?.node;
-            return due
-                .contains(&idx)
-                .then_some(Frame::Colon { members, value });
+            return object.allows(members, idx).then(|| Frame::Colon {
+                members: object.with(members, idx),
+                value,
+            });
         }
-        let value = object
-            .additional_at(members.next)
-            .filter(|_| name.text == Some(BOUNDARY))?;
-        let used = members.used.as_deref().unwrap_or_default();
-        if used.contains(&name.hash) {
-            return None;
+        let other = name.other.filter(|other| other.text == BOUNDARY)?;
+        let value = self.other_value(&object.others, other.state)?;
+        let members = object.with_other(members, name.hash)?;
+        Some(Frame::Colon { members, value })
+    }
+
+    /// The place of the value of a name that is not declared.
+    fn other_value(&self, others: &Others, state: DfaState) -> Option<NodeId> {
+        match others {
+            Others::None => None,
+            Others::Any(node) => Some(*node),
+            Others::Matching {
+                automaton, places, ..
+            } => {
+                let automaton = &self.verdicts.patterns.automata[*automaton as usize];
+                automaton
+                    .is_accepting(state)
+                    .then(|| places.get(&automaton.marks(state)).copied())?
+            }
         }
-        let used = Some(used.iter().copied().chain([name.hash]).collect());
-        let next = object.properties.len() as u32;
-        Some(Frame::Colon {
-            members: Members {
-                shape: members.shape,
-                next,
-                used,
-            },
-            value,
-        })
     }
 
     /// Fewest bytes to the end of the top value.
     fn frame_distance(&self, top: &Frame) -> usize {
-        let cost = |node: &NodeId| self.tables.nodes[*node as usize].cost;
+        let cost = |node: NodeId| self.tables.cost(node);
         match top {
-            Frame::Start(node) => cost(node),
-            Frame::Literal { shape: id, node } => {
-                self.tables.literals(*id).distance(*node) as usize
-            }
+            Frame::Start { node, .. } => cost(*node),
+            Frame::Literal {
+                shape: id, node, ..
+            } => self.tables.literals(*id).trie.distance(*node) as usize,
             Frame::String { shape: id, body } => {
-                self.tables.string(*id).distance(body, &self.dfas) + 1
+                let automata = &self.verdicts.patterns.automata;
+                self.tables
+                    .string(*id)
+                    .distance(body, automata)
+                    .saturating_add(1)
             }
             Frame::Number { shape: id, number } => self.tables.number(*id).distance(*number),
-            Frame::ArrayOpen(id) => {
-                let array = self.tables.array(*id);
-                array.cost_after(0) - usize::from(array.min > 0)
+            Frame::ArrayOpen(items) => {
+                let array = self.tables.array(items.shape);
+                let has_items = array.bounds.min > 0 || array.contains.iter().any(|b| b.min > 0);
+                let rest = array.cost_after(0, &items.contained, &cost);
+                rest.saturating_sub(usize::from(has_items))
             }
-            Frame::Array { shape, n_items } => self.tables.array(*shape).cost_after(*n_items),
-            Frame::ObjectOpen(id) => {
-                let object = self.tables.object(*id);
-                let required = object.required_costs[0];
-                required + 1 - usize::from(required > 0)
+            Frame::Array(items) => {
+                let array = self.tables.array(items.shape);
+                array.cost_after(items.n, &items.contained, &cost)
             }
-            Frame::Object(members) => {
-                self.tables.object(members.shape).required_costs[members.next as usize] + 1
-            }
-            Frame::MemberDue(members) => {
-                let object = self.tables.object(members.shape);
-                let declared = object.member_costs[members.next as usize].saturating_add(1);
+            Frame::ObjectOpen(id) => self.tables.object(*id).whole_cost().saturating_sub(1),
+            Frame::Object(members) => self.tables.object(members.shape).cost_after(members),
+            Frame::MemberDue { members, .. } => {
                 let Frame::Name { name, .. } = self.open_name(members) else {
-                    unreachable!("{MISMATCH}")
+                    unreachable!("a name was opened")
                 };
-                declared.min(self.additional_distance(members, name).saturating_add(1))
+                self.declared_distance(members, name)
+                    .min(self.other_distance(members, name))
+                    .saturating_add(1)
             }
             Frame::Name { members, name } => self
                 .declared_distance(members, *name)
-                .min(self.additional_distance(members, *name)),
+                .min(self.other_distance(members, *name)),
             Frame::Colon { members, value } => {
-                let rest = self.tables.object(members.shape).required_costs[members.next as usize];
-                cost(value).saturating_add(rest + 2)
+                let rest = self.tables.object(members.shape).cost_after(members);
+                cost(*value).saturating_add(rest).saturating_add(1)
             }
-            Frame::Done => 0,
+            Frame::Guard { .. } | Frame::Done => 0,
         }
     }
 
@@ -496,15 +721,17 @@ impl Parser {
         let Some(node) = name.declared else {
             return usize::MAX;
         };
-        let through = |&idx: &u32| {
+        let depth = object.names.depth(node) as usize;
+        let through = |idx: u32| {
             let property = &object.properties[idx as usize];
-            let value = self.tables.nodes[property.node as usize].cost;
-            let rest = property.n_name_bytes - object.names.depth(node) as usize + 3;
-            value.saturating_add(rest + object.required_costs[idx as usize + 1])
+            let value = self.tables.cost(property.node);
+            let rest = object.cost_after(&object.with(members, idx));
+            value
+                .saturating_add(property.n_name_bytes - depth + 2)
+                .saturating_add(rest)
         };
         object
-            .reachable(node, members.next)
-            .iter()
+            .reachable(node, members)
             .map(through)
             .min()
             .unwrap_or(usize::MAX)
@@ -513,39 +740,95 @@ impl Parser {
     /// From within a name to the object's end, by a name that is not declared: this one, or one a
     /// byte longer, or, where those are all taken or a code point is half written, one longer by
     /// two.
-    fn additional_distance(&self, members: &Members, name: Name) -> usize {
+    fn other_distance(&self, members: &Members, name: Name) -> usize {
         let object = self.tables.object(members.shape);
-        let (Some(value), Some(text)) = (object.additional_at(members.next), name.text) else {
+        let Some(other) = name.other else {
             return usize::MAX;
         };
-        let closes = |name: Name| {
-            name.declared
-                .and_then(|node| object.names.literal(node))
-                .is_none()
-                && name.text == Some(BOUNDARY)
-                && self.close_name(members, name).is_some()
+        let closes = |name: Name| match self.close_name(members, name) {
+            Some(Frame::Colon { members, value }) if object.names_none(name) => {
+                let rest = object.cost_after(&members);
+                Some(self.tables.cost(value).saturating_add(rest))
+            }
+            _ => None,
         };
-        let longer = |byte| self.step_name(members, name, byte).is_some_and(closes);
-        let n_more = if text != BOUNDARY {
-            text.distance() + 2
-        } else if closes(name) {
-            0
-        } else if (0x20..0x7F).any(longer) {
-            1
-        } else {
-            2
+        let n_least = match &object.others {
+            Others::Matching { automaton, .. } => {
+                self.verdicts.patterns.automata[*automaton as usize].distance(other.state)
+            }
+            _ => other.text.distance(),
         };
-        self.tables.nodes[value as usize]
-            .cost
-            .saturating_add(n_more + 3)
+        if n_least == 0
+            && let Some(rest) = closes(name)
+        {
+            return rest.saturating_add(2);
+        }
+        let after = object.counted_with_other(members);
+        let rest = object.other_cost.saturating_add(object.cost_after(&after));
+        let n_more = if n_least > 0 { n_least + 1 } else { 2 };
+        rest.saturating_add(n_more + 2)
     }
 }
 
-const MISMATCH: &str = "a frame is made from a shape of its own kind";
+/// Index of the automaton of an object's names, if there is one.
+pub(crate) fn object_automaton(others: &Others) -> Option<usize> {
+    match others {
+        Others::Matching { automaton, .. } => Some(*automaton as usize),
+        _ => None,
+    }
+}
 
-/// The stack once its top value has closed.
-fn closed(outer: Option<&Arc<Link>>) -> Stack {
+/// A name that is not declared, one byte on.
+pub(crate) fn step_other(
+    automaton: Option<usize>,
+    automata: &mut [Automaton],
+    other: Other,
+    byte: u8,
+) -> Result<Option<Other>, GrammarError> {
+    let Some(text) = other.text.step_canonical(byte) else {
+        return Ok(None);
+    };
+    let state = match automaton {
+        None => 0,
+        Some(idx) => match automata[idx].step(other.state, byte)? {
+            Some(state) => state,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(Other { text, state }))
+}
+
+/// Whether the end of a value within this frame depends on the value's text.
+fn asks_for_text(frame: &Frame) -> bool {
+    match frame {
+        Frame::Guard { .. } => true,
+        Frame::Array(items) => items.different.is_some(),
+        _ => false,
+    }
+}
+
+/// The values that an item of this array must not become.
+fn used_of(frame: &Frame) -> Option<Arc<[u64]>> {
+    match frame {
+        Frame::Array(items) => items
+            .different
+            .as_ref()
+            .map(|(hashes, _)| Arc::clone(hashes)),
+        _ => None,
+    }
+}
+
+/// The stack once its top value has ended. What asks for the value's text is left to be done once
+/// the closing byte is part of it: a guard's frame on top says so.
+fn finished(outer: Option<&Arc<Link>>) -> Stack {
     match outer {
+        Some(link) if asks_for_text(&link.frame) => Stack {
+            top: Frame::Guard {
+                guard: GuardId::MAX,
+                start: 0,
+            },
+            outer: outer.cloned(),
+        },
         Some(link) => Stack {
             top: link.frame.clone(),
             outer: link.outer.clone(),

@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use crate::json::frame::{Frame, Name, Stack};
-use crate::json::machine::{JsonLanguage, Parser, Parses};
+use crate::json::frame::{Frame, Name, Other, Stack};
+use crate::json::machine::{JsonLanguage, JsonState, Parser};
+use crate::json::machine::{object_automaton, step_other};
+use crate::json::patterns::AutomatonId;
+use crate::json::shape::Others;
 use crate::json::string::InteriorKey;
 use crate::json::text::Text;
 use crate::memo::{MaskMemo, Reach};
@@ -30,6 +31,8 @@ pub(crate) enum Interior {
     String(InteriorKey),
     /// A member's name that is none of the declared ones.
     Name(Text),
+    /// The same, of an automaton of names.
+    Matching(AutomatonId, Other),
 }
 
 impl JsonMasks {
@@ -49,6 +52,7 @@ impl Interior {
         match self {
             Self::String(key) => key.is_common(),
             Self::Name(_) => true,
+            Self::Matching(..) => false,
         }
     }
 }
@@ -65,27 +69,35 @@ impl JsonLanguage {
     /// completion.
     pub(crate) fn mask(
         &mut self,
-        parses: &Parses,
+        state: &JsonState,
         vocabulary: &Vocabulary,
         limit: usize,
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
-        for stack in parses {
+        for stack in &state.parses {
             if let Some(inside) = self.inside(stack, vocabulary)? {
                 let (low, high) = inside.offsets;
                 if inside.reach.furthest.saturating_add(high) <= limit {
                     mask.union(&inside.reach.mask);
                 } else if inside.reach.nearest.saturating_add(low) <= limit {
                     let tokens = vocabulary.unquoted();
-                    mask.union(&self.walk(tokens, stack.clone(), vocabulary, limit)?.mask);
+                    mask.union(
+                        &self
+                            .walk(tokens, state.of(stack.clone()), vocabulary, limit)?
+                            .mask,
+                    );
                 }
             }
-            let reach = self.outside(stack, vocabulary)?;
+            let reach = self.outside(state, stack, vocabulary)?;
             if reach.furthest <= limit {
                 mask.union(&reach.mask);
             } else if reach.nearest <= limit {
                 let tokens = outside_tokens(stack, vocabulary);
-                mask.union(&self.walk(tokens, stack.clone(), vocabulary, limit)?.mask);
+                mask.union(
+                    &self
+                        .walk(tokens, state.of(stack.clone()), vocabulary, limit)?
+                        .mask,
+                );
             }
         }
         Ok(())
@@ -94,6 +106,7 @@ impl JsonLanguage {
     /// What the stack as a whole must be asked for.
     fn outside(
         &mut self,
+        state: &JsonState,
         stack: &Stack,
         vocabulary: &Vocabulary,
     ) -> Result<Arc<Reach>, GrammarError> {
@@ -101,15 +114,16 @@ impl JsonLanguage {
             return Ok(known);
         }
         let tokens = outside_tokens(stack, vocabulary);
-        let mut reach = self.walk(tokens, stack.clone(), vocabulary, usize::MAX)?;
+        self.parser.read_text = false;
+        let mut reach = self.walk(tokens, state.of(stack.clone()), vocabulary, usize::MAX)?;
         if let Frame::Name { members, name } = &stack.top
-            && name.text.is_some()
+            && name.other.is_some()
             && name.declared.is_some()
         {
             // Without a quote a declared name goes on where another could not only if it is spelled
             // otherwise.
             let name = Name {
-                text: None,
+                other: None,
                 ..*name
             };
             let top = Frame::Name {
@@ -121,31 +135,33 @@ impl JsonLanguage {
                 outer: stack.outer.clone(),
             };
             let tokens = vocabulary.unquoted();
-            let declared = self.walk(tokens, declared, vocabulary, usize::MAX)?;
+            let declared = self.walk(tokens, state.of(declared), vocabulary, usize::MAX)?;
             reach.mask.union(&declared.mask);
             reach.nearest = reach.nearest.min(declared.nearest);
             reach.furthest = reach.furthest.max(declared.furthest);
         }
         let reach = Arc::new(reach);
-        self.masks.stacks.insert(vocabulary, stack.clone(), &reach);
+        // A mask that depended on the text is good for this output only.
+        if !self.parser.read_text {
+            self.masks.stacks.insert(vocabulary, stack.clone(), &reach);
+        }
         Ok(reach)
     }
 
     fn walk(
         &mut self,
         tokens: &TokenTrie,
-        stack: Stack,
+        start: JsonState,
         vocabulary: &Vocabulary,
         limit: usize,
     ) -> Result<Reach, GrammarError> {
         let mut reach = Reach::new(vocabulary);
-        let start: Parses = SmallVec::from_buf([stack]);
         tokens.walk(
-            &mut self.parser,
+            self,
             start,
-            |parser, parses, byte| parser.step(parses, byte),
-            |parser, token, parses| {
-                let distance = parser.distance(parses);
+            |language, state, byte| language.step(state, byte),
+            |language, token, state| {
+                let distance = language.distance(state);
                 if distance <= limit {
                     reach.add(token, distance);
                 }
@@ -173,9 +189,16 @@ impl JsonLanguage {
             Frame::Name {
                 members,
                 name: Name {
-                    text: Some(text), ..
+                    other: Some(other), ..
                 },
-            } => (Interior::Name(*text), self.parser.name_offsets(members)),
+            } => {
+                let others = &self.parser.tables.object(members.shape).others;
+                let interior = match others {
+                    Others::Matching { automaton, .. } => Interior::Matching(*automaton, *other),
+                    _ => Interior::Name(other.text),
+                };
+                (interior, self.parser.name_offsets(members))
+            }
             _ => return Ok(None),
         };
         let known = if interior.is_common() {
@@ -205,28 +228,42 @@ impl JsonLanguage {
         vocabulary: &Vocabulary,
     ) -> Result<Reach, GrammarError> {
         let mut reach = Reach::new(vocabulary);
-        let Parser { tables, dfas, .. } = &mut self.parser;
+        let Parser {
+            tables, verdicts, ..
+        } = &mut self.parser;
+        let mut automata = verdicts.patterns.automata.as_mut_slice();
         match top {
             Frame::String { shape, body } => {
                 let strings = tables.string(*shape);
                 vocabulary.unquoted().walk(
-                    dfas,
+                    &mut automata,
                     *body,
-                    |dfas, body, byte| strings.step(*body, byte, dfas),
-                    |dfas, token, body| reach.add(token, strings.interior_distance(body, dfas)),
+                    |automata, body, byte| strings.step(*body, byte, automata),
+                    |automata, token, body| {
+                        reach.add(token, strings.interior_distance(body, automata));
+                    },
                 )?;
             }
             Frame::Name {
+                members,
                 name: Name {
-                    text: Some(text), ..
+                    other: Some(other), ..
                 },
-                ..
-            } => vocabulary.unquoted().walk(
-                &mut reach,
-                *text,
-                |_, text, byte| Ok::<_, GrammarError>(text.step_canonical(byte)),
-                |reach, token, text| reach.add(token, text.distance()),
-            )?,
+            } => {
+                let automaton = object_automaton(&tables.object(members.shape).others);
+                vocabulary.unquoted().walk(
+                    &mut automata,
+                    *other,
+                    |automata, other, byte| step_other(automaton, automata, *other, byte),
+                    |automata, token, other| {
+                        let distance = match automaton {
+                            Some(idx) => automata[idx].distance(other.state),
+                            None => other.text.distance(),
+                        };
+                        reach.add(token, distance);
+                    },
+                )?;
+            }
             _ => unreachable!("only strings and names have an inside"),
         }
         Ok(reach)
@@ -238,7 +275,7 @@ fn outside_tokens<'v>(stack: &Stack, vocabulary: &'v Vocabulary) -> &'v TokenTri
     match &stack.top {
         Frame::String { .. }
         | Frame::Name {
-            name: Name { text: Some(_), .. },
+            name: Name { other: Some(_), .. },
             ..
         } => vocabulary.quoted(),
         _ => vocabulary.all(),

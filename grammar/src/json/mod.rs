@@ -7,16 +7,26 @@
 
 mod compile;
 mod decimal;
+mod document;
+mod draft;
 mod escape;
 mod expand;
+mod finish;
+mod form;
+mod formats;
 mod frame;
+mod judge;
 pub(crate) mod machine;
 pub(crate) mod masks;
 mod number;
+mod object;
+mod patterns;
 mod schema;
 mod shape;
 mod string;
 #[cfg(test)]
 mod tests;
 mod text;
-mod validate;
+mod unevaluated;
+mod values;
+mod verdict;

@@ -1,27 +1,45 @@
-//! Numbers under bounds: which digits can still lead to a value of the interval.
+//! Numbers under bounds: which digits can still lead to an admitted value.
 //!
 //! A value is an integer count of 10^-17 (the grid), so every comparison is exact. A number has at
-//! most 18 digits before the point and 17 after it. A number without bounds may also carry an
-//! exponent of at most two digits; a bounded one and an integer may not. `-0` is not an integer
-//! here.
+//! most 18 digits before the point and 17 after it. Where nothing bounds it, it may carry an
+//! exponent of at most two digits; where something does, only if asked for, and only if the value
+//! lies on the grid.
 
 use crate::json::decimal::{GRID_DIGITS, MAX_VALUE, POWERS};
 
 const INTEGER_DIGITS: u32 = 18;
-const EXPONENT_DIGITS: u8 = 2;
+/// Admitted candidates looked at between excluded ones.
+const MAX_CANDIDATES: usize = 64;
 
 /// The distance of a number that cannot be completed.
 pub(crate) const NEVER: usize = usize::MAX;
 
-/// The numbers of an interval, of a kind, that are multiples of something. Values in units of the
-/// grid.
+/// What holds of a number. Values in units of the grid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct NumberRules {
+    pub(crate) integer: bool,
+    pub(crate) lowest: Option<i128>,
+    pub(crate) highest: Option<i128>,
+    /// It is a multiple of each.
+    pub(crate) multiples: Vec<i128>,
+    /// It is a multiple of none.
+    pub(crate) not_multiples: Vec<i128>,
+    /// Ascending values that it is not.
+    pub(crate) excluded: Vec<i128>,
+    /// An integer may be written with a point, and any number with an exponent.
+    pub(crate) any_spelling: bool,
+}
+
+/// The numbers that follow some rules.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NumberShape {
-    integer: bool,
+    rules: NumberRules,
     lowest: i128,
     highest: i128,
-    /// Free of bounds and multiples: exponents are allowed.
+    /// Free of rules: any exponent is allowed.
     free: bool,
+    /// Whether a point may be written.
+    pointed: bool,
     /// Step between admitted values of `f` decimals at `f`; `None` if 0 is the only one. [18]
     steps: Vec<Option<i128>>,
 }
@@ -32,7 +50,10 @@ pub(crate) struct Number {
     phase: Phase,
     negative: bool,
     value: i128,
+    /// Before the point; after it, decimals.
     n_digits: u8,
+    exponent: i8,
+    exponent_negative: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +66,9 @@ enum Phase {
     Fraction,
     ExponentMark,
     ExponentSign,
+    /// After one digit of it.
     Exponent,
+    ExponentEnd,
 }
 
 impl Number {
@@ -55,34 +78,47 @@ impl Number {
         negative: false,
         value: 0,
         n_digits: 0,
+        exponent: 0,
+        exponent_negative: false,
     };
+
+    fn n_decimals(self) -> u32 {
+        u32::from(self.n_digits)
+    }
 }
 
 impl NumberShape {
-    /// `lowest` and `highest` included; `multiple` is positive.
-    pub(crate) fn new(
-        integer: bool,
-        lowest: Option<i128>,
-        highest: Option<i128>,
-        multiple: Option<i128>,
-    ) -> Self {
+    pub(crate) fn new(rules: NumberRules) -> Self {
+        let whole = POWERS[GRID_DIGITS as usize];
+        let ones = rules.integer.then_some(whole);
+        // `None` once the least common multiple is beyond the grid.
+        let multiple = rules
+            .multiples
+            .iter()
+            .chain(&ones)
+            .try_fold(1_i128, |a, &b| (a / gcd(a, b)).checked_mul(b));
         let step = |n_decimals: u32| {
             let unit = POWERS[(GRID_DIGITS - n_decimals) as usize];
-            match multiple {
-                None => Some(unit),
-                Some(multiple) => (unit / gcd(unit, multiple)).checked_mul(multiple),
-            }
+            let multiple = multiple?;
+            (unit / gcd(unit, multiple)).checked_mul(multiple)
         };
+        let is_bounded = rules.integer
+            || rules.lowest.is_some()
+            || rules.highest.is_some()
+            || !rules.multiples.is_empty()
+            || !rules.not_multiples.is_empty()
+            || !rules.excluded.is_empty();
         Self {
-            integer,
-            free: !integer && lowest.is_none() && highest.is_none() && multiple.is_none(),
-            lowest: lowest.unwrap_or(-MAX_VALUE),
-            highest: highest.unwrap_or(MAX_VALUE),
+            lowest: rules.lowest.unwrap_or(-MAX_VALUE),
+            highest: rules.highest.unwrap_or(MAX_VALUE),
+            free: !is_bounded,
+            pointed: !rules.integer || rules.any_spelling,
             steps: (0..=GRID_DIGITS).map(step).collect(),
+            rules,
         }
     }
 
-    /// The number after one more byte, if some continuation lies in the interval.
+    /// The number after one more byte, if some continuation is admitted.
     pub(crate) fn step(&self, number: Number, byte: u8) -> Option<Number> {
         let next = self.spell(number, byte)?;
         (self.distance(next) != NEVER).then_some(next)
@@ -93,7 +129,7 @@ impl NumberShape {
         self.distance(number) == 0
     }
 
-    /// Fewest bytes to a number of the interval, or [`NEVER`].
+    /// Fewest bytes to an admitted number, or [`NEVER`].
     pub(crate) fn distance(&self, number: Number) -> usize {
         match number.phase {
             Phase::Start | Phase::Minus => b"-0123456789"
@@ -102,8 +138,8 @@ impl NumberShape {
                 .map(|next| self.distance(next).saturating_add(1))
                 .min()
                 .unwrap_or(NEVER),
-            Phase::ExponentMark | Phase::ExponentSign => 1,
-            Phase::Exponent => 0,
+            Phase::ExponentMark | Phase::ExponentSign if self.free => 1,
+            Phase::Exponent | Phase::ExponentEnd if self.free => 0,
             Phase::Fraction if self.free => usize::from(number.n_digits == 0),
             Phase::Zero | Phase::Integer if self.free => 0,
             Phase::Fraction => self.fraction_distance(number),
@@ -111,18 +147,32 @@ impl NumberShape {
             Phase::Integer => {
                 self.integer_distance(number, INTEGER_DIGITS - u32::from(number.n_digits))
             }
+            Phase::ExponentMark => self.exponents_distance(number, true),
+            Phase::ExponentSign => self.exponents_distance(number, false),
+            Phase::Exponent => {
+                let longer = (0..10).any(|digit| self.admits_exponent(number, Some(digit)));
+                match (self.admits_exponent(number, None), longer) {
+                    (true, _) => 0,
+                    (false, true) => 1,
+                    (false, false) => NEVER,
+                }
+            }
+            Phase::ExponentEnd if self.admits_exponent(number, None) => 0,
+            Phase::ExponentEnd => NEVER,
         }
     }
 
     /// One more byte by the form of numbers alone.
     fn spell(&self, number: Number, byte: u8) -> Option<Number> {
         let mut next = number;
+        let exponents = self.free || self.rules.any_spelling;
+        let plain_integer = self.rules.integer && !self.rules.any_spelling;
         next.phase = match (number.phase, byte) {
             (Phase::Start, b'-') => {
                 next.negative = true;
                 Phase::Minus
             }
-            (Phase::Minus, b'0') if self.integer => return None,
+            (Phase::Minus, b'0') if plain_integer => return None,
             (Phase::Start | Phase::Minus, b'0') => Phase::Zero,
             (Phase::Start | Phase::Minus, b'1'..=b'9') => Phase::Integer,
             (Phase::Integer, b'0'..=b'9') if u32::from(number.n_digits) < INTEGER_DIGITS => {
@@ -131,22 +181,28 @@ impl NumberShape {
             (Phase::Fraction, b'0'..=b'9') if u32::from(number.n_digits) < GRID_DIGITS => {
                 Phase::Fraction
             }
-            (Phase::Zero | Phase::Integer, b'.') if !self.integer => {
+            (Phase::Zero | Phase::Integer, b'.') if self.pointed => {
                 next.n_digits = 0;
                 Phase::Fraction
             }
-            (Phase::Zero | Phase::Integer, b'e' | b'E') if self.free => Phase::ExponentMark,
-            (Phase::Fraction, b'e' | b'E') if self.free && number.n_digits > 0 => {
-                Phase::ExponentMark
+            (Phase::Zero | Phase::Integer, b'e' | b'E') if exponents => {
+                next.n_digits = 0;
+                self.at_exponent(&mut next)
             }
-            (Phase::ExponentMark, b'+' | b'-') => Phase::ExponentSign,
+            (Phase::Fraction, b'e' | b'E') if exponents && number.n_digits > 0 => {
+                self.at_exponent(&mut next)
+            }
+            (Phase::ExponentMark, b'+' | b'-') => {
+                next.exponent_negative = byte == b'-';
+                Phase::ExponentSign
+            }
             (Phase::ExponentMark | Phase::ExponentSign, b'0'..=b'9') => {
-                (next.value, next.n_digits) = (0, 1);
+                next.exponent = (byte - b'0') as i8;
                 Phase::Exponent
             }
-            (Phase::Exponent, b'0'..=b'9') if number.n_digits < EXPONENT_DIGITS => {
-                next.n_digits += 1;
-                Phase::Exponent
+            (Phase::Exponent, b'0'..=b'9') => {
+                next.exponent = number.exponent * 10 + (byte - b'0') as i8;
+                Phase::ExponentEnd
             }
             _ => return None,
         };
@@ -155,6 +211,75 @@ impl NumberShape {
             next.n_digits += 1;
         }
         Some(next)
+    }
+
+    /// What was written before an exponent matters only where something bounds the number.
+    fn at_exponent(&self, number: &mut Number) -> Phase {
+        if self.free {
+            (number.value, number.n_digits) = (0, 0);
+        }
+        Phase::ExponentMark
+    }
+
+    fn exponents_distance(&self, number: Number, sign_may_come: bool) -> usize {
+        let signs = [(false, 0), (true, 1)];
+        let of_sign = |&(negative, n_bytes): &(bool, usize)| {
+            if !sign_may_come && negative != number.exponent_negative {
+                return NEVER;
+            }
+            let n_bytes = if sign_may_come { n_bytes } else { 0 };
+            let with = |exponent| Number {
+                exponent,
+                exponent_negative: negative,
+                ..number
+            };
+            if (0..10).any(|digit| self.admits_exponent(with(digit), None)) {
+                n_bytes + 1
+            } else if (10..100).any(|exponent| self.admits_exponent(with(exponent), None)) {
+                n_bytes + 2
+            } else {
+                NEVER
+            }
+        };
+        signs.iter().map(of_sign).min().unwrap_or(NEVER)
+    }
+
+    /// Whether the number with its exponent, perhaps one digit longer, is admitted.
+    fn admits_exponent(&self, number: Number, digit: Option<i8>) -> bool {
+        let magnitude = match digit {
+            Some(digit) => i32::from(number.exponent) * 10 + i32::from(digit),
+            None => i32::from(number.exponent),
+        };
+        let exponent = if number.exponent_negative {
+            -magnitude
+        } else {
+            magnitude
+        };
+        if number.value == 0 {
+            return self.admits(0);
+        }
+        let shift = exponent - number.n_decimals() as i32 + GRID_DIGITS as i32;
+        let Some(&power) = POWERS.get(shift.unsigned_abs() as usize) else {
+            return false;
+        };
+        let value = if shift >= 0 {
+            number.value.checked_mul(power).filter(|&v| v <= MAX_VALUE)
+        } else {
+            (number.value % power == 0).then(|| number.value / power)
+        };
+        value.is_some_and(|value| self.admits(if number.negative { -value } else { value }))
+    }
+
+    /// Whether a value of the grid follows the rules.
+    fn admits(&self, value: i128) -> bool {
+        (self.lowest..=self.highest).contains(&value)
+            && self.steps[GRID_DIGITS as usize].map_or(value == 0, |step| value % step == 0)
+            && self.is_not_excluded(value)
+    }
+
+    fn is_not_excluded(&self, value: i128) -> bool {
+        self.rules.excluded.binary_search(&value).is_err()
+            && self.rules.not_multiples.iter().all(|of| value % of != 0)
     }
 
     /// Up to `max_more` further digits before the point, then perhaps decimals.
@@ -193,11 +318,23 @@ impl NumberShape {
         if low > high {
             return None;
         }
-        let most = if self.integer { 0 } else { GRID_DIGITS };
+        let most = if self.pointed { GRID_DIGITS } else { 0 };
         (at_least..=most).find(|&n_decimals| match self.steps[n_decimals as usize] {
-            Some(step) => high.div_euclid(step) * step >= low,
-            None => low <= 0 && 0 <= high,
+            Some(step) => self.some_multiple(step, low, high),
+            None => low <= 0 && 0 <= high && self.is_not_excluded(0),
         })
+    }
+
+    /// Whether a multiple of `step` in the interval is not excluded.
+    fn some_multiple(&self, step: i128, low: i128, high: i128) -> bool {
+        let last = high.div_euclid(step) * step;
+        if self.rules.excluded.is_empty() && self.rules.not_multiples.is_empty() {
+            return last >= low;
+        }
+        (0..MAX_CANDIDATES as i128)
+            .map(|n| last - n * step)
+            .take_while(|&value| value >= low)
+            .any(|value| self.is_not_excluded(value))
     }
 }
 

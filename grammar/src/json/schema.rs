@@ -1,291 +1,571 @@
-//! Schemas read keyword by keyword. What is malformed or not supported is refused with its JSON
-//! pointer.
+//! Schemas read keyword by keyword into forms. What is malformed is refused with its JSON pointer.
 //!
 //! A schema is read when it is first reached, so an unused definition costs nothing and may hold
-//! anything.
+//! anything. A keyword that no draft knows is an annotation, as the standard has it, unless it looks
+//! like a slip of the pen.
 //!
-//! Source: JSON Schema draft 2020-12, Core and Validation.
+//! Source: JSON Schema draft 2020-12, Core and Validation; drafts 4 to 2019-09 where they differ.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::json::decimal::OnGrid;
-use crate::{GrammarError, Limits};
+use crate::json::document::{Documents, Draft, Place, ResourceId, child};
+use crate::json::form::{Bounds, FALSE, Form, FormId, Forms, Members, SchemaId, TRUE, types};
+use crate::json::judge::Reader;
+use crate::json::patterns::Patterns;
+use crate::json::unevaluated;
+use crate::json::values::exactly;
+use crate::{GrammarError, JsonOptions, Limits, NumberSpelling};
 
-/// Index of a schema that was reached.
-pub(crate) type SchemaId = u32;
+/// Schemas within each other that must be read at once, for what they evaluate.
+const MAX_NESTED_READS: usize = 64;
 
-/// JSON types as bits. `number` is `INTEGER | FRACTION`.
-pub(crate) mod types {
-    pub(crate) const NULL: u8 = 1;
-    pub(crate) const BOOLEAN: u8 = 2;
-    pub(crate) const OBJECT: u8 = 4;
-    pub(crate) const ARRAY: u8 = 8;
-    pub(crate) const STRING: u8 = 16;
-    pub(crate) const INTEGER: u8 = 32;
-    pub(crate) const FRACTION: u8 = 64;
-    pub(crate) const ALL: u8 = 127;
+/// A schema that was reached: its place, and the resources passed through on the way, where those
+/// matter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Location {
+    place: Place,
+    scope: Arc<[ResourceId]>,
 }
 
-/// One schema's own keywords.
-#[derive(Debug)]
-pub(crate) struct Schema {
-    /// Without the leading `#`.
-    pub(crate) pointer: String,
-    pub(crate) types: u8,
-    pub(crate) values: Option<Values>,
-    pub(crate) properties: Vec<(String, SchemaId)>,
-    pub(crate) required: Vec<String>,
-    pub(crate) additional: Option<SchemaId>,
-    pub(crate) prefix_items: Vec<SchemaId>,
-    pub(crate) items: Option<SchemaId>,
-    pub(crate) n_items: Bounds,
-    pub(crate) length: Bounds,
-    /// In units of the number grid.
-    pub(crate) lowest: Option<i128>,
-    pub(crate) highest: Option<i128>,
-    pub(crate) multiples: Vec<i128>,
-    pub(crate) pattern: Option<String>,
-    pub(crate) any_of: Option<Vec<SchemaId>>,
-    pub(crate) all_of: Vec<SchemaId>,
-    pub(crate) reference: Option<SchemaId>,
-    /// Whether any keyword asserts something by itself, `$ref`, `anyOf` and `allOf` aside.
-    pub(crate) asserts: bool,
-}
-
-/// The values of `enum` and `const`: in their order, and hashed.
-#[derive(Debug)]
-pub(crate) struct Values {
-    list: Vec<Value>,
-    set: HashSet<Value>,
-}
-
-impl Values {
-    fn new(list: Vec<Value>) -> Self {
-        Self {
-            set: list.iter().cloned().collect(),
-            list,
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Value> {
-        self.list.iter()
-    }
-
-    pub(crate) fn contains(&self, value: &Value) -> bool {
-        self.set.contains(value)
-    }
-}
-
-/// Inclusive bounds of a count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Bounds {
-    pub(crate) min: u32,
-    pub(crate) max: Option<u32>,
-}
-
-impl Bounds {
-    /// What both allow.
-    pub(crate) fn and(self, other: Self) -> Self {
-        let max = match (self.max, other.max) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (max, None) | (None, max) => max,
-        };
-        Self {
-            min: self.min.max(other.min),
-            max,
-        }
-    }
-
-    pub(crate) fn contains(self, n: usize) -> bool {
-        n >= self.min as usize && self.max.is_none_or(|max| n <= max as usize)
-    }
-}
-
-/// The schemas reached so far, within one document.
+/// The schemas reached so far.
 #[derive(Debug)]
 pub(crate) struct Schemas<'a> {
-    root: &'a Value,
-    schemas: Vec<Schema>,
-    /// Pointers of `schemas` and of those still to be read, in the order of their ids.
-    pointers: Vec<String>,
-    ids: HashMap<String, SchemaId>,
+    documents: Documents<'a>,
+    pub(crate) forms: Forms,
+    pub(crate) patterns: Patterns,
+    locations: Vec<Location>,
+    ids: HashMap<Location, SchemaId>,
+    /// What each schema says, once it was asked for. [n_locations]
+    read: Vec<Option<FormId>>,
+    n_nested: usize,
+    /// Whether an integer may be written as `1.0`.
+    any_number: bool,
+}
+
+/// One schema on its way to a form.
+struct Reading<'v> {
+    keywords: &'v Map<String, Value>,
+    location: Location,
+    draft: Draft,
+    parts: Vec<FormId>,
 }
 
 impl<'a> Schemas<'a> {
-    /// Checks the document's size and reads its root, which gets id 0, and whatever it reaches.
-    pub(crate) fn new(root: &'a Value, limits: &Limits) -> Result<Self, GrammarError> {
-        check_size(root, limits)?;
+    /// Checks the documents' size; the root gets id 0.
+    pub(crate) fn new(
+        root: &'a Value,
+        options: &'a JsonOptions,
+        limits: &Limits,
+    ) -> Result<Self, GrammarError> {
+        let documents = Documents::new(root, &options.documents, limits)?;
         let mut schemas = Self {
-            root,
-            schemas: Vec::new(),
-            pointers: Vec::new(),
+            documents,
+            forms: Forms::new(),
+            patterns: Patterns::new(limits),
+            locations: Vec::new(),
             ids: HashMap::new(),
+            read: Vec::new(),
+            n_nested: 0,
+            any_number: options.numbers == NumberSpelling::Any,
         };
-        schemas.id(String::new());
-        while schemas.schemas.len() < schemas.pointers.len() {
-            let pointer = schemas.pointers[schemas.schemas.len()].clone();
-            let schema = schemas.read(pointer)?;
-            schemas.schemas.push(schema);
-        }
+        let place = Place {
+            document: 0,
+            pointer: String::new(),
+        };
+        schemas.id(place, &Arc::from([]));
         Ok(schemas)
     }
 
-    /// The schema of an id.
-    pub(crate) fn get(&self, id: SchemaId) -> &Schema {
-        &self.schemas[id as usize]
+    /// What the schema says.
+    pub(crate) fn form(&mut self, id: SchemaId) -> Result<FormId, GrammarError> {
+        if let Some(known) = self.read[id as usize] {
+            return Ok(known);
+        }
+        let location = self.locations[id as usize].clone();
+        if self.n_nested >= MAX_NESTED_READS {
+            return Err(GrammarError::Limit {
+                what: format!("#{}", self.documents.name(&location.place)),
+                limit: "references",
+                allowed: MAX_NESTED_READS,
+            });
+        }
+        self.n_nested += 1;
+        let form = self.read_schema(location);
+        self.n_nested -= 1;
+        let form = form?;
+        self.read[id as usize] = Some(form);
+        Ok(form)
     }
 
-    fn id(&mut self, pointer: String) -> SchemaId {
-        if let Some(&id) = self.ids.get(&pointer) {
+    /// Whether an integer may be written as `1.0`.
+    pub(crate) fn any_number(&self) -> bool {
+        self.any_number
+    }
+
+    /// What was read, without the documents.
+    pub(crate) fn into_parts(self) -> (Forms, Patterns, Vec<Option<FormId>>) {
+        (self.forms, self.patterns, self.read)
+    }
+
+    /// How errors name a schema.
+    pub(crate) fn pointer(&self, id: SchemaId) -> String {
+        self.documents.name(&self.locations[id as usize].place)
+    }
+
+    fn id(&mut self, place: Place, scope: &Arc<[ResourceId]>) -> SchemaId {
+        let mut scope = Arc::clone(scope);
+        if self.documents.has_dynamic {
+            let resource = self.documents.resource_of(&place);
+            if !scope.contains(&resource) {
+                scope = scope.iter().copied().chain([resource]).collect();
+            }
+        }
+        let location = Location { place, scope };
+        if let Some(&id) = self.ids.get(&location) {
             return id;
         }
-        let id = self.pointers.len() as SchemaId;
-        self.ids.insert(pointer.clone(), id);
-        self.pointers.push(pointer);
+        let id = self.locations.len() as SchemaId;
+        self.ids.insert(location.clone(), id);
+        self.locations.push(location);
+        self.read.push(None);
         id
     }
 
-    fn read(&mut self, pointer: String) -> Result<Schema, GrammarError> {
-        let root = self.root;
-        let value = root
-            .pointer(&pointer)
-            .expect("ids are given to pointers that resolve");
-        let mut schema = Schema {
-            types: types::ALL,
-            values: None,
-            properties: Vec::new(),
-            required: Vec::new(),
-            additional: None,
-            prefix_items: Vec::new(),
-            items: None,
-            n_items: Bounds::default(),
-            length: Bounds::default(),
-            lowest: None,
-            highest: None,
-            multiples: Vec::new(),
-            pattern: None,
-            any_of: None,
-            all_of: Vec::new(),
-            reference: None,
-            asserts: false,
-            pointer,
-        };
-        match value {
-            Value::Bool(true) => {}
-            Value::Bool(false) => {
-                schema.types = 0;
-                schema.asserts = true;
-            }
+    fn read_schema(&mut self, location: Location) -> Result<FormId, GrammarError> {
+        let value = self.documents.value(&location.place);
+        let at = self.documents.name(&location.place);
+        match value.expect("ids are given to places that resolve") {
+            Value::Bool(true) => Ok(TRUE),
+            Value::Bool(false) => Ok(FALSE),
             Value::Object(keywords) => {
-                for (keyword, value) in keywords {
-                    self.keyword(&mut schema, keyword, value)?;
-                }
+                let resource = self.documents.resource_of(&location.place);
+                let draft = self.documents.resource(resource).draft;
+                let mut reading = Reading {
+                    keywords,
+                    location,
+                    draft,
+                    parts: Vec::new(),
+                };
+                self.read_keywords(&mut reading, &at)
             }
-            _ => {
-                return Err(refuse(
-                    &schema.pointer,
-                    "a schema is an object or a boolean",
-                ));
-            }
+            _ => Err(refuse(&at, "a schema is an object or a boolean")),
         }
-        Ok(schema)
     }
 
-    /// Reads one keyword into `schema`.
-    fn keyword(
+    fn read_keywords(
         &mut self,
-        schema: &mut Schema,
+        reading: &mut Reading<'_>,
+        at: &str,
+    ) -> Result<FormId, GrammarError> {
+        let keywords = reading.keywords;
+        if reading.draft <= Draft::Seven
+            && let Some(reference) = keywords.get("$ref")
+        {
+            return self.reference(reading, &child(at, "$ref"), reference);
+        }
+        for (keyword, value) in keywords {
+            let at = child(at, keyword);
+            let part = match self.assertion(reading, keyword, value, &at)? {
+                Some(part) => Some(part),
+                None => self.applicator(reading, keyword, value, &at)?,
+            };
+            match part {
+                Some(part) => reading.parts.push(part),
+                None => check_annotation(keyword, &at)?,
+            }
+        }
+        self.grouped(reading, at)?;
+        let parts = std::mem::take(&mut reading.parts);
+        let form = self.forms.and(parts);
+        let says = |keyword: &str| {
+            keywords
+                .get(keyword)
+                .filter(|_| reading.draft >= Draft::TwentyNineteen)
+        };
+        if says("unevaluatedProperties").is_none() && says("unevaluatedItems").is_none() {
+            return Ok(form);
+        }
+        let members =
+            says("unevaluatedProperties").map(|_| self.schema(reading, &["unevaluatedProperties"]));
+        let items = says("unevaluatedItems").map(|_| self.schema(reading, &["unevaluatedItems"]));
+        unevaluated::bound(self, form, members, items, at)
+    }
+
+    /// Keywords that say something by themselves.
+    fn assertion(
+        &mut self,
+        reading: &Reading<'_>,
         keyword: &str,
         value: &Value,
-    ) -> Result<(), GrammarError> {
-        let at = child(&schema.pointer, keyword);
-        match keyword {
-            "$schema" | "$defs" | "definitions" | "title" | "description" | "default"
-            | "examples" | "$comment" | "deprecated" | "readOnly" | "writeOnly" => return Ok(()),
-            "$id" if schema.pointer.is_empty() => return Ok(()),
-            "$ref" => schema.reference = Some(self.reference(&at, value)?),
-            "anyOf" => schema.any_of = Some(self.schema_list(&at, value)?),
-            "allOf" => schema.all_of = self.schema_list(&at, value)?,
-            "type" => schema.types &= read_types(&at, value)?,
+        at: &str,
+    ) -> Result<Option<FormId>, GrammarError> {
+        let form = match keyword {
+            "type" => return read_types(at, value).map(|types| Some(self.forms.types(types))),
             "enum" => {
                 let values = value
                     .as_array()
-                    .ok_or_else(|| refuse(&at, "`enum` is an array"))?;
-                restrict(&mut schema.values, values);
+                    .ok_or_else(|| refuse(at, "`enum` is an array"))?;
+                let form = exactly(&mut self.forms, values, self.any_number);
+                Form::Mute(form)
             }
-            "const" => restrict(&mut schema.values, std::slice::from_ref(value)),
-            "properties" => {
-                for name in map(&at, value)?.keys() {
-                    let property = self.schema(child(&at, name));
-                    schema.properties.push((name.clone(), property));
-                }
-            }
-            "required" => schema.required = read_names(&at, value)?,
-            "additionalProperties" => schema.additional = Some(self.schema(at)),
-            "prefixItems" => schema.prefix_items = self.schema_list(&at, value)?,
-            "items" if value.is_array() => {
-                return Err(refuse(
-                    &at,
-                    "an array of `items` is not supported; use `prefixItems`",
-                ));
-            }
-            "items" => schema.items = Some(self.schema(at)),
-            "minItems" => schema.n_items.min = read_count(&at, value)?,
-            "maxItems" => schema.n_items.max = Some(read_count(&at, value)?),
-            "minLength" => schema.length.min = read_count(&at, value)?,
-            "maxLength" => schema.length.max = Some(read_count(&at, value)?),
-            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => {
-                read_number(schema, keyword, &at, value)?;
+            "const" => {
+                let values = std::slice::from_ref(value);
+                Form::Mute(exactly(&mut self.forms, values, self.any_number))
             }
             "pattern" => {
-                let pattern = value
+                let source = value
                     .as_str()
-                    .ok_or_else(|| refuse(&at, "`pattern` is a string"))?;
-                schema.pattern = Some(pattern.to_owned());
+                    .ok_or_else(|| refuse(at, "`pattern` is a string"))?;
+                let pattern = self.patterns.regex(source, at)?;
+                let negated = false;
+                Form::Text { pattern, negated }
             }
-            _ => {
-                return Err(refuse(
-                    &at,
-                    &format!("keyword `{keyword}` is not supported"),
-                ));
+            "format" => {
+                let name = value
+                    .as_str()
+                    .ok_or_else(|| refuse(at, "`format` is a string"))?;
+                match self.patterns.format(name) {
+                    Some(pattern) => Form::Format(pattern),
+                    None => Form::True,
+                }
+            }
+            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
+                return self.bound(reading, keyword, value, at).map(Some);
+            }
+            "multipleOf" => Form::Multiple {
+                of: read_multiple(at, value)?,
+                negated: false,
+            },
+            "required" if value.is_array() => {
+                let names = read_names(at, value)?;
+                if names.is_empty() {
+                    return Ok(Some(TRUE));
+                }
+                Form::Required(names)
+            }
+            // Draft 3 marked a property as required within it.
+            "required" if value.is_boolean() => Form::True,
+            "required" => return Err(refuse(at, "an array of property names is needed")),
+            "uniqueItems" => match value.as_bool() {
+                Some(true) => Form::Unique,
+                Some(false) => Form::True,
+                None => return Err(refuse(at, "`uniqueItems` is a boolean")),
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some(self.forms.add(form)))
+    }
+
+    fn bound(
+        &mut self,
+        reading: &Reading<'_>,
+        keyword: &str,
+        value: &Value,
+        at: &str,
+    ) -> Result<FormId, GrammarError> {
+        // In draft 4 the exclusive ones are booleans beside the others.
+        let beside = |keyword: &str| reading.keywords.get(keyword) == Some(&Value::Bool(true));
+        let number = match value {
+            Value::Number(number) => OnGrid::new(number),
+            Value::Bool(_) if keyword.starts_with("exclusive") => return Ok(TRUE),
+            _ => return Err(refuse(at, "a number is needed")),
+        };
+        let (lowest, highest) = match keyword {
+            "minimum" if beside("exclusiveMinimum") => (Some(number.floor + 1), None),
+            "minimum" => (Some(number.ceil), None),
+            "exclusiveMinimum" => (Some(number.floor + 1), None),
+            "maximum" if beside("exclusiveMaximum") => (None, Some(number.ceil - 1)),
+            "maximum" => (None, Some(number.floor)),
+            _ => (None, Some(number.ceil - 1)),
+        };
+        Ok(self.forms.add(Form::Range { lowest, highest }))
+    }
+
+    /// Keywords that hold schemas, or stand alone among those of their kind.
+    fn applicator(
+        &mut self,
+        reading: &Reading<'_>,
+        keyword: &str,
+        value: &Value,
+        at: &str,
+    ) -> Result<Option<FormId>, GrammarError> {
+        let form = match keyword {
+            "$ref" => self.reference(reading, at, value)?,
+            "$dynamicRef" => self.dynamic_reference(reading, at, value)?,
+            "$recursiveRef" => self.recursive_reference(reading, at)?,
+            "allOf" => {
+                let parts = self.schema_list(reading, keyword, at, value)?;
+                self.forms.and(parts)
+            }
+            "anyOf" => {
+                let parts = self.schema_list(reading, keyword, at, value)?;
+                self.forms.add(Form::Any(parts))
+            }
+            "oneOf" => match self.schema_list(reading, keyword, at, value)?.as_slice() {
+                [single] => *single,
+                parts => self.forms.add(Form::One(parts.to_vec())),
+            },
+            "not" => {
+                let form = self.schema(reading, &[keyword]);
+                let not = self.forms.not(form);
+                self.forms.add(Form::Mute(not))
+            }
+            "if" if reading.draft >= Draft::Seven => self.conditional(reading),
+            "propertyNames" => {
+                let form = self.schema(reading, &[keyword]);
+                self.forms.add(Form::Names(form))
+            }
+            "dependentRequired" | "dependentSchemas" | "dependencies" => {
+                let mut each = Vec::new();
+                for (name, value) in map(at, value)? {
+                    let at = child(at, name);
+                    each.push(self.dependent(reading, (keyword, name), &at, value)?);
+                }
+                self.forms.and(each)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(form))
+    }
+
+    fn conditional(&mut self, reading: &Reading<'_>) -> FormId {
+        let mut branch = |keyword: &str| match reading.keywords.contains_key(keyword) {
+            true => self.schema(reading, &[keyword]),
+            false => TRUE,
+        };
+        let (condition, then, other) = (branch("if"), branch("then"), branch("else"));
+        let not = self.forms.not(condition);
+        let not = self.forms.add(Form::Mute(not));
+        let (then, other) = (
+            self.forms.and([condition, then]),
+            self.forms.and([not, other]),
+        );
+        self.forms.or([then, other])
+    }
+
+    fn dependent(
+        &mut self,
+        reading: &Reading<'_>,
+        (keyword, name): (&str, &str),
+        at: &str,
+        value: &Value,
+    ) -> Result<FormId, GrammarError> {
+        let name: Arc<str> = Arc::from(name);
+        if value.is_array() && keyword != "dependentSchemas" {
+            let needs = read_names(at, value)?;
+            return Ok(match needs.is_empty() {
+                true => TRUE,
+                false => self.forms.add(Form::Dependent { name, needs }),
+            });
+        }
+        let form = self.schema(reading, &[keyword, &name]);
+        let absent = self.forms.absent(&name);
+        let there = self.forms.add(Form::Required(vec![name]));
+        let there = self.forms.and([there, form]);
+        Ok(self.forms.or([absent, there]))
+    }
+
+    /// Keywords that only mean something together.
+    fn grouped(&mut self, reading: &mut Reading<'_>, at: &str) -> Result<(), GrammarError> {
+        let keywords = reading.keywords;
+        for (low, high, form) in [
+            ("minLength", "maxLength", Form::Length as fn(Bounds) -> Form),
+            ("minItems", "maxItems", Form::NItems),
+            ("minProperties", "maxProperties", Form::NMembers),
+        ] {
+            if let Some(bounds) = read_bounds(keywords, low, high, at)? {
+                reading.parts.push(self.forms.add(form(bounds)));
             }
         }
-        schema.asserts |= !matches!(keyword, "$ref" | "anyOf" | "allOf");
+        if let Some(members) = self.members(reading, at)? {
+            reading.parts.push(self.forms.add(Form::Members(members)));
+        }
+        if let Some((prefix, rest)) = self.items(reading, at)? {
+            reading
+                .parts
+                .push(self.forms.add(Form::Items { prefix, rest }));
+        }
+        if keywords.contains_key("contains") && reading.draft >= Draft::Six {
+            let form = self.schema(reading, &["contains"]);
+            let mut bounds = Bounds { min: 1, max: None };
+            if reading.draft >= Draft::TwentyNineteen
+                && let Some(given) = read_bounds(keywords, "minContains", "maxContains", at)?
+            {
+                let min = keywords.get("minContains").map_or(1, |_| given.min);
+                bounds = Bounds { min, ..given };
+            }
+            reading
+                .parts
+                .push(self.forms.add(Form::Contains { form, bounds }));
+        }
         Ok(())
     }
 
-    fn schema(&mut self, pointer: String) -> SchemaId {
-        self.id(pointer)
+    fn members(
+        &mut self,
+        reading: &Reading<'_>,
+        at: &str,
+    ) -> Result<Option<Members>, GrammarError> {
+        let keywords = reading.keywords;
+        let mut members = Members {
+            names: Vec::new(),
+            patterns: Vec::new(),
+            rest: None,
+        };
+        if let Some(value) = keywords.get("properties") {
+            for name in map(&child(at, "properties"), value)?.keys() {
+                let form = self.schema(reading, &["properties", name]);
+                members.names.push((Arc::from(name.as_str()), form));
+            }
+        }
+        if let Some(value) = keywords.get("patternProperties") {
+            let at = child(at, "patternProperties");
+            for source in map(&at, value)?.keys() {
+                let pattern = self.patterns.regex(source, &child(&at, source))?;
+                let form = self.schema(reading, &["patternProperties", source]);
+                members.patterns.push((pattern, form));
+            }
+        }
+        if keywords.contains_key("additionalProperties") {
+            members.rest = Some(self.schema(reading, &["additionalProperties"]));
+        }
+        let is_empty = members.names.is_empty() && members.patterns.is_empty();
+        Ok((!is_empty || members.rest.is_some()).then_some(members))
     }
 
-    fn schema_list(&mut self, at: &str, value: &Value) -> Result<Vec<SchemaId>, GrammarError> {
+    fn items(
+        &mut self,
+        reading: &Reading<'_>,
+        at: &str,
+    ) -> Result<Option<(Vec<FormId>, Option<FormId>)>, GrammarError> {
+        let keywords = reading.keywords;
+        let (list, rest) = match (keywords.get("prefixItems"), keywords.get("items")) {
+            (None, Some(Value::Array(_))) => ("items", "additionalItems"),
+            _ => ("prefixItems", "items"),
+        };
+        let mut prefix = Vec::new();
+        if let Some(value) = keywords.get(list)
+            && (list == "items" || reading.draft >= Draft::TwentyTwenty)
+        {
+            prefix = match value.as_array() {
+                Some(items) if items.is_empty() => Vec::new(),
+                _ => self.schema_list(reading, list, &child(at, list), value)?,
+            };
+        }
+        let rest = match keywords.get(rest) {
+            Some(_) => Some(self.schema(reading, &[rest])),
+            None => None,
+        };
+        Ok((!prefix.is_empty() || rest.is_some()).then_some((prefix, rest)))
+    }
+
+    /// The form of a schema within the one that is read.
+    fn schema(&mut self, reading: &Reading<'_>, path: &[&str]) -> FormId {
+        let mut place = reading.location.place.clone();
+        for part in path {
+            place.pointer = child(&place.pointer, part);
+        }
+        match self.documents.value(&place) {
+            Some(Value::Bool(true)) => TRUE,
+            Some(Value::Bool(false)) => FALSE,
+            _ => {
+                let id = self.id(place, &reading.location.scope);
+                self.forms.add(Form::Schema(id))
+            }
+        }
+    }
+
+    fn schema_list(
+        &mut self,
+        reading: &Reading<'_>,
+        keyword: &str,
+        at: &str,
+        value: &Value,
+    ) -> Result<Vec<FormId>, GrammarError> {
         match value.as_array() {
             Some(list) if !list.is_empty() => Ok((0..list.len())
-                .map(|idx| self.schema(format!("{at}/{idx}")))
+                .map(|idx| self.schema(reading, &[keyword, &idx.to_string()]))
                 .collect()),
             _ => Err(refuse(at, "an array of at least one schema is needed")),
         }
     }
 
-    fn reference(&mut self, at: &str, value: &Value) -> Result<SchemaId, GrammarError> {
-        let text = value
+    fn reference(
+        &mut self,
+        reading: &Reading<'_>,
+        at: &str,
+        value: &Value,
+    ) -> Result<FormId, GrammarError> {
+        let reference = value
             .as_str()
-            .ok_or_else(|| refuse(at, "`$ref` is a string"))?;
-        let Some(pointer) = text
-            .strip_prefix('#')
-            .filter(|p| p.is_empty() || p.starts_with('/'))
-        else {
-            return Err(refuse(
-                at,
-                "only references within the schema (`#/...`) are supported",
-            ));
-        };
-        let pointer = percent_decoded(pointer)
-            .filter(|pointer| self.root.pointer(pointer).is_some())
-            .ok_or_else(|| refuse(at, &format!("nothing is at `{text}`")))?;
-        Ok(self.schema(pointer))
+            .ok_or_else(|| refuse(at, "a reference is a string"))?;
+        let resource = self.documents.resource_of(&reading.location.place);
+        let (place, _) = self.documents.resolve(resource, reference, at)?;
+        let id = self.id(place, &reading.location.scope);
+        Ok(self.forms.add(Form::Schema(id)))
+    }
+
+    /// A reference to a dynamic anchor leads to the outermost resource on the way that has it.
+    fn dynamic_reference(
+        &mut self,
+        reading: &Reading<'_>,
+        at: &str,
+        value: &Value,
+    ) -> Result<FormId, GrammarError> {
+        let reference = value
+            .as_str()
+            .ok_or_else(|| refuse(at, "a reference is a string"))?;
+        let resource = self.documents.resource_of(&reading.location.place);
+        let (mut place, name) = self.documents.resolve(resource, reference, at)?;
+        let scope = Arc::clone(&reading.location.scope);
+        let target = self.documents.resource_of(&place);
+        if let Some(name) = name
+            && self.documents.dynamic_anchor(target, &name).is_some()
+        {
+            let mut anchors = scope.iter().chain([&target]);
+            place = anchors
+                .find_map(|&resource| self.documents.dynamic_anchor(resource, &name))
+                .unwrap_or(place);
+        }
+        let id = self.id(place, &scope);
+        Ok(self.forms.add(Form::Schema(id)))
+    }
+
+    /// Draft 2019-09's `$recursiveRef: "#"`.
+    fn recursive_reference(
+        &mut self,
+        reading: &Reading<'_>,
+        at: &str,
+    ) -> Result<FormId, GrammarError> {
+        let resource = self.documents.resource_of(&reading.location.place);
+        let (mut place, _) = self.documents.resolve(resource, "#", at)?;
+        let scope = Arc::clone(&reading.location.scope);
+        if self.documents.resource(resource).recursive {
+            let recursive = |&&id: &&ResourceId| self.documents.resource(id).recursive;
+            if let Some(&outermost) = scope.iter().find(recursive) {
+                place = self.documents.root_of(outermost);
+            }
+        }
+        let id = self.id(place, &scope);
+        Ok(self.forms.add(Form::Schema(id)))
+    }
+}
+
+impl Reader for Schemas<'_> {
+    fn forms(&self) -> &Forms {
+        &self.forms
+    }
+
+    fn patterns(&mut self) -> &mut Patterns {
+        &mut self.patterns
+    }
+
+    fn read(&mut self, schema: SchemaId) -> Result<FormId, GrammarError> {
+        self.form(schema)
     }
 }
 
@@ -297,21 +577,118 @@ pub(crate) fn refuse(pointer: &str, message: &str) -> GrammarError {
     }
 }
 
-fn child(pointer: &str, name: &str) -> String {
-    format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
+/// Keywords that say nothing of a value by themselves.
+const ANNOTATIONS: &[&str] = &[
+    "$schema",
+    "$id",
+    "id",
+    "$anchor",
+    "$dynamicAnchor",
+    "$recursiveAnchor",
+    "$vocabulary",
+    "$comment",
+    "$defs",
+    "definitions",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "contentEncoding",
+    "contentMediaType",
+    "contentSchema",
+];
+
+/// Keywords that do.
+const ASSERTIONS: &[&str] = &[
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "type",
+    "enum",
+    "const",
+    "pattern",
+    "format",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "required",
+    "uniqueItems",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "propertyNames",
+    "dependentRequired",
+    "dependentSchemas",
+    "dependencies",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+];
+
+/// An unknown keyword says nothing of a value; one that is a known one but for its case or a letter
+/// was meant to.
+fn check_annotation(keyword: &str, at: &str) -> Result<(), GrammarError> {
+    // Set apart on purpose, or known.
+    if keyword.starts_with(['_', '$'])
+        || ANNOTATIONS.contains(&keyword)
+        || ASSERTIONS.contains(&keyword)
+    {
+        return Ok(());
+    }
+    let near = |known: &&&str| known.len() >= 5 && is_slip(keyword, known);
+    match ASSERTIONS.iter().find(near) {
+        Some(known) => Err(refuse(
+            at,
+            &format!("keyword `{keyword}` is not known; `{known}` is"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether one text is the other with another case, or with one letter more, less or changed.
+fn is_slip(a: &str, b: &str) -> bool {
+    if a.eq_ignore_ascii_case(b) {
+        return true;
+    }
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let n_before = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&a[n_before..], &b[n_before..]);
+    let n_after = a
+        .iter()
+        .rev()
+        .zip(b.iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
+    a.len().max(b.len()) - n_after <= 1
 }
 
 fn map<'v>(at: &str, value: &'v Value) -> Result<&'v Map<String, Value>, GrammarError> {
     value
         .as_object()
         .ok_or_else(|| refuse(at, "an object of schemas is needed"))
-}
-
-fn restrict(values: &mut Option<Values>, allowed: &[Value]) {
-    let both = allowed
-        .iter()
-        .filter(|&value| values.as_ref().is_none_or(|v| v.contains(value)));
-    *values = Some(Values::new(both.cloned().collect()));
 }
 
 fn read_types(at: &str, value: &Value) -> Result<u8, GrammarError> {
@@ -328,7 +705,8 @@ fn read_types(at: &str, value: &Value) -> Result<u8, GrammarError> {
             Some("array") => types::ARRAY,
             Some("string") => types::STRING,
             Some("integer") => types::INTEGER,
-            Some("number") => types::INTEGER | types::FRACTION,
+            Some("number") => types::NUMBER,
+            Some("any") => types::ALL,
             Some(other) => return Err(refuse(at, &format!("`{other}` is not a JSON type"))),
             None => return Err(refuse(at, "`type` is the name of a JSON type, or several")),
         };
@@ -336,16 +714,31 @@ fn read_types(at: &str, value: &Value) -> Result<u8, GrammarError> {
     Ok(union)
 }
 
-fn read_names(at: &str, value: &Value) -> Result<Vec<String>, GrammarError> {
+fn read_names(at: &str, value: &Value) -> Result<Vec<Arc<str>>, GrammarError> {
     let names = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    let read: Option<Vec<String>> = names
-        .iter()
-        .map(|v| v.as_str().map(str::to_owned))
-        .collect();
+    let read: Option<Vec<Arc<str>>> = names.iter().map(|v| v.as_str().map(Arc::from)).collect();
     match read {
         Some(read) if value.is_array() => Ok(read),
         _ => Err(refuse(at, "an array of property names is needed")),
     }
+}
+
+/// The bounds of two keywords, if either is there.
+fn read_bounds(
+    keywords: &Map<String, Value>,
+    low: &str,
+    high: &str,
+    at: &str,
+) -> Result<Option<Bounds>, GrammarError> {
+    let read = |keyword: &str| match keywords.get(keyword) {
+        Some(value) => read_count(&child(at, keyword), value).map(Some),
+        None => Ok(None),
+    };
+    let (min, max) = (read(low)?, read(high)?);
+    Ok((min.is_some() || max.is_some()).then_some(Bounds {
+        min: min.unwrap_or(0),
+        max,
+    }))
 }
 
 /// A count; one beyond `u32` is no bound that an output could meet, and stays the largest.
@@ -358,83 +751,16 @@ fn read_count(at: &str, value: &Value) -> Result<u32, GrammarError> {
         .ok_or_else(|| refuse(at, "a whole number is needed"))
 }
 
-fn read_number(
-    schema: &mut Schema,
-    keyword: &str,
-    at: &str,
-    value: &Value,
-) -> Result<(), GrammarError> {
+fn read_multiple(at: &str, value: &Value) -> Result<i128, GrammarError> {
     let Value::Number(number) = value else {
         return Err(refuse(at, "a number is needed"));
     };
-    let value = OnGrid::new(number);
-    match keyword {
-        "minimum" => schema.lowest = schema.lowest.max(Some(value.ceil)),
-        "exclusiveMinimum" => schema.lowest = schema.lowest.max(Some(value.floor + 1)),
-        "maximum" => {
-            schema.highest = Some(schema.highest.map_or(value.floor, |h| h.min(value.floor)));
-        }
-        "exclusiveMaximum" => {
-            let below = value.ceil - 1;
-            schema.highest = Some(schema.highest.map_or(below, |highest| highest.min(below)));
-        }
-        _ => match value.exact() {
-            Some(multiple) if multiple > 0 => schema.multiples.push(multiple),
-            Some(_) => return Err(refuse(at, "a number above 0 is needed")),
-            None => {
-                let message = "at most 18 digits before the point and 17 after it are supported";
-                return Err(refuse(at, message));
-            }
-        },
-    }
-    Ok(())
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16);
-                bytes.push((digit(high)? * 16 + digit(low)?) as u8);
-                rest = tail;
-            }
-            (b'%', _) => return None,
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
+    match OnGrid::new(number).exact() {
+        Some(multiple) if multiple > 0 => Ok(multiple),
+        Some(_) => Err(refuse(at, "a number above 0 is needed")),
+        None => {
+            let message = "at most 18 digits before the point and 17 after it are supported";
+            Err(refuse(at, message))
         }
     }
-    String::from_utf8(bytes).ok()
-}
-
-/// Depth first, so that nothing recursive meets a document that is too deep.
-fn check_size(root: &Value, limits: &Limits) -> Result<(), GrammarError> {
-    let limit = |limit, allowed| GrammarError::Limit {
-        what: "the schema".into(),
-        limit,
-        allowed,
-    };
-    let mut n_values = 0;
-    let mut open = vec![(root, 1)];
-    while let Some((value, depth)) = open.pop() {
-        n_values += 1;
-        if depth > limits.depth {
-            return Err(limit("depth", limits.depth));
-        }
-        if n_values > limits.schema_nodes {
-            return Err(limit("schema_nodes", limits.schema_nodes));
-        }
-        match value {
-            Value::Array(values) => open.extend(values.iter().map(|value| (value, depth + 1))),
-            Value::Object(map) => open.extend(map.values().map(|value| (value, depth + 1))),
-            _ => {}
-        }
-    }
-    if root.to_string().len() > limits.source_bytes {
-        return Err(limit("source_bytes", limits.source_bytes));
-    }
-    Ok(())
 }

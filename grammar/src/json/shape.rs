@@ -1,13 +1,22 @@
 //! What an open value may become: the compiled form of schemas.
 
-use crate::json::number::NumberShape;
-use crate::json::string::StringShape;
-use crate::literals::{LiteralNode, LiteralTrie};
+use std::collections::HashMap;
 
-/// Index of a [`Node`]: a place of the output where some set of schemas holds.
+use crate::json::form::{Bounds, FormId};
+use crate::json::frame::Items;
+use crate::json::number::NumberShape;
+use crate::json::object::ObjectShape;
+use crate::json::patterns::AutomatonId;
+use crate::json::string::StringShape;
+use crate::literals::LiteralTrie;
+use crate::regex::dfa::DfaState;
+
+/// Index of a [`Node`]: a place of the output where some forms hold.
 pub(crate) type NodeId = u32;
 /// Index of a shape.
 pub(crate) type ShapeId = u32;
+/// Index of a list of forms that are looked at when a value is whole.
+pub(crate) type GuardId = u32;
 
 /// The distance of what cannot be completed.
 pub(crate) const NEVER: usize = usize::MAX;
@@ -15,7 +24,7 @@ pub(crate) const NEVER: usize = usize::MAX;
 /// A place: the value takes one of the shapes.
 #[derive(Debug, Default)]
 pub(crate) struct Node {
-    pub(crate) shapes: Vec<ShapeId>,
+    pub(crate) shapes: Vec<(ShapeId, Option<GuardId>)>,
     /// Fewest bytes of a value.
     pub(crate) cost: usize,
 }
@@ -23,105 +32,110 @@ pub(crate) struct Node {
 /// One kind of value.
 #[derive(Debug)]
 pub(crate) enum Shape {
-    /// Values by their compact texts.
-    Literals(LiteralTrie),
+    Literals(Literals),
     String(StringShape),
     Number(NumberShape),
     Array(ArrayShape),
     Object(ObjectShape),
 }
 
+/// Values by their compact texts.
+#[derive(Debug)]
+pub(crate) struct Literals {
+    pub(crate) trie: LiteralTrie,
+    /// Of each value.
+    pub(crate) hashes: Vec<u64>,
+}
+
 /// Arrays: the first items by place, the rest alike.
 #[derive(Debug)]
 pub(crate) struct ArrayShape {
-    pub(crate) prefix: Vec<NodeId>,
-    /// `None` where no item may follow the prefix.
-    pub(crate) rest: Option<NodeId>,
-    pub(crate) min: u32,
-    pub(crate) max: Option<u32>,
-    /// After `i` items, fewest bytes of the prefix's items still due, each with a comma before it.
-    /// [n_prefix + 1]
-    pub(crate) costs: Vec<usize>,
-    pub(crate) rest_cost: usize,
+    /// The places of item `i`: one for each set of `contains` that it is counted for. [n_prefix,
+    /// n_sets]
+    pub(crate) prefix: Vec<Vec<NodeId>>,
+    /// Of the items after those. [n_sets]
+    pub(crate) rest: Vec<NodeId>,
+    pub(crate) bounds: Bounds,
+    pub(crate) contains: Vec<Bounds>,
+    pub(crate) different: bool,
 }
 
 impl ArrayShape {
-    /// The place of item `idx`, if there may be one.
-    pub(crate) fn item(&self, idx: u32) -> Option<NodeId> {
-        if self.max.is_some_and(|max| idx >= max) {
-            return None;
-        }
-        self.prefix.get(idx as usize).copied().or(self.rest)
+    /// The places of item `idx`, each with the set of `contains` that it is counted for.
+    pub(crate) fn places(&self, idx: u32) -> &[NodeId] {
+        self.prefix.get(idx as usize).unwrap_or(&self.rest)
     }
 
     /// An index that stands for `idx`: without a maximum, items past the prefix and the minimum are
     /// alike.
     pub(crate) fn saturated(&self, idx: u32) -> u32 {
-        match self.max {
+        match self.bounds.max {
             Some(_) => idx,
-            None => idx.min(self.min.max(self.prefix.len() as u32)),
+            None => idx.min(self.bounds.min.max(self.prefix.len() as u32)),
         }
     }
 
-    /// Fewest bytes to the end, bracket included, after `n_items` items.
-    pub(crate) fn cost_after(&self, n_items: u32) -> usize {
+    /// Whether what is still due fits after these items.
+    pub(crate) fn can_follow(&self, items: &Items) -> bool {
+        let counts = self.contains.iter().zip(&items.contained);
+        let fits = |(bounds, &n): (&Bounds, &u32)| bounds.max.is_none_or(|max| n <= max);
+        let missing = |(bounds, &n): (&Bounds, &u32)| bounds.min.saturating_sub(n);
+        let due = counts.clone().map(missing).max().unwrap_or(0);
+        counts.clone().all(fits) && self.bounds.max.is_none_or(|max| items.n + due <= max)
+    }
+
+    /// Fewest bytes to the end, bracket included, after `n` items with a comma before each next one.
+    pub(crate) fn cost_after(
+        &self,
+        n: u32,
+        contained: &[u32],
+        costs: &impl Fn(NodeId) -> usize,
+    ) -> usize {
+        let missing = |idx: usize| {
+            let have = contained.get(idx).copied().unwrap_or(0);
+            self.contains[idx].min.saturating_sub(have) as usize
+        };
+        let place = |list: &[NodeId], set: usize| list.get(set).map_or(NEVER, |&node| costs(node));
+        let cheapest =
+            |list: &[NodeId]| list.iter().map(|&node| costs(node)).min().unwrap_or(NEVER);
+        let n_missing: usize = (0..self.contains.len()).map(missing).sum();
         let n_prefix = self.prefix.len();
-        let n_due = self.min.saturating_sub(n_items.max(n_prefix as u32)) as usize;
-        let rest = n_due.saturating_mul(self.rest_cost.saturating_add(1));
-        let prefix = self.costs.get(n_items as usize).copied().unwrap_or(0);
-        prefix
-            .saturating_add(if n_due > 0 { rest } else { 0 })
-            .saturating_add(1)
+        let mut total = 1_usize;
+        let mut n = n as usize;
+        // What must be contained comes after the prefix, which is then gone through.
+        while n < n_prefix && (n < self.bounds.min as usize || n_missing > 0) {
+            total = total.saturating_add(cheapest(&self.prefix[n]).saturating_add(1));
+            n += 1;
+        }
+        for idx in 0..self.contains.len() {
+            let n_items = missing(idx);
+            if n_items > 0 {
+                let each = place(&self.rest, 1 << idx).saturating_add(1);
+                total = total.saturating_add(each.saturating_mul(n_items));
+                n += n_items;
+            }
+        }
+        let n_more = (self.bounds.min as usize).saturating_sub(n);
+        if n_more > 0 {
+            let each = cheapest(&self.rest).saturating_add(1);
+            total = total.saturating_add(each.saturating_mul(n_more));
+        }
+        total
     }
 }
 
-/// Objects: declared properties in their order, then others.
+/// Which names that are not declared may come, and what their values are.
 #[derive(Debug)]
-pub(crate) struct ObjectShape {
-    /// Those that can occur; their indices are their order.
-    pub(crate) properties: Vec<Property>,
-    /// Declared names as they are spelled within quotes; indices past `properties` never occur.
-    pub(crate) names: LiteralTrie,
-    /// The place of values of other names, if there may be any.
-    pub(crate) additional: Option<NodeId>,
-    /// For each `next`, the first required index from it, or `n_properties`. [n_properties + 1]
-    pub(crate) next_required: Vec<u32>,
-    /// For each `next`, fewest bytes of the members still required, each with a comma before it.
-    /// [n_properties + 1]
-    pub(crate) required_costs: Vec<usize>,
-    /// For each `next`, fewest bytes of a declared member and what is required after it.
-    /// [n_properties + 1]
-    pub(crate) member_costs: Vec<usize>,
-}
-
-/// A declared property.
-#[derive(Debug)]
-pub(crate) struct Property {
-    pub(crate) node: NodeId,
-    pub(crate) required: bool,
-    /// Bytes of the name as spelled, without quotes.
-    pub(crate) n_name_bytes: usize,
-}
-
-impl ObjectShape {
-    /// Whether names that are not declared may come once `next` is the next declared property.
-    pub(crate) fn additional_at(&self, next: u32) -> Option<NodeId> {
-        self.additional
-            .filter(|_| self.next_required[next as usize] as usize == self.properties.len())
-    }
-
-    /// The last declared property that may come at `next`, one past it.
-    pub(crate) fn end(&self, next: u32) -> u32 {
-        (self.next_required[next as usize] + 1).min(self.properties.len() as u32)
-    }
-
-    /// Declared properties that may come at `next` and whose names pass through `node`.
-    pub(crate) fn reachable(&self, node: LiteralNode, next: u32) -> &[u32] {
-        let below = self.names.below(node);
-        let from = below.partition_point(|&idx| idx < next);
-        let to = below.partition_point(|&idx| idx < self.end(next));
-        &below[from..to]
-    }
+pub(crate) enum Others {
+    None,
+    /// Any name.
+    Any(NodeId),
+    /// Names of an automaton; the set of patterns that a name matches decides on its value.
+    Matching {
+        automaton: AutomatonId,
+        start: DfaState,
+        places: HashMap<u64, NodeId>,
+    },
 }
 
 /// All that a schema compiled to, its patterns' automata aside.
@@ -129,13 +143,18 @@ impl ObjectShape {
 pub(crate) struct Tables {
     pub(crate) nodes: Vec<Node>,
     pub(crate) shapes: Vec<Shape>,
+    pub(crate) guards: Vec<Vec<FormId>>,
     pub(crate) root: NodeId,
 }
 
 const MISMATCH: &str = "a frame is made from a shape of its own kind";
 
 impl Tables {
-    pub(crate) fn literals(&self, shape: ShapeId) -> &LiteralTrie {
+    pub(crate) fn cost(&self, node: NodeId) -> usize {
+        self.nodes[node as usize].cost
+    }
+
+    pub(crate) fn literals(&self, shape: ShapeId) -> &Literals {
         match &self.shapes[shape as usize] {
             Shape::Literals(literals) => literals,
             _ => unreachable!("{MISMATCH}"),

@@ -1,13 +1,14 @@
 //! Strings under a pattern and length bounds.
 //!
-//! A pattern alone is a [`Dfa`], lengths alone are a counter. Together they need more: whether a
+//! A pattern alone is an automaton, lengths alone are a counter. Together they need more: whether a
 //! match of the right length is still reachable. [`LengthTable`] answers it for each count and each
 //! state, found backwards from the end.
 
 use std::collections::HashMap;
 
 use crate::json::text::{BOUNDARY, Text};
-use crate::regex::dfa::{Dfa, DfaState};
+use crate::regex::dfa::DfaState;
+use crate::regex::product::Automaton;
 use crate::{GrammarError, Limits};
 
 /// The strings of a schema: index of the pattern's automaton, and lengths in code points.
@@ -52,7 +53,7 @@ impl StringShape {
     /// `None` if no string satisfies it. Pass the automaton that `pattern` names.
     pub(crate) fn new(
         pattern: Option<(u32, DfaState)>,
-        dfa: Option<&mut Dfa>,
+        dfa: Option<&mut Automaton>,
         (min, max): (u32, Option<u32>),
         limits: &Limits,
     ) -> Result<Option<Self>, GrammarError> {
@@ -98,7 +99,7 @@ impl StringShape {
         &self,
         body: Body,
         byte: u8,
-        dfas: &mut [Dfa],
+        dfas: &mut [Automaton],
     ) -> Result<Option<Body>, GrammarError> {
         let Some(text) = body.text.step(byte) else {
             return Ok(None);
@@ -125,7 +126,7 @@ impl StringShape {
     }
 
     /// Whether the closing quote may follow.
-    pub(crate) fn can_close(&self, body: &Body, dfas: &[Dfa]) -> bool {
+    pub(crate) fn can_close(&self, body: &Body, dfas: &[Automaton]) -> bool {
         body.text == BOUNDARY
             && body.count >= self.min
             && self
@@ -134,7 +135,7 @@ impl StringShape {
     }
 
     /// Fewest bytes to where it can close, without the quote.
-    pub(crate) fn distance(&self, body: &Body, dfas: &[Dfa]) -> usize {
+    pub(crate) fn distance(&self, body: &Body, dfas: &[Automaton]) -> usize {
         match (&self.table, self.pattern) {
             (Some(table), _) => table.distance(body) as usize,
             (None, Some((pattern, _))) => dfas[pattern as usize].distance(body.state),
@@ -144,7 +145,7 @@ impl StringShape {
 
     /// The distance to a closing quote as far as [`InteriorKey`] tells: all but a minimal length
     /// without a pattern.
-    pub(crate) fn interior_distance(&self, body: &Body, dfas: &[Dfa]) -> usize {
+    pub(crate) fn interior_distance(&self, body: &Body, dfas: &[Automaton]) -> usize {
         match self.pattern {
             None => body.text.distance(),
             Some(_) => self.distance(body, dfas),
@@ -207,7 +208,7 @@ struct Place {
 
 impl LengthTable {
     fn new(
-        dfa: &mut Dfa,
+        dfa: &mut Automaton,
         start: DfaState,
         (min, max): (u32, Option<u32>),
         limits: &Limits,
@@ -263,7 +264,7 @@ impl LengthTable {
 
     /// From the last level down: within a level, places in the order of what is left of their code
     /// point.
-    fn fill(&mut self, dfa: &Dfa, graph: &[Place], min: u32, bounded: bool) {
+    fn fill(&mut self, dfa: &Automaton, graph: &[Place], min: u32, bounded: bool) {
         let mut order: Vec<usize> = (0..graph.len()).collect();
         order.sort_by_key(|&place| graph[place].text.rank());
         for level in (0..self.n_levels).rev() {

@@ -148,6 +148,11 @@ impl Dfa {
         self.n_visited = 0;
     }
 
+    /// The class of a byte: bytes of one class lead to the same states.
+    pub(crate) fn class(&self, byte: u8) -> u8 {
+        self.classes[usize::from(byte)]
+    }
+
     /// Heap bytes of the NFA.
     pub(crate) fn nfa_bytes(&self) -> usize {
         self.nfa.memory_usage()

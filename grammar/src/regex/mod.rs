@@ -2,6 +2,7 @@
 //! ([`dfa`]).
 
 pub(crate) mod dfa;
+pub(crate) mod product;
 mod reach;
 pub(crate) mod syntax;
 #[cfg(test)]

@@ -1,0 +1,247 @@
+//! Objects: which members may come, must come, and how much is left when some have come.
+
+use crate::json::form::Bounds;
+use crate::json::frame::{Bits, Members, Name};
+use crate::json::shape::{NEVER, NodeId, Others, ShapeId};
+use crate::literals::{LiteralNode, LiteralTrie};
+
+/// Bytes that a name beyond the declared ones is counted with, where none is written yet: two
+/// characters, for shorter ones may be taken.
+const OTHER_NAME_BYTES: usize = 2;
+
+/// An object's members.
+#[derive(Debug)]
+pub(crate) struct ObjectShape {
+    /// Those declared properties that can occur, in their order.
+    pub(crate) properties: Vec<Property>,
+    /// Declared names as they are spelled within quotes; indices past `properties` never occur.
+    pub(crate) names: LiteralTrie,
+    pub(crate) others: Others,
+    /// The cost of the cheapest value of another name.
+    pub(crate) other_cost: usize,
+    pub(crate) bounds: Bounds,
+    /// Whether declared properties keep their order, and others follow them.
+    pub(crate) ordered: bool,
+    /// Whether what came decides on what must come.
+    pub(crate) has_dependents: bool,
+}
+
+/// A declared property.
+#[derive(Debug)]
+pub(crate) struct Property {
+    pub(crate) node: NodeId,
+    pub(crate) required: bool,
+    /// What must come too if this one does, transitively.
+    pub(crate) needs: Vec<u32>,
+    /// Bytes of the name as spelled, without quotes.
+    pub(crate) n_name_bytes: usize,
+    /// Fewest bytes of the member, with a comma.
+    pub(crate) cost: usize,
+}
+
+impl ObjectShape {
+    /// Before any member.
+    pub(crate) fn open(&self, shape: ShapeId) -> Members {
+        let mut members = Members {
+            shape,
+            next: 0,
+            seen: Bits::default(),
+            n: 0,
+            n_due: 0,
+            due_cost: 0,
+            used: None,
+        };
+        self.count_due(&mut members);
+        members
+    }
+
+    fn count_due(&self, members: &mut Members) {
+        (members.n_due, members.due_cost) = (0, 0);
+        for (idx, property) in self.properties.iter().enumerate() {
+            if self.is_due(members, idx as u32) {
+                members.n_due += 1;
+                members.due_cost = members.due_cost.saturating_add(property.cost);
+            }
+        }
+    }
+
+    fn came(&self, members: &Members, idx: u32) -> bool {
+        if self.ordered && !self.has_dependents {
+            idx < members.next
+        } else {
+            members.seen.contains(idx)
+        }
+    }
+
+    /// Whether a declared property must still come.
+    fn is_due(&self, members: &Members, idx: u32) -> bool {
+        if self.came(members, idx) {
+            return false;
+        }
+        self.properties[idx as usize].required
+            || self.has_dependents
+                && self.properties.iter().enumerate().any(|(other, property)| {
+                    property.needs.contains(&idx) && members.seen.contains(other as u32)
+                })
+    }
+
+    /// Whether a declared property may come now.
+    pub(crate) fn allows(&self, members: &Members, idx: u32) -> bool {
+        let Some(property) = self.properties.get(idx as usize) else {
+            return false;
+        };
+        if self.came(members, idx) || self.ordered && idx < members.next {
+            return false;
+        }
+        if self.ordered && (members.next..idx).any(|skipped| self.is_due(members, skipped)) {
+            return false;
+        }
+        let is_late = |&need: &u32| self.ordered && need < idx && !self.came(members, need);
+        if property.needs.iter().any(is_late) {
+            return false;
+        }
+        match self.bounds {
+            Bounds { min: 0, max: None } => true,
+            bounds => {
+                let after = self.with(members, idx);
+                let most = match (&self.others, self.ordered) {
+                    (Others::None, true) => self.properties.len() as u32 - after.next,
+                    (Others::None, false) => self.properties.len() as u32 - after.n,
+                    _ => u32::MAX,
+                };
+                bounds.max.is_none_or(|max| after.n + after.n_due <= max)
+                    && after.n.saturating_add(most) >= bounds.min
+            }
+        }
+    }
+
+    /// Whether a name beyond the declared ones may come now.
+    pub(crate) fn allows_other(&self, members: &Members) -> bool {
+        !matches!(self.others, Others::None)
+            && (!self.ordered || members.n_due == 0)
+            && self
+                .bounds
+                .max
+                .is_none_or(|max| members.n + 1 + members.n_due <= max)
+    }
+
+    /// Whether any member may come.
+    pub(crate) fn allows_any(&self, members: &Members) -> bool {
+        self.allows_other(members)
+            || (0..self.properties.len() as u32).any(|idx| self.allows(members, idx))
+    }
+
+    /// Whether the object may end.
+    pub(crate) fn may_close(&self, members: &Members) -> bool {
+        members.n_due == 0 && members.n >= self.bounds.min
+    }
+
+    /// With a declared property.
+    pub(crate) fn with(&self, members: &Members, idx: u32) -> Members {
+        let was_due = self.is_due(members, idx);
+        let mut with = members.clone();
+        with.n = self.counted(members.n + 1);
+        if self.ordered {
+            with.next = idx + 1;
+        }
+        if !self.ordered || self.has_dependents {
+            with.seen.insert(idx);
+        }
+        if self.has_dependents {
+            self.count_due(&mut with);
+        } else if was_due {
+            with.n_due -= 1;
+            with.due_cost = with
+                .due_cost
+                .saturating_sub(self.properties[idx as usize].cost);
+        }
+        with
+    }
+
+    /// With another name, of this hash; `None` if it came already.
+    pub(crate) fn with_other(&self, members: &Members, hash: u64) -> Option<Members> {
+        let used = members.used.as_deref().unwrap_or_default();
+        if used.contains(&hash) {
+            return None;
+        }
+        let mut with = members.clone();
+        with.used = Some(used.iter().copied().chain([hash]).collect());
+        with.n = self.counted(members.n + 1);
+        if self.ordered {
+            with.next = self.properties.len() as u32;
+        }
+        Some(with)
+    }
+
+    /// As if another name had come.
+    pub(crate) fn counted_with_other(&self, members: &Members) -> Members {
+        Members {
+            n: self.counted(members.n + 1),
+            ..members.clone()
+        }
+    }
+
+    /// Whether a name stands at none of the declared ones.
+    pub(crate) fn names_none(&self, name: Name) -> bool {
+        name.declared
+            .and_then(|node| self.names.literal(node))
+            .is_none()
+    }
+
+    /// Counts beyond what any bound asks are alike.
+    fn counted(&self, n: u32) -> u32 {
+        match self.bounds.max {
+            Some(_) => n,
+            None => n.min(self.bounds.min),
+        }
+    }
+
+    /// Declared properties that may come now and whose names pass through `node`.
+    pub(crate) fn reachable<'s>(
+        &'s self,
+        node: LiteralNode,
+        members: &'s Members,
+    ) -> impl Iterator<Item = u32> + 's {
+        let below = self.names.below(node).iter().copied();
+        below.filter(|&idx| self.allows(members, idx))
+    }
+
+    /// Fewest bytes to the object's end, each member with a comma before it.
+    pub(crate) fn cost_after(&self, members: &Members) -> usize {
+        let n_more = self.bounds.min.saturating_sub(members.n + members.n_due) as usize;
+        members
+            .due_cost
+            .saturating_add(self.filling_cost(members, n_more))
+            .saturating_add(1)
+    }
+
+    /// The cheapest members that fill an object up.
+    fn filling_cost(&self, members: &Members, n_more: usize) -> usize {
+        if n_more == 0 {
+            return 0;
+        }
+        let other = self.other_cost.saturating_add(OTHER_NAME_BYTES + 4);
+        let open = (0..self.properties.len() as u32).filter(|&idx| {
+            !self.came(members, idx) && !self.is_due(members, idx) && idx >= members.next
+        });
+        let mut costs: Vec<usize> = open.map(|idx| self.properties[idx as usize].cost).collect();
+        costs.sort_unstable();
+        (0..n_more)
+            .map(|n| costs.get(n).copied().unwrap_or(NEVER).min(other))
+            .fold(0, usize::saturating_add)
+    }
+
+    /// Fewest bytes of an object, opened and closed.
+    pub(crate) fn whole_cost(&self) -> usize {
+        let members = self.open(0);
+        let rest = self.cost_after(&members);
+        let has_members = members.n_due > 0 || self.bounds.min > 0;
+        if rest == NEVER || self.bounds.is_empty() {
+            return NEVER;
+        }
+        if self.bounds.max.is_some_and(|max| members.n_due > max) {
+            return NEVER;
+        }
+        rest + 1 - usize::from(has_members)
+    }
+}

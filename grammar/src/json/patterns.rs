@@ -1,0 +1,264 @@
+//! What a schema asks of a string's characters: patterns, formats, literals, and their combinations
+//! as automata over the JSON spelling.
+
+use std::collections::HashMap;
+
+use regex_syntax::hir::Hir;
+
+use crate::json::schema::refuse;
+use crate::json::{escape, formats};
+use crate::regex::dfa::{Dfa, DfaState};
+use crate::regex::product::{Automaton, Formula, Product};
+use crate::regex::syntax;
+use crate::{GrammarError, Limits};
+
+/// Index of a pattern.
+pub(crate) type PatternId = u32;
+/// Index of an automaton.
+pub(crate) type AutomatonId = u32;
+
+/// A pattern that must match, or, negated, must not.
+pub(crate) type Test = (PatternId, bool);
+
+/// A language of characters.
+#[derive(Debug)]
+struct Pattern {
+    /// Over the JSON spelling.
+    hirs: Vec<Hir>,
+    formula: Formula,
+}
+
+/// The patterns of a schema and the automata of those combinations that it needs.
+#[derive(Debug)]
+pub(crate) struct Patterns {
+    limits: Limits,
+    patterns: Vec<Pattern>,
+    ids: HashMap<String, PatternId>,
+    pub(crate) automata: Vec<Automaton>,
+    /// `None` for a combination that no string matches.
+    combined: HashMap<Vec<Test>, Option<(AutomatonId, DfaState)>>,
+}
+
+impl Patterns {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            limits: limits.clone(),
+            patterns: Vec::new(),
+            ids: HashMap::new(),
+            automata: Vec::new(),
+            combined: HashMap::new(),
+        }
+    }
+
+    /// The strings with a match of a regex, which stands at `at`.
+    pub(crate) fn regex(&mut self, source: &str, at: &str) -> Result<PatternId, GrammarError> {
+        let key = format!("/{source}");
+        if let Some(&known) = self.ids.get(&key) {
+            return Ok(known);
+        }
+        let hir = syntax::parse(source, &self.limits).map_err(|error| placed(error, at))?;
+        Ok(self.add(key, escape::search(&hir)))
+    }
+
+    /// The strings of a format; `None` if it is not one of the standard's.
+    pub(crate) fn format(&mut self, name: &str) -> Option<PatternId> {
+        let key = format!("f{name}");
+        if let Some(&known) = self.ids.get(&key) {
+            return Some(known);
+        }
+        let hir = formats::hir(name)?;
+        Some(self.add(key, escape::whole(&hir)))
+    }
+
+    /// Some literal strings.
+    pub(crate) fn literals(&mut self, literals: &[&str]) -> PatternId {
+        let key = format!("l{literals:?}");
+        if let Some(&known) = self.ids.get(&key) {
+            return known;
+        }
+        let hirs = literals.iter().map(|text| Hir::literal(text.as_bytes()));
+        let hir = Hir::alternation(hirs.collect());
+        self.add(key, escape::whole(&hir))
+    }
+
+    /// Strings of so many characters.
+    pub(crate) fn length(&mut self, min: u32, max: Option<u32>) -> PatternId {
+        let key = format!("n{min},{max:?}");
+        if let Some(&known) = self.ids.get(&key) {
+            return known;
+        }
+        self.add(key, escape::any(min, max))
+    }
+
+    fn add(&mut self, key: String, hir: Hir) -> PatternId {
+        let id = self.patterns.len() as PatternId;
+        self.patterns.push(Pattern {
+            hirs: vec![hir],
+            formula: Formula::Part(0),
+        });
+        self.ids.insert(key, id);
+        id
+    }
+
+    /// The strings that pass all of `tests`, which are sorted and different; `None` if there are
+    /// none.
+    pub(crate) fn combine(
+        &mut self,
+        tests: &[Test],
+        at: &str,
+    ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
+        if let Some(&known) = self.combined.get(tests) {
+            return Ok(known);
+        }
+        let built = match tests {
+            [(pattern, false)] => self.single(*pattern),
+            _ => self.product(tests),
+        };
+        let found = match built {
+            Ok(None) | Err(GrammarError::Empty { .. }) => None,
+            Ok(Some((automaton, start))) => {
+                self.automata.push(automaton);
+                Some((self.automata.len() as AutomatonId - 1, start))
+            }
+            Err(error) => return Err(placed(error, at)),
+        };
+        self.combined.insert(tests.to_vec(), found);
+        Ok(found)
+    }
+
+    fn single(
+        &mut self,
+        pattern: PatternId,
+    ) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
+        let found = &self.patterns[pattern as usize];
+        if let (Formula::Part(0), [hir]) = (&found.formula, found.hirs.as_slice()) {
+            let (dfa, start) = Dfa::new(hir, &self.limits)?;
+            self.charge(&dfa);
+            return Ok(Some((Automaton::One(dfa), start)));
+        }
+        self.product(&[(pattern, false)])
+    }
+
+    fn product(&mut self, tests: &[Test]) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
+        let (parts, formula) = self.parts(tests)?;
+        let product = Product::new(parts, formula, &self.limits)?;
+        Ok(product.map(|(product, start)| (Automaton::Product(Box::new(product)), start)))
+    }
+
+    /// The automata of `tests` behind that of any text, and the formula that joins them.
+    fn parts(&mut self, tests: &[Test]) -> Result<(Vec<(Dfa, DfaState)>, Formula), GrammarError> {
+        let mut parts = vec![Dfa::new(&escape::anything(), &self.limits)?];
+        let mut all = vec![Formula::Part(0)];
+        for &(pattern, negated) in tests {
+            let found = &self.patterns[pattern as usize];
+            let mut formula = found.formula.shifted(parts.len());
+            let hirs = found.hirs.clone();
+            for hir in &hirs {
+                match Dfa::new(hir, &self.limits) {
+                    Ok(part) => {
+                        self.charge(&part.0);
+                        parts.push(part);
+                    }
+                    // What matches nothing is a part that never accepts.
+                    Err(GrammarError::Empty { .. }) => {
+                        let never = Formula::Not(Box::new(Formula::And(Vec::new())));
+                        formula = formula.with_part(parts.len(), &never);
+                        parts.push(Dfa::new(&escape::anything(), &self.limits)?);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            all.push(if negated {
+                Formula::Not(Box::new(formula))
+            } else {
+                formula
+            });
+        }
+        Ok((parts, Formula::And(all)))
+    }
+
+    /// An automaton of names. Which of `patterns` a name matches decides whether it is one, and all
+    /// of some list of `names` must pass.
+    pub(crate) fn names(
+        &mut self,
+        patterns: &[PatternId],
+        names: Option<&[Vec<Test>]>,
+        accept: impl Fn(u64) -> bool,
+    ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
+        let mut tests: Vec<Test> = patterns.iter().map(|&pattern| (pattern, false)).collect();
+        let further = names.unwrap_or_default().iter().flatten();
+        tests.extend(further.map(|&(pattern, _)| (pattern, false)));
+        let (parts, formula) = self.parts(&tests)?;
+        let Formula::And(mut formulas) = formula else {
+            unreachable!("a conjunction was asked for")
+        };
+        let mut further = formulas.split_off(1 + patterns.len()).into_iter();
+        let marks = formulas.split_off(1);
+        let sets = (0..1_u64 << patterns.len()).filter(|&set| accept(set));
+        let any = sets.map(|set| {
+            let each = marks.iter().enumerate().map(|(idx, formula)| {
+                if set >> idx & 1 == 1 {
+                    formula.clone()
+                } else {
+                    Formula::Not(Box::new(formula.clone()))
+                }
+            });
+            Formula::And(each.collect())
+        });
+        let mut whole = vec![Formula::Part(0), Formula::Or(any.collect())];
+        if let Some(names) = names {
+            let list = |tests: &Vec<Test>| {
+                let each = tests.iter().map(|&(_, negated)| {
+                    let formula = further.next().expect("each test has its formula");
+                    if negated {
+                        Formula::Not(Box::new(formula))
+                    } else {
+                        formula
+                    }
+                });
+                Formula::And(each.collect())
+            };
+            whole.push(Formula::Or(names.iter().map(list).collect()));
+        }
+        let product = Product::new(parts, Formula::And(whole), &self.limits)?;
+        let Some((product, start)) = product else {
+            return Ok(None);
+        };
+        let product = product.with_marks(marks);
+        self.automata.push(Automaton::Product(Box::new(product)));
+        Ok(Some((self.automata.len() as AutomatonId - 1, start)))
+    }
+
+    fn charge(&mut self, dfa: &Dfa) {
+        self.limits.nfa_bytes = self.limits.nfa_bytes.saturating_sub(dfa.nfa_bytes());
+    }
+
+    /// Whether a text passes a test.
+    pub(crate) fn matches(&mut self, pattern: PatternId, text: &str) -> Result<bool, GrammarError> {
+        let Some((automaton, mut state)) = self.combine(&[(pattern, false)], "")? else {
+            return Ok(false);
+        };
+        let automaton = &mut self.automata[automaton as usize];
+        let quoted = serde_json::Value::from(text).to_string();
+        for &byte in &quoted.as_bytes()[1..quoted.len() - 1] {
+            match automaton.step(state, byte)? {
+                Some(next) => state = next,
+                None => return Ok(false),
+            }
+        }
+        Ok(automaton.is_accepting(state))
+    }
+}
+
+/// An error about a pattern, with its place in the schema.
+fn placed(error: GrammarError, at: &str) -> GrammarError {
+    match error {
+        GrammarError::Limit { limit, allowed, .. } => GrammarError::Limit {
+            what: format!("#{at}"),
+            limit,
+            allowed,
+        },
+        error @ GrammarError::Regex { .. } => refuse(at, &error.to_string()),
+        error => error,
+    }
+}
