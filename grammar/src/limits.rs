@@ -25,6 +25,8 @@ pub struct Limits {
     pub open_values: usize,
     /// Heap bytes of memoised masks, a constraint.
     pub mask_bytes: usize,
+    /// Steps of automata that combining patterns may take; bounds the time of it.
+    pub compile_steps: usize,
     /// Steps of automata that one mask may take; bounds its time.
     pub mask_steps: usize,
 }
@@ -36,13 +38,14 @@ impl Default for Limits {
             schema_nodes: 50_000,
             depth: 128,
             alternatives: 4_096,
-            nfa_bytes: 10 << 20,
+            nfa_bytes: 24 << 20,
             dfa_states: 65_536,
             dfa_bytes: 32 << 20,
             length_cells: 4 << 20,
             parses: 256,
             open_values: 512,
             mask_bytes: 32 << 20,
+            compile_steps: 3_000_000,
             mask_steps: 50_000_000,
         }
     }

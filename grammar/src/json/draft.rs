@@ -17,8 +17,11 @@ use crate::regex::dfa::DfaState;
 
 /// `contains` of one array that are followed while it is written; more are looked at at its end.
 const MAX_CONTAINS: usize = 2;
-/// Patterns of names of one object of which every set has a place.
-const MAX_NAME_PATTERNS: usize = 6;
+/// Patterns of names of one object of which every set has a place, whether some name matches it or
+/// not.
+const FEW_NAME_PATTERNS: usize = 2;
+/// Patterns of names of one object that are followed while a name is written.
+const MAX_NAME_PATTERNS: usize = 60;
 /// Characters up to which the length of names is bounded while they are written.
 const MAX_NAME_LENGTH: u32 = 256;
 
@@ -64,8 +67,8 @@ pub(crate) enum DraftOthers {
     Any(NodeId),
     Matching {
         patterns: Vec<PatternId>,
-        /// The place for each set of patterns that a name matches. [2^n_patterns]
-        places: Vec<NodeId>,
+        /// The place for each set of patterns that a name can match, as bits.
+        places: Vec<(u64, NodeId)>,
         /// Tests of names: all of some list must pass.
         names: Option<Vec<Vec<Test>>>,
     },
@@ -136,6 +139,7 @@ pub(crate) fn number(schemas: &Schemas<'_>, parts: &[Form], integer: bool, allow
                     (highest, None) | (None, highest) => highest,
                 };
             }
+            Form::Unpointed => rules.any_spelling = false,
             Form::Multiple { of, negated: false } => rules.multiples.push(*of),
             Form::Multiple { of, negated: true } => rules.not_multiples.push(*of),
             Form::Values {
@@ -328,7 +332,7 @@ pub(crate) fn object(
             needs,
         });
     }
-    let others = others(compiler, &gathered, names, &mut guards);
+    let others = others(compiler, &gathered, names, &mut guards)?;
     let draft = Draft::Object {
         members,
         others,
@@ -445,9 +449,9 @@ fn others(
     gathered: &Gathered<'_>,
     names: NameTests,
     guards: &mut Vec<FormId>,
-) -> DraftOthers {
+) -> Result<DraftOthers, GrammarError> {
     let tests = match names {
-        NameTests::Listed => return DraftOthers::None,
+        NameTests::Listed => return Ok(DraftOthers::None),
         NameTests::Free => None,
         NameTests::Tests(lists) if lists.iter().any(Vec::is_empty) => None,
         NameTests::Tests(lists) => Some(lists),
@@ -458,13 +462,22 @@ fn others(
     }
     patterns.sort_unstable();
     patterns.dedup();
-    if patterns.len() > MAX_NAME_PATTERNS {
+    let sets = match patterns.len() {
+        n if n <= FEW_NAME_PATTERNS => Some((0..1 << n).collect()),
+        n if n <= MAX_NAME_PATTERNS => compiler.schemas.patterns.sets(&patterns)?,
+        _ => None,
+    };
+    let sets: Vec<u64> = sets.unwrap_or_else(|| {
+        // One pattern a name, and the rest looked at at the end.
+        patterns.truncate(MAX_NAME_PATTERNS);
         let all = gathered.members.iter();
         guards
             .extend(all.map(|&members| compiler.schemas.forms.add(Form::Members(members.clone()))));
-        patterns.truncate(MAX_NAME_PATTERNS);
-    }
-    let mut place = |set: usize| {
+        [0].into_iter()
+            .chain((0..patterns.len()).map(|idx| 1 << idx))
+            .collect()
+    });
+    let mut place = |set: u64| {
         let mut forms = Vec::new();
         for members in &gathered.members {
             let is_known = |pattern: &PatternId| {
@@ -481,12 +494,12 @@ fn others(
         compiler.place(forms)
     };
     if patterns.is_empty() && tests.is_none() {
-        return DraftOthers::Any(place(0));
+        return Ok(DraftOthers::Any(place(0)));
     }
-    let places = (0..1 << patterns.len()).map(&mut place).collect();
-    DraftOthers::Matching {
+    let places = sets.iter().map(|&set| (set, place(set))).collect();
+    Ok(DraftOthers::Matching {
         patterns,
         places,
         names: tests,
-    }
+    })
 }

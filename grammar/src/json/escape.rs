@@ -42,16 +42,21 @@ pub(crate) fn any(min: u32, max: Option<u32>) -> Hir {
 /// The bodies of JSON strings that hold a match of `hir` anywhere, as `pattern` has it in JSON
 /// Schema.
 pub(crate) fn search(hir: &Hir) -> Hir {
-    Hir::concat(vec![anything(), spelled(hir), anything()])
+    Hir::concat(vec![anything(), spelled(hir, &class), anything()])
 }
 
 /// The bodies of JSON strings that match `hir` as a whole.
 pub(crate) fn whole(hir: &Hir) -> Hir {
-    spelled(hir)
+    spelled(hir, &class)
+}
+
+/// Those of them without an escape that can be avoided.
+pub(crate) fn plain(hir: &Hir) -> Hir {
+    spelled(hir, &plain_class)
 }
 
 /// The depth of `hir` is bounded by the parser's nest limit, and so is this recursion.
-fn spelled(hir: &Hir) -> Hir {
+fn spelled(hir: &Hir, class: &impl Fn(&ClassUnicode) -> Hir) -> Hir {
     match hir.kind() {
         HirKind::Empty => Hir::empty(),
         HirKind::Look(look) => Hir::look(*look),
@@ -72,29 +77,51 @@ fn spelled(hir: &Hir) -> Hir {
             min: repetition.min,
             max: repetition.max,
             greedy: repetition.greedy,
-            sub: Box::new(spelled(&repetition.sub)),
+            sub: Box::new(spelled(&repetition.sub, class)),
         }),
-        HirKind::Capture(capture) => spelled(&capture.sub),
-        HirKind::Concat(parts) => Hir::concat(parts.iter().map(spelled).collect()),
-        HirKind::Alternation(parts) => Hir::alternation(parts.iter().map(spelled).collect()),
+        HirKind::Capture(capture) => spelled(&capture.sub, class),
+        HirKind::Concat(parts) => {
+            Hir::concat(parts.iter().map(|part| spelled(part, class)).collect())
+        }
+        HirKind::Alternation(parts) => {
+            Hir::alternation(parts.iter().map(|part| spelled(part, class)).collect())
+        }
     }
 }
 
-fn class(class: &ClassUnicode) -> Hir {
+/// Characters that stand for themselves, where they are in the class.
+fn raw(class: &ClassUnicode) -> ClassUnicode {
     let mut raw = class.clone();
     raw.difference(&ClassUnicode::new([
         ClassUnicodeRange::new('\0', '\x1F'),
         ClassUnicodeRange::new('"', '"'),
         ClassUnicodeRange::new('\\', '\\'),
     ]));
+    raw
+}
+
+fn plain_class(class: &ClassUnicode) -> Hir {
+    let mut escaped = class.clone();
+    escaped.difference(&raw(class));
+    let letters = SHORT_ESCAPES.iter().filter(|(_, c)| contains(&escaped, *c));
+    let mut any = vec![Hir::class(Class::Unicode(raw(class)))];
+    if !escaped.ranges().is_empty() {
+        let letter = bytes(letters.map(|&(letter, _)| letter));
+        any.push(Hir::concat(vec![bytes([b'\\']), letter]));
+    }
+    Hir::alternation(any)
+}
+
+fn contains(class: &ClassUnicode, c: char) -> bool {
+    let mut ranges = class.ranges().iter();
+    ranges.any(|range| range.start() <= c && c <= range.end())
+}
+
+fn class(class: &ClassUnicode) -> Hir {
+    let raw = raw(class);
     let short = SHORT_ESCAPES
         .iter()
-        .filter(|(_, c)| {
-            class
-                .ranges()
-                .iter()
-                .any(|range| range.start() <= *c && *c <= range.end())
-        })
+        .filter(|(_, c)| contains(class, *c))
         .map(|&(letter, _)| letter);
     let escape = Hir::alternation(vec![bytes(short), unicode_escapes(class)]);
     Hir::alternation(vec![

@@ -331,8 +331,8 @@ fn concerned(form: &Form) -> u8 {
             values,
             negated: true,
         } => values.iter().fold(0, |types, value| types | type_of(value)),
-        Form::Length(_) | Form::Text { .. } | Form::Format(_) => types::STRING,
-        Form::Range { .. } | Form::Multiple { .. } => types::NUMBER,
+        Form::Length(_) | Form::Text { .. } | Form::Format(_) | Form::Regex => types::STRING,
+        Form::Range { .. } | Form::Multiple { .. } | Form::Unpointed => types::NUMBER,
         Form::Members(_)
         | Form::Names(_)
         | Form::Required(_)

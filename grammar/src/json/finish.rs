@@ -187,9 +187,9 @@ fn draft_cost(draft: &Draft, nodes: &[usize], ordered: bool) -> usize {
                 DraftOthers::Any(node) if cost(*node) == NEVER => Others::None,
                 DraftOthers::Any(node) => Others::Any(*node),
                 DraftOthers::Matching { places, .. } => {
-                    let nearest = places.iter().min_by_key(|&&node| cost(node));
+                    let nearest = places.iter().min_by_key(|&&(_, node)| cost(node));
                     match nearest {
-                        Some(&node) if cost(node) != NEVER => Others::Any(node),
+                        Some(&(_, node)) if cost(node) != NEVER => Others::Any(node),
                         _ => Others::None,
                     }
                 }
@@ -227,16 +227,13 @@ fn finish_others(
             places,
             names,
         } => {
-            let live = |set: u64| is_live(places[set as usize]);
+            let live = places.into_iter().filter(|&(_, node)| is_live(node));
+            let places: HashMap<u64, NodeId> = live.collect();
+            let accepted = places.keys().copied().collect();
             let found = compiler
                 .schemas
                 .patterns
-                .names(&patterns, names.as_deref(), live)?;
-            let each = places.iter().enumerate();
-            let places: HashMap<u64, NodeId> = each
-                .filter(|&(_, &node)| is_live(node))
-                .map(|(set, &node)| (set as u64, node))
-                .collect();
+                .names(&patterns, names.as_deref(), accepted)?;
             Ok(match found {
                 None => Others::None,
                 Some((automaton, start)) => Others::Matching {

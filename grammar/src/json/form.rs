@@ -104,6 +104,10 @@ pub(crate) enum Form {
         lowest: Option<i128>,
         highest: Option<i128>,
     },
+    /// A number without a point: an integer as draft 4 has it.
+    Unpointed,
+    /// A string that is itself a regex.
+    Regex,
     /// A multiple, or none, of a number on the grid.
     Multiple {
         of: i128,
@@ -293,7 +297,7 @@ impl Forms {
                 self.of(types::STRING, Form::Text { pattern, negated })
             }
             // The complement of a part of a language is too much.
-            Form::Format(_) => FALSE,
+            Form::Format(_) | Form::Unpointed | Form::Regex => FALSE,
             Form::Range { lowest, highest } => self.not_in_range(lowest, highest),
             Form::Multiple { of, negated } => {
                 let negated = !negated;

@@ -101,6 +101,8 @@ impl<'r, R: Reader> Judge<'r, R> {
             (Form::Format(pattern), Value::String(text)) => {
                 self.reader.patterns().matches(*pattern, text)?
             }
+            (Form::Unpointed, Value::Number(number)) => !number.is_f64(),
+            (Form::Regex, Value::String(text)) => self.reader.patterns().is_regex(text),
             (Form::Range { lowest, highest }, Value::Number(number)) => {
                 let number = OnGrid::new(number);
                 lowest.is_none_or(|lowest| number.floor >= lowest)

@@ -1,14 +1,14 @@
 //! What a schema asks of a string's characters: patterns, formats, literals, and their combinations
 //! as automata over the JSON spelling.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use regex_syntax::hir::Hir;
 
 use crate::json::schema::refuse;
 use crate::json::{escape, formats};
 use crate::regex::dfa::{Dfa, DfaState};
-use crate::regex::product::{Automaton, Formula, Product};
+use crate::regex::product::{Automaton, Formula, Marks, Product};
 use crate::regex::syntax;
 use crate::{GrammarError, Limits};
 
@@ -60,6 +60,11 @@ impl Patterns {
         Ok(self.add(key, escape::search(&hir)))
     }
 
+    /// Whether a text is a regex.
+    pub(crate) fn is_regex(&self, text: &str) -> bool {
+        syntax::parse(text, &self.limits).is_ok()
+    }
+
     /// The strings of a format; `None` if it is not one of the standard's.
     pub(crate) fn format(&mut self, name: &str) -> Option<PatternId> {
         let key = format!("f{name}");
@@ -67,7 +72,7 @@ impl Patterns {
             return Some(known);
         }
         let hir = formats::hir(name)?;
-        Some(self.add(key, escape::whole(&hir)))
+        Some(self.add(key, escape::plain(&hir)))
     }
 
     /// Some literal strings.
@@ -155,10 +160,7 @@ impl Patterns {
             let hirs = found.hirs.clone();
             for hir in &hirs {
                 match Dfa::new(hir, &self.limits) {
-                    Ok(part) => {
-                        self.charge(&part.0);
-                        parts.push(part);
-                    }
+                    Ok(part) => parts.push(part),
                     // What matches nothing is a part that never accepts.
                     Err(GrammarError::Empty { .. }) => {
                         let never = Formula::Not(Box::new(Formula::And(Vec::new())));
@@ -177,13 +179,13 @@ impl Patterns {
         Ok((parts, Formula::And(all)))
     }
 
-    /// An automaton of names. Which of `patterns` a name matches decides whether it is one, and all
-    /// of some list of `names` must pass.
+    /// An automaton of names. The set of `patterns` that a name matches must be accepted, and all of
+    /// some list of `names` must pass.
     pub(crate) fn names(
         &mut self,
         patterns: &[PatternId],
         names: Option<&[Vec<Test>]>,
-        accept: impl Fn(u64) -> bool,
+        accepted: HashSet<u64>,
     ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
         let mut tests: Vec<Test> = patterns.iter().map(|&pattern| (pattern, false)).collect();
         let further = names.unwrap_or_default().iter().flatten();
@@ -194,18 +196,7 @@ impl Patterns {
         };
         let mut further = formulas.split_off(1 + patterns.len()).into_iter();
         let marks = formulas.split_off(1);
-        let sets = (0..1_u64 << patterns.len()).filter(|&set| accept(set));
-        let any = sets.map(|set| {
-            let each = marks.iter().enumerate().map(|(idx, formula)| {
-                if set >> idx & 1 == 1 {
-                    formula.clone()
-                } else {
-                    Formula::Not(Box::new(formula.clone()))
-                }
-            });
-            Formula::And(each.collect())
-        });
-        let mut whole = vec![Formula::Part(0), Formula::Or(any.collect())];
+        let mut whole = vec![Formula::Part(0)];
         if let Some(names) = names {
             let list = |tests: &Vec<Test>| {
                 let each = tests.iter().map(|&(_, negated)| {
@@ -220,13 +211,30 @@ impl Patterns {
             };
             whole.push(Formula::Or(names.iter().map(list).collect()));
         }
-        let product = Product::new(parts, Formula::And(whole), &self.limits)?;
+        let marks = Marks {
+            formulas: marks,
+            accepted,
+        };
+        let product = Product::marked(parts, Formula::And(whole), marks, &self.limits)?;
         let Some((product, start)) = product else {
             return Ok(None);
         };
-        let product = product.with_marks(marks);
         self.automata.push(Automaton::Product(Box::new(product)));
         Ok(Some((self.automata.len() as AutomatonId - 1, start)))
+    }
+
+    /// The sets of `patterns` that some text matches; `None` if finding them costs too much.
+    pub(crate) fn sets(&mut self, patterns: &[PatternId]) -> Result<Option<Vec<u64>>, GrammarError> {
+        let tests: Vec<Test> = patterns.iter().map(|&pattern| (pattern, false)).collect();
+        let (parts, formula) = self.parts(&tests)?;
+        let Formula::And(mut formulas) = formula else {
+            unreachable!("a conjunction was asked for")
+        };
+        let marks = Marks {
+            formulas: formulas.split_off(1),
+            accepted: HashSet::new(),
+        };
+        Product::sets(parts, marks, &self.limits)
     }
 
     fn charge(&mut self, dfa: &Dfa) {

@@ -204,7 +204,7 @@ impl<'a> Schemas<'a> {
         at: &str,
     ) -> Result<Option<FormId>, GrammarError> {
         let form = match keyword {
-            "type" => return read_types(at, value).map(|types| Some(self.forms.types(types))),
+            "type" => return self.types(reading, at, value).map(Some),
             "enum" => {
                 let values = value
                     .as_array()
@@ -230,6 +230,10 @@ impl<'a> Schemas<'a> {
                     .ok_or_else(|| refuse(at, "`format` is a string"))?;
                 match self.patterns.format(name) {
                     Some(pattern) => Form::Format(pattern),
+                    None if name == "regex" => {
+                        let (form, negated) = (self.forms.add(Form::Regex), false);
+                        Form::Guard { form, negated }
+                    }
                     None => Form::True,
                 }
             }
@@ -258,6 +262,21 @@ impl<'a> Schemas<'a> {
             _ => return Ok(None),
         };
         Ok(Some(self.forms.add(form)))
+    }
+
+    fn types(
+        &mut self,
+        reading: &Reading<'_>,
+        at: &str,
+        value: &Value,
+    ) -> Result<FormId, GrammarError> {
+        let types = read_types(at, value)?;
+        let form = self.forms.types(types);
+        if reading.draft > Draft::Four || types & types::NUMBER != types::INTEGER {
+            return Ok(form);
+        }
+        let unpointed = self.forms.add(Form::Unpointed);
+        Ok(self.forms.and([form, unpointed]))
     }
 
     fn bound(

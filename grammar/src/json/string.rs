@@ -4,7 +4,8 @@
 //! match of the right length is still reachable. [`LengthTable`] answers it for each count and each
 //! state, found backwards from the end.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
 use crate::json::text::{BOUNDARY, Text};
 use crate::regex::dfa::DfaState;
@@ -36,8 +37,8 @@ pub(crate) struct InteriorKey {
     state: DfaState,
     text: Text,
     left: u32,
-    /// The shape, where its table matters.
-    table: u32,
+    /// The shape, where its table matters, and the code points still due.
+    table: (u32, u32),
 }
 
 const NONE: u32 = u32::MAX;
@@ -81,7 +82,7 @@ impl StringShape {
 
     /// Cells of its table.
     pub(crate) fn n_cells(&self) -> usize {
-        self.table.as_ref().map_or(0, |table| table.distances.len())
+        self.table.as_ref().map_or(0, |table| table.ways.len())
     }
 
     /// Just after the opening quote.
@@ -169,14 +170,17 @@ impl StringShape {
             .max
             .map_or(NONE, |max| (max - body.count).min(longest as u32));
         match (&self.table, self.pattern) {
-            (Some(_), Some((pattern, _))) => {
-                let (state, text) = (body.state, body.text);
+            (Some(table), Some((pattern, _))) => {
+                // Beyond what any token and the longest way take, what is left makes no difference.
+                let most = longest as u32 + table.longest;
+                let left = self.max.map_or(NONE, |max| (max - body.count).min(most));
+                let due = self.min.saturating_sub(body.count);
                 InteriorKey {
                     pattern,
-                    state,
-                    text,
-                    left: body.count,
-                    table: shape,
+                    state: body.state,
+                    text: body.text,
+                    left,
+                    table: (shape, due),
                 }
             }
             (_, pattern) => InteriorKey {
@@ -184,20 +188,30 @@ impl StringShape {
                 state: body.state,
                 text: body.text,
                 left,
-                table: NONE,
+                table: (NONE, 0),
             },
         }
     }
 }
 
-/// Fewest bytes to a match of a length within bounds, by code points begun and by state.
+/// How far a match of a length within bounds is.
+///
+/// For each number of code points still due and each place there is the least number of code
+/// points that leads to a match, and the bytes of such a way. A maximum is then a comparison, so
+/// only the minimum costs cells.
 #[derive(Clone, Debug)]
 struct LengthTable {
     places: HashMap<(DfaState, Text), u32>,
-    /// `NONE` where no match of a right length follows. [n_levels, n_places]
-    distances: Vec<u32>,
-    n_levels: u32,
+    /// [n_due, n_places]
+    ways: Vec<Way>,
+    max: Option<u32>,
+    min: u32,
+    /// The most code points of a way.
+    longest: u32,
 }
+
+/// Code points, then bytes; `NONE` where there is no match.
+type Way = (u32, u32);
 
 /// Where a place's bytes lead, without repetition.
 struct Place {
@@ -213,90 +227,126 @@ impl LengthTable {
         (min, max): (u32, Option<u32>),
         limits: &Limits,
     ) -> Result<Self, GrammarError> {
-        let n_levels = max.unwrap_or(min).saturating_add(1);
-        let max_places = limits.length_cells / n_levels as usize;
-        let too_large = || GrammarError::Limit {
-            what: "a pattern with length bounds".into(),
-            limit: "length_cells",
-            allowed: limits.length_cells,
-        };
-        let mut places = HashMap::from([((start, BOUNDARY), 0)]);
-        let mut graph = vec![Place {
-            state: start,
-            text: BOUNDARY,
-            next: Vec::new(),
-        }];
-        let mut n_done = 0;
-        while n_done < graph.len() {
-            if graph.len() > max_places {
-                return Err(too_large());
-            }
-            for byte in 0..=u8::MAX {
-                let Place { state, text, .. } = graph[n_done];
-                let Some(text) = text.step(byte) else {
-                    continue;
-                };
-                let Some(state) = dfa.step(state, byte)? else {
-                    continue;
-                };
-                let place = *places.entry((state, text)).or_insert_with(|| {
-                    graph.push(Place {
-                        state,
-                        text,
-                        next: Vec::new(),
-                    });
-                    graph.len() as u32 - 1
-                });
-                if !graph[n_done].next.contains(&place) {
-                    graph[n_done].next.push(place);
-                }
-            }
-            n_done += 1;
-        }
-        let mut table = Self {
-            places,
-            distances: vec![NONE; n_levels as usize * graph.len()],
-            n_levels,
-        };
-        table.fill(dfa, &graph, min, max.is_some());
-        Ok(table)
-    }
-
-    /// From the last level down: within a level, places in the order of what is left of their code
-    /// point.
-    fn fill(&mut self, dfa: &Automaton, graph: &[Place], min: u32, bounded: bool) {
+        let n_levels = min as usize + 1;
+        let (places, graph) = places(dfa, start, limits.length_cells / n_levels, limits)?;
+        let mut ways = vec![(NONE, NONE); n_levels * graph.len()];
+        fill_without_minimum(dfa, &graph, &mut ways);
         let mut order: Vec<usize> = (0..graph.len()).collect();
         order.sort_by_key(|&place| graph[place].text.rank());
-        for level in (0..self.n_levels).rev() {
-            let is_last = level + 1 == self.n_levels;
-            let here = level as usize * graph.len();
+        for n_due in 1..n_levels {
+            let here = n_due * graph.len();
             for &place in &order {
-                let Place { state, text, next } = &graph[place];
-                let at_boundary = *text == BOUNDARY;
-                self.distances[here + place] = if is_last && !bounded {
-                    dfa.distance(*state) as u32
-                } else if at_boundary && level >= min && dfa.is_accepting(*state) {
-                    0
-                } else if at_boundary && is_last {
-                    NONE
+                let Place { text, next, .. } = &graph[place];
+                let (row, more) = if *text == BOUNDARY {
+                    (here - graph.len(), 1)
                 } else {
-                    let row = if at_boundary {
-                        here + graph.len()
-                    } else {
-                        here
-                    };
-                    let nearest = next.iter().map(|&next| self.distances[row + next as usize]);
-                    nearest.min().unwrap_or(NONE).saturating_add(1)
+                    (here, 0)
                 };
+                let nearest = next.iter().map(|&next| ways[row + next as usize]).min();
+                ways[here + place] = longer(nearest.unwrap_or((NONE, NONE)), more);
             }
         }
+        let longest = ways.iter().map(|way| way.0).filter(|&n| n != NONE).max();
+        Ok(Self {
+            places,
+            ways,
+            max,
+            min,
+            longest: longest.unwrap_or(0),
+        })
     }
 
     fn distance(&self, body: &Body) -> u32 {
-        let level = body.count.min(self.n_levels - 1) as usize;
-        let place = self.places.get(&(body.state, body.text));
-        place.map_or(NONE, |&place| {
-            self.distances[level * self.places.len() + place as usize]
-        })
+        let n_due = self.min.saturating_sub(body.count) as usize;
+        let Some(&place) = self.places.get(&(body.state, body.text)) else {
+            return NONE;
+        };
+        let (n_points, n_bytes) = self.ways[n_due * self.places.len() + place as usize];
+        match self.max {
+            Some(max) if n_points > max - body.count => NONE,
+            _ => n_bytes,
+        }
+    }
+}
+
+/// One byte further from a match, and perhaps one code point.
+fn longer((n_points, n_bytes): Way, more: u32) -> Way {
+    match n_points {
+        NONE => (NONE, NONE),
+        _ => (n_points + more, n_bytes + 1),
+    }
+}
+
+/// All places of a pattern's texts.
+#[allow(clippy::type_complexity, reason = "a map and a graph over its values")]
+fn places(
+    dfa: &mut Automaton,
+    start: DfaState,
+    max_places: usize,
+    limits: &Limits,
+) -> Result<(HashMap<(DfaState, Text), u32>, Vec<Place>), GrammarError> {
+    let place = |state, text| Place {
+        state,
+        text,
+        next: Vec::new(),
+    };
+    let mut places = HashMap::from([((start, BOUNDARY), 0)]);
+    let mut graph = vec![place(start, BOUNDARY)];
+    let mut n_done = 0;
+    while n_done < graph.len() {
+        if graph.len() > max_places {
+            return Err(GrammarError::Limit {
+                what: "a pattern with length bounds".into(),
+                limit: "length_cells",
+                allowed: limits.length_cells,
+            });
+        }
+        for byte in 0..=u8::MAX {
+            let Place { state, text, .. } = graph[n_done];
+            let Some(text) = text.step(byte) else {
+                continue;
+            };
+            let Some(state) = dfa.step(state, byte)? else {
+                continue;
+            };
+            let next = *places.entry((state, text)).or_insert_with(|| {
+                graph.push(place(state, text));
+                graph.len() as u32 - 1
+            });
+            if !graph[n_done].next.contains(&next) {
+                graph[n_done].next.push(next);
+            }
+        }
+        n_done += 1;
+    }
+    Ok((places, graph))
+}
+
+/// The nearest match of each place where no more code points are due: Dijkstra's algorithm, from the
+/// matches backwards.
+fn fill_without_minimum(dfa: &Automaton, graph: &[Place], ways: &mut [Way]) {
+    let mut before: Vec<Vec<u32>> = vec![Vec::new(); graph.len()];
+    let mut queue = BinaryHeap::new();
+    for (idx, place) in graph.iter().enumerate() {
+        for &next in &place.next {
+            before[next as usize].push(idx as u32);
+        }
+        if place.text == BOUNDARY && dfa.is_accepting(place.state) {
+            ways[idx] = (0, 0);
+            queue.push(Reverse(((0, 0), idx as u32)));
+        }
+    }
+    while let Some(Reverse((way, place))) = queue.pop() {
+        if ways[place as usize] != way {
+            continue;
+        }
+        for &from in &before[place as usize] {
+            let more = u32::from(graph[from as usize].text == BOUNDARY);
+            let found = longer(way, more);
+            if found < ways[from as usize] {
+                ways[from as usize] = found;
+                queue.push(Reverse((found, from)));
+            }
+        }
     }
 }

@@ -52,6 +52,22 @@ impl Formula {
     }
 }
 
+/// Formulas asked for beside whether a tuple accepts; those that hold decide on it too.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks {
+    pub(crate) formulas: Vec<Formula>,
+    /// Sets of formulas, as bits: a tuple accepts only if exactly one of these holds.
+    pub(crate) accepted: HashSet<u64>,
+}
+
+impl Marks {
+    fn held(&self, accepting: u64) -> u64 {
+        let each = self.formulas.iter().enumerate();
+        each.filter(|(_, formula)| formula.holds(accepting))
+            .fold(0, |bits, (idx, _)| bits | 1 << idx)
+    }
+}
+
 /// The most parts of a product: the bits of a set.
 pub(crate) const MAX_PARTS: usize = 64;
 
@@ -63,7 +79,7 @@ const UNKNOWN: u32 = u32::MAX - 1;
 pub(crate) struct Product {
     parts: Vec<Dfa>,
     accept: Formula,
-    marks: Vec<Formula>,
+    marks: Option<Marks>,
     /// Byte to class, as fine as every part needs. [256]
     classes: Box<[u16; 256]>,
     /// A byte of each class.
@@ -93,6 +109,57 @@ impl Product {
         accept: Formula,
         limits: &Limits,
     ) -> Result<Option<(Self, DfaState)>, GrammarError> {
+        Self::unsearched(parts, accept, None, limits)?.searched()
+    }
+
+    /// The same, of tuples that `marks` accept too.
+    pub(crate) fn marked(
+        parts: Vec<(Dfa, DfaState)>,
+        accept: Formula,
+        marks: Marks,
+        limits: &Limits,
+    ) -> Result<Option<(Self, DfaState)>, GrammarError> {
+        Self::unsearched(parts, accept, Some(marks), limits)?.searched()
+    }
+
+    /// The sets of marks that hold of some text of the first part; `None` if finding them costs
+    /// more than a limit.
+    pub(crate) fn sets(
+        parts: Vec<(Dfa, DfaState)>,
+        marks: Marks,
+        limits: &Limits,
+    ) -> Result<Option<Vec<u64>>, GrammarError> {
+        let mut product = Self::unsearched(parts, Formula::Part(0), Some(marks), limits)?;
+        let mut state = 0;
+        while state < product.states.len() {
+            for class in 0..product.representatives.len() {
+                match product.successor(state as DfaState, class) {
+                    Ok(_) => {}
+                    Err(GrammarError::Limit { .. }) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+            }
+            state += 1;
+        }
+        let mut sets: Vec<u64> = (0..product.states.len() as u32)
+            .filter(|&state| product.parts[0].is_accepting(product.states[state as usize].parts[0]))
+            .map(|state| product.marks(state))
+            .collect();
+        sets.sort_unstable();
+        sets.dedup();
+        Ok(Some(sets))
+    }
+
+    fn searched(mut self) -> Result<Option<(Self, DfaState)>, GrammarError> {
+        Ok((self.find_distance(0)? != DEAD).then_some((self, 0)))
+    }
+
+    fn unsearched(
+        parts: Vec<(Dfa, DfaState)>,
+        accept: Formula,
+        marks: Option<Marks>,
+        limits: &Limits,
+    ) -> Result<Self, GrammarError> {
         if parts.len() > MAX_PARTS {
             return Err(over("parts", MAX_PARTS));
         }
@@ -111,7 +178,7 @@ impl Product {
         let mut product = Self {
             parts,
             accept,
-            marks: Vec::new(),
+            marks,
             classes,
             representatives,
             table: Vec::new(),
@@ -119,10 +186,10 @@ impl Product {
             ids: HashMap::new(),
             max_states: limits.dfa_states,
             n_visited: 0,
-            max_visited: limits.mask_steps,
+            max_visited: limits.compile_steps,
         };
-        let start = product.intern(starts.into())?;
-        Ok((product.find_distance(start)? != DEAD).then_some((product, start)))
+        product.intern(starts.into())?;
+        Ok(product)
     }
 
     /// The state after `byte`, or `None` where no match can follow.
@@ -147,18 +214,10 @@ impl Product {
         self.states[state as usize].accepting
     }
 
-    /// The product with formulas to ask for beside whether it accepts.
-    pub(crate) fn with_marks(mut self, marks: Vec<Formula>) -> Self {
-        self.marks = marks;
-        self
-    }
-
     /// Which of the marks hold, as bits.
     pub(crate) fn marks(&self, state: DfaState) -> u64 {
         let accepting = accepting(&self.parts, &self.states[state as usize].parts);
-        let held = self.marks.iter().enumerate();
-        held.filter(|(_, mark)| mark.holds(accepting))
-            .fold(0, |bits, (idx, _)| bits | 1 << idx)
+        self.marks.as_ref().map_or(0, |marks| marks.held(accepting))
     }
 
     /// Fewest bytes to a match, of a state that [`Product::step`] returned.
@@ -170,6 +229,10 @@ impl Product {
         let cell = state as usize * self.representatives.len() + class;
         if self.table[cell] != UNKNOWN {
             return Ok(self.table[cell]);
+        }
+        self.n_visited += self.parts.len();
+        if self.n_visited > self.max_visited {
+            return Err(over("compile_steps", self.max_visited));
         }
         let byte = self.representatives[class];
         let mut next = self.states[state as usize].parts.clone();
@@ -200,7 +263,9 @@ impl Product {
         }
         let cells = self.table.len() + self.representatives.len();
         self.table.resize(cells, UNKNOWN);
-        let accepting = self.accept.holds(accepting(&self.parts, &parts));
+        let held = accepting(&self.parts, &parts);
+        let marked = |marks: &Marks| marks.accepted.contains(&marks.held(held));
+        let accepting = self.accept.holds(held) && self.marks.as_ref().is_none_or(marked);
         self.ids.insert(parts.clone(), id as DfaState);
         self.states.push(Tuple {
             parts,
@@ -244,10 +309,6 @@ impl Product {
                     queue.push_back(found.len());
                     found.push((next, idx, depth + 1));
                 }
-            }
-            self.n_visited += self.representatives.len();
-            if self.n_visited > self.max_visited {
-                return Err(over("mask_steps", self.max_visited));
             }
         }
         let Some((mut idx, total)) = best else {
