@@ -1,4 +1,9 @@
 //! A finite set of byte strings as a trie: choices, enumerations, property names.
+//!
+//! The strings are sorted, so each node stands for a range of them, and the whole is a few flat
+//! arrays: a schema has thousands of names, and most are never looked at.
+
+use std::ops::Range;
 
 /// A node of a [`LiteralTrie`]; the root is 0.
 pub(crate) type LiteralNode = u32;
@@ -7,15 +12,18 @@ pub(crate) type LiteralNode = u32;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LiteralTrie {
     nodes: Vec<TrieNode>,
+    /// Bytes on the edges to the children of each node, ascending, and where they lead.
+    edges: Vec<(u8, LiteralNode)>,
+    /// Indices of the strings in their order as bytes.
+    sorted: Vec<u32>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct TrieNode {
-    /// Sorted by byte.
-    children: Vec<(u8, LiteralNode)>,
-    literal: Option<u32>,
-    /// Ascending indices of the literals at this node and below.
-    below: Vec<u32>,
+    edges: Range<u32>,
+    /// Of `sorted`: the strings at this node and below; that at the node itself is first.
+    below: Range<u32>,
+    ends_here: bool,
     /// Fewest bytes to the end of a literal.
     distance: u32,
     /// Bytes from the root.
@@ -25,77 +33,90 @@ struct TrieNode {
 impl LiteralTrie {
     /// From byte strings; a repeated one keeps its first index.
     pub(crate) fn new<B: AsRef<[u8]>>(literals: &[B]) -> Self {
-        let root = TrieNode {
-            distance: u32::MAX,
-            ..TrieNode::default()
+        let mut sorted: Vec<u32> = (0..literals.len() as u32).collect();
+        let text = |idx: u32| literals[idx as usize].as_ref();
+        sorted.sort_by_key(|&idx| (text(idx), idx));
+        sorted.dedup_by_key(|idx| text(*idx));
+        let mut trie = Self {
+            nodes: vec![TrieNode {
+                below: 0..sorted.len() as u32,
+                distance: u32::MAX,
+                ..TrieNode::default()
+            }],
+            edges: Vec::new(),
+            sorted,
         };
-        let mut trie = Self { nodes: vec![root] };
-        for (idx, literal) in literals.iter().enumerate() {
-            trie.insert(literal.as_ref(), idx as u32);
+        let mut node = 0;
+        while node < trie.nodes.len() {
+            trie.branch(node, &text);
+            node += 1;
+        }
+        for node in (0..trie.nodes.len()).rev() {
+            let edges = trie.nodes[node].edges.clone();
+            let children = trie.edges[edges.start as usize..edges.end as usize].iter();
+            let nearest = children.map(|&(_, child)| trie.nodes[child as usize].distance + 1);
+            trie.nodes[node].distance = match trie.nodes[node].ends_here {
+                true => 0,
+                false => nearest.min().unwrap_or(u32::MAX),
+            };
         }
         trie
     }
 
-    fn insert(&mut self, literal: &[u8], idx: u32) {
-        if self.find(literal).is_some() {
-            return;
+    /// Makes the children of a node.
+    fn branch<'b>(&mut self, node: usize, text: &impl Fn(u32) -> &'b [u8]) {
+        let TrieNode { below, depth, .. } = self.nodes[node].clone();
+        let byte = |place: u32| {
+            text(self.sorted[place as usize])
+                .get(depth as usize)
+                .copied()
+        };
+        let mut place = below.start;
+        let ends_here = place < below.end && byte(place).is_none();
+        place += u32::from(ends_here);
+        let first_edge = self.edges.len() as u32;
+        let mut children = Vec::new();
+        while place < below.end {
+            let first = byte(place);
+            let mut end = place + 1;
+            while end < below.end && byte(end) == first {
+                end += 1;
+            }
+            children.push((first.expect("longer than the node"), place..end));
+            place = end;
         }
-        let mut node = 0;
-        self.pass(node, literal.len(), idx);
-        for (n_done, &byte) in literal.iter().enumerate() {
-            let children = &self.nodes[node as usize].children;
-            node = match children.binary_search_by_key(&byte, |&(byte, _)| byte) {
-                Ok(place) => children[place].1,
-                Err(place) => {
-                    let child = self.nodes.len() as LiteralNode;
-                    self.nodes[node as usize]
-                        .children
-                        .insert(place, (byte, child));
-                    let (distance, depth) = (u32::MAX, n_done as u32 + 1);
-                    self.nodes.push(TrieNode {
-                        distance,
-                        depth,
-                        ..TrieNode::default()
-                    });
-                    child
-                }
-            };
-            self.pass(node, literal.len() - n_done - 1, idx);
+        for (byte, below) in children {
+            self.edges.push((byte, self.nodes.len() as LiteralNode));
+            self.nodes.push(TrieNode {
+                below,
+                depth: depth + 1,
+                ..TrieNode::default()
+            });
         }
-        self.nodes[node as usize].literal = Some(idx);
-    }
-
-    fn pass(&mut self, node: LiteralNode, n_left: usize, idx: u32) {
-        let node = &mut self.nodes[node as usize];
-        node.below.push(idx);
-        node.distance = node.distance.min(n_left as u32);
-    }
-
-    /// The index of a literal of the set.
-    pub(crate) fn find(&self, literal: &[u8]) -> Option<u32> {
-        let node = literal
-            .iter()
-            .try_fold(0, |node, &byte| self.child(node, byte))?;
-        self.literal(node)
+        let found = &mut self.nodes[node];
+        found.edges = first_edge..self.edges.len() as u32;
+        found.ends_here = ends_here;
     }
 
     /// The node after `byte`.
     pub(crate) fn child(&self, node: LiteralNode, byte: u8) -> Option<LiteralNode> {
-        let children = &self.nodes[node as usize].children;
-        let place = children
-            .binary_search_by_key(&byte, |&(byte, _)| byte)
-            .ok()?;
-        Some(children[place].1)
+        let Range { start, end } = self.nodes[node as usize].edges;
+        let edges = &self.edges[start as usize..end as usize];
+        let place = edges.binary_search_by_key(&byte, |&(byte, _)| byte).ok()?;
+        Some(edges[place].1)
     }
 
     /// The literal that ends at `node`.
     pub(crate) fn literal(&self, node: LiteralNode) -> Option<u32> {
-        self.nodes[node as usize].literal
+        let node = &self.nodes[node as usize];
+        node.ends_here
+            .then(|| self.sorted[node.below.start as usize])
     }
 
-    /// Ascending indices of the literals that pass through `node` or end there.
+    /// Indices of the literals that pass through `node` or end there.
     pub(crate) fn below(&self, node: LiteralNode) -> &[u32] {
-        &self.nodes[node as usize].below
+        let Range { start, end } = self.nodes[node as usize].below;
+        &self.sorted[start as usize..end as usize]
     }
 
     /// Fewest bytes from `node` to the end of a literal; `u32::MAX` for the root of an empty set.
@@ -110,6 +131,6 @@ impl LiteralTrie {
 
     /// Whether the set holds nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.nodes[0].below.is_empty()
+        self.sorted.is_empty()
     }
 }

@@ -50,6 +50,7 @@ fn masks_equal_brute_force() {
     let vocabulary = vocabulary();
     let mut random = Random(3);
     for case in cases() {
+        println!("{}", case.name);
         let constraint = compile(&case.schema);
         for _ in 0..4 {
             let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
@@ -76,6 +77,7 @@ fn random_outputs_satisfy_their_schema() {
     let vocabulary = vocabulary();
     let mut random = Random(5);
     for case in cases() {
+        println!("{}", case.name);
         let constraint = compile(&case.schema);
         let oracle = jsonschema::validator_for(&case.schema).unwrap();
         for n_free in 0..40 {
@@ -227,24 +229,21 @@ fn a_raw_string_is_valid_utf8() {
 fn refusals_name_the_place() {
     let check = |schema: Value, expected: &str| assert_eq!(refusal(&schema), expected);
     check(
-        json!({"properties": {"a": {"oneOf": [true]}}}),
-        "#/properties/a/oneOf: keyword `oneOf` is not supported",
+        json!({"properties": {"a": {"oneOf": []}}}),
+        "#/properties/a/oneOf: an array of at least one schema is needed",
+    );
+    check(
+        json!({"items": {"oneof": [true]}}),
+        "#/items/oneof: keyword `oneof` is not known; `oneOf` is",
     );
     check(
         json!({"type": "stsring"}),
         "#/type: `stsring` is not a JSON type",
     );
+    check(json!({"format": 3}), "#/format: `format` is a string");
     check(
-        json!({"json": ""}),
-        "#/json: keyword `json` is not supported",
-    );
-    check(
-        json!({"items": {"not": {}}}),
-        "#/items/not: keyword `not` is not supported",
-    );
-    check(
-        json!({"format": "date"}),
-        "#/format: keyword `format` is not supported",
+        json!({"uniqueItems": "yes"}),
+        "#/uniqueItems: `uniqueItems` is a boolean",
     );
     check(
         json!({"items": 3}),
@@ -252,11 +251,11 @@ fn refusals_name_the_place() {
     );
     check(
         json!({"$ref": "other.json"}),
-        "#/$ref: only references within the schema (`#/...`) are supported",
+        "#/$ref: nothing is known at `other.json`",
     );
     check(
         json!({"$ref": "#/$defs/x"}),
-        "#/$ref: nothing is at `#/$defs/x`",
+        "#/$ref: nothing is known at `#/$defs/x`",
     );
     check(
         json!({"minLength": -1}),

@@ -6,10 +6,11 @@
 //! finished without those.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::json::draft::{self, Draft};
+use crate::json::draft::{self, Draft, StringRules};
 use crate::json::expand::{Conjunction, Expander};
 use crate::json::finish;
 use crate::json::form::{Form, FormId, TRUE, types};
@@ -17,7 +18,7 @@ use crate::json::judge::{Judge, Reader};
 use crate::json::schema::Schemas;
 use crate::json::shape::{GuardId, NodeId, ShapeId, Tables};
 use crate::json::string::StringShape;
-use crate::json::values::{hash, type_of};
+use crate::json::values::{Values, hash, type_of};
 use crate::json::verdict::Verdicts;
 use crate::{GrammarError, JsonOptions, KeyOrder, Limits};
 
@@ -63,6 +64,14 @@ pub(crate) fn compile(
 /// A shape of a place, and what is looked at when its value is whole.
 pub(crate) type Choice = (ShapeId, Option<GuardId>);
 
+/// What was found at one place.
+#[derive(Default)]
+struct Found {
+    literals: Vec<Literal>,
+    strings: Vec<(StringRules, Option<GuardId>)>,
+    choices: Vec<Choice>,
+}
+
 pub(crate) struct Compiler<'a> {
     pub(crate) schemas: Schemas<'a>,
     expander: Expander,
@@ -96,11 +105,16 @@ impl Compiler<'_> {
     }
 
     fn draft_place(&mut self, node: NodeId, forms: &[FormId]) -> Result<(), GrammarError> {
-        let mut literals = Vec::new();
-        let mut choices = Vec::new();
+        let mut found = Found::default();
         for conjunction in self.expander.expand(&mut self.schemas, forms)? {
-            self.draft_conjunction(&conjunction, &mut literals, &mut choices)?;
+            self.draft_conjunction(&conjunction, &mut found)?;
         }
+        let Found {
+            mut literals,
+            strings,
+            mut choices,
+        } = found;
+        self.draft_strings(strings, &mut choices)?;
         if !literals.is_empty() {
             literals.dedup();
             choices.push((self.intern(Draft::Literals(literals))?, None));
@@ -114,60 +128,85 @@ impl Compiler<'_> {
     fn draft_conjunction(
         &mut self,
         conjunction: &Conjunction,
-        literals: &mut Vec<Literal>,
-        choices: &mut Vec<Choice>,
+        found: &mut Found,
     ) -> Result<(), GrammarError> {
         let parts: Vec<Form> = conjunction
             .iter()
             .map(|&id| self.schemas.forms.get(id).clone())
             .collect();
         let mut allowed = types::ALL;
-        let mut values: Option<std::sync::Arc<[Value]>> = None;
+        let mut values: Option<Arc<Values>> = None;
         for part in &parts {
             match part {
                 Form::Types(types) => allowed &= types,
                 Form::Values {
                     values: these,
                     negated: false,
-                } => values = Some(std::sync::Arc::clone(these)),
+                } => values = Some(Arc::clone(these)),
                 _ => {}
             }
         }
         let constants = [Value::Null, Value::from(true), Value::from(false)];
-        for value in values.as_deref().unwrap_or(&constants) {
+        let each = match &values {
+            Some(values) => values.iter(),
+            None => constants.iter(),
+        };
+        for value in each {
             if allowed & type_of(value) != 0 && self.holds(conjunction, value)? {
-                literals.push((value.to_string().into_bytes(), hash(value)));
+                found
+                    .literals
+                    .push((value.to_string().into_bytes(), hash(value)));
             }
         }
         if values.is_some() {
             return Ok(());
         }
         let guard = self.guard(conjunction);
-        let mut push = |compiler: &mut Self, draft: Draft| -> Result<(), GrammarError> {
-            choices.push((compiler.intern(draft)?, guard));
-            Ok(())
-        };
         if allowed & types::STRING != 0
-            && let Some(string) = draft::string(&mut self.schemas, &parts)?
+            && let Some(rules) = draft::string_tests(&mut self.schemas, &parts)
         {
-            push(self, string)?;
+            found.strings.push((rules, guard));
         }
         if allowed & types::NUMBER != 0 {
             let integer = allowed & types::FRACTION == 0;
-            // A number that is no integer is one among all, with the integers looked for at its end.
             let number = draft::number(&self.schemas, &parts, integer, allowed);
-            push(self, number)?;
+            found.choices.push((self.intern(number)?, guard));
         }
         if allowed & types::ARRAY != 0 {
             let (array, guards) = draft::array(self, &parts);
             let guard = self.guard_with(conjunction, guards);
-            choices.push((self.intern(array)?, guard));
+            found.choices.push((self.intern(array)?, guard));
         }
         if allowed & types::OBJECT != 0
             && let Some((object, guards)) = draft::object(self, &parts)?
         {
             let guard = self.guard_with(conjunction, guards);
-            choices.push((self.intern(object)?, guard));
+            found.choices.push((self.intern(object)?, guard));
+        }
+        Ok(())
+    }
+
+    /// Strings of one length and guard are one shape, whatever alternatives of tests they pass.
+    fn draft_strings(
+        &mut self,
+        mut strings: Vec<(StringRules, Option<GuardId>)>,
+        choices: &mut Vec<Choice>,
+    ) -> Result<(), GrammarError> {
+        while let Some((rules, guard)) = strings.pop() {
+            let (first, bounds) = rules;
+            let mut lists = vec![first];
+            strings.retain(|((tests, others), other_guard)| {
+                let alike = *others == bounds && *other_guard == guard;
+                if alike {
+                    lists.push(tests.clone());
+                }
+                !alike
+            });
+            lists.sort_unstable();
+            lists.dedup();
+            if let Some(draft) = draft::strings(&mut self.schemas, &lists, bounds)? {
+                choices.push((self.intern(draft)?, guard));
+            }
         }
         Ok(())
     }
@@ -232,4 +271,11 @@ pub(crate) type Literal = (Vec<u8>, u64);
 pub(crate) fn spelled_name(name: &str) -> Vec<u8> {
     let quoted = Value::from(name).to_string();
     quoted.as_bytes()[1..quoted.len() - 1].to_vec()
+}
+
+/// The name that is written so.
+pub(crate) fn unspelled(spelled: &[u8]) -> Arc<str> {
+    let quoted = [b"\"", spelled, b"\""].concat();
+    let name: String = serde_json::from_slice(&quoted).expect("the body of a JSON string");
+    name.into()
 }

@@ -199,7 +199,7 @@ impl<'a> Documents<'a> {
         let document = self.roots.len() as DocumentId;
         self.roots.push(root);
         let draft = Draft::named(root).unwrap_or(Draft::TwentyTwenty);
-        let resource = self.add_resource(document, String::new(), base.to_owned(), draft);
+        let resource = self.add_resource(document, String::new(), base, draft);
         let mut open = vec![(root, String::new(), resource)];
         while let Some((value, pointer, resource)) = open.pop() {
             let Value::Object(keywords) = value else {
@@ -233,11 +233,11 @@ impl<'a> Documents<'a> {
         &mut self,
         document: DocumentId,
         pointer: String,
-        base: String,
+        base: &str,
         draft: Draft,
     ) -> ResourceId {
         let id = self.resources.len() as ResourceId;
-        let plain = base.strip_suffix('#').unwrap_or(&base).to_owned();
+        let plain = base.strip_suffix('#').unwrap_or(base).to_owned();
         self.by_uri.entry(plain.clone()).or_insert(id);
         self.by_pointer.insert((document, pointer.clone()), id);
         self.resources.push(Resource {
@@ -277,7 +277,7 @@ impl<'a> Documents<'a> {
                     self.by_uri.insert(uri.clone(), resource);
                     self.resources[resource as usize].base = uri;
                 } else {
-                    resource = self.add_resource(document, pointer.to_owned(), uri, draft);
+                    resource = self.add_resource(document, pointer.to_owned(), &uri, draft);
                 }
             }
             if !fragment.is_empty() && draft <= Draft::Seven {

@@ -74,28 +74,26 @@ pub(crate) enum DraftOthers {
     },
 }
 
-/// Strings; `None` if there are none.
-pub(crate) fn string(
+/// What a string must pass, and its length; `None` if no string does.
+pub(crate) type StringRules = (Vec<Test>, Bounds);
+
+/// Strings that pass all of some list.
+pub(crate) fn strings(
     schemas: &mut Schemas<'_>,
-    parts: &[Form],
+    lists: &[Vec<Test>],
+    bounds: Bounds,
 ) -> Result<Option<Draft>, GrammarError> {
-    let Some((tests, bounds)) = string_tests(schemas, parts) else {
-        return Ok(None);
+    let automaton = match lists {
+        lists if lists.iter().any(Vec::is_empty) => None,
+        lists => match schemas.patterns.combine(lists, "")? {
+            Some(automaton) => Some(automaton),
+            None => return Ok(None),
+        },
     };
-    if tests.is_empty() {
-        return Ok(Some(Draft::String {
-            automaton: None,
-            bounds,
-        }));
-    }
-    let automaton = schemas.patterns.combine(&tests, "")?;
-    Ok(automaton.map(|automaton| Draft::String {
-        automaton: Some(automaton),
-        bounds,
-    }))
+    Ok(Some(Draft::String { automaton, bounds }))
 }
 
-fn string_tests(schemas: &mut Schemas<'_>, parts: &[Form]) -> Option<(Vec<Test>, Bounds)> {
+pub(crate) fn string_tests(schemas: &mut Schemas<'_>, parts: &[Form]) -> Option<StringRules> {
     let mut bounds = Bounds::default();
     let mut tests = Vec::new();
     for part in parts {

@@ -38,6 +38,10 @@ pub(crate) struct Expander {
     n_steps: usize,
     max: usize,
     disjoint: HashMap<(FormId, FormId), bool>,
+    /// Alternatives of schemas that no reference back was cut in.
+    known: HashMap<(SchemaId, bool), Vec<Conjunction>>,
+    /// References back that were cut so far.
+    n_cut: usize,
 }
 
 impl Expander {
@@ -47,6 +51,8 @@ impl Expander {
             n_steps: 0,
             max: limits.alternatives,
             disjoint: HashMap::new(),
+            known: HashMap::new(),
+            n_cut: 0,
         }
     }
 
@@ -118,8 +124,13 @@ impl Expander {
         negated: bool,
     ) -> Result<Vec<Conjunction>, GrammarError> {
         if self.path.contains(&(schema, negated)) {
+            self.n_cut += 1;
             return Ok(Vec::new());
         }
+        if let Some(known) = self.known.get(&(schema, negated)) {
+            return Ok(known.clone());
+        }
+        let n_cut = self.n_cut;
         if self.path.len() >= MAX_REFERENCES {
             return Err(self.limit(schemas, "references", MAX_REFERENCES));
         }
@@ -132,7 +143,11 @@ impl Expander {
         };
         let alternatives = self.one(schemas, form);
         self.path.pop();
-        alternatives
+        let alternatives = alternatives?;
+        if self.n_cut == n_cut {
+            self.known.insert((schema, negated), alternatives.clone());
+        }
+        Ok(alternatives)
     }
 
     /// Each branch, and none of those others that it may meet.
@@ -396,7 +411,7 @@ fn look(
             negated,
         } => match values {
             Some(values) => values.retain(|value| these.contains(value) != negated),
-            None if !negated => *values = Some(these.to_vec()),
+            None if !negated => *values = Some(these.iter().cloned().collect()),
             None => {}
         },
         Form::And(parts) => {

@@ -3,19 +3,23 @@
 use std::collections::HashMap;
 
 use crate::GrammarError;
-use crate::json::compile::{Compiler, spelled_name};
+use crate::json::compile::{Compiler, spelled_name, unspelled};
 use crate::json::draft::{Draft, DraftMember, DraftOthers};
 use crate::json::form::Bounds;
 use crate::json::number::Number;
-use crate::json::object::{ObjectShape, Property};
+use crate::json::object::{OTHER_NAME_BYTES, ObjectShape, Property};
 use crate::json::shape::{
     ArrayShape, Literals, NEVER, Node, NodeId, Others, Shape, ShapeId, Tables,
 };
 use crate::json::string::StringShape;
+use crate::json::text::BOUNDARY;
 use crate::literals::LiteralTrie;
 
 /// Bytes of a name that must match patterns, as far as is known beforehand.
 const MATCHING_NAME_BYTES: usize = 24;
+/// Names of an automaton that are listed, and the bytes of one.
+const MAX_LISTED: usize = 64;
+const MAX_LISTED_BYTES: usize = 64;
 
 /// The tables of what was drafted.
 pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables, GrammarError> {
@@ -39,48 +43,52 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
     let values = numbers_of_values(&nodes, &drafts);
     let mut shapes = Vec::with_capacity(drafts.len());
     for (id, draft) in drafts.into_iter().enumerate() {
-        shapes.push(match draft {
-            Draft::String { .. } => match compiler.strings.remove(&(id as ShapeId)) {
-                Some(shape) => Shape::String(shape),
-                None => Shape::Literals(literals(Vec::new())),
-            },
-            Draft::Literals(values) => Shape::Literals(literals(values)),
-            Draft::Number(shape) => Shape::Number(shape),
-            Draft::Array {
-                prefix,
-                rest,
-                mut bounds,
-                contains,
-                different,
-            } => {
-                if let (true, Some(n)) = (different && prefix.is_empty(), values[rest[0] as usize])
-                {
-                    bounds.max = Some(bounds.max.map_or(n, |max| max.min(n)));
-                }
-                Shape::Array(ArrayShape {
-                    prefix,
-                    rest,
-                    bounds,
-                    contains,
-                    different,
-                })
-            }
-            Draft::Object {
-                members,
-                others,
-                bounds,
-            } => {
-                let others = finish_others(compiler, others, &costs)?;
-                let parts = (members, others, bounds);
-                Shape::Object(object(parts, &costs, compiler.ordered))
-            }
-        });
+        let id = id as ShapeId;
+        shapes.push(finish_draft(compiler, (id, draft), &costs, &values)?);
     }
     Ok(Tables {
         nodes,
         shapes,
         guards: std::mem::take(&mut compiler.guards),
         root,
+    })
+}
+
+fn finish_draft(
+    compiler: &mut Compiler<'_>,
+    (id, draft): (ShapeId, Draft),
+    costs: &[usize],
+    values: &[Option<u32>],
+) -> Result<Shape, GrammarError> {
+    Ok(match draft {
+        Draft::String { .. } => match compiler.strings.remove(&id) {
+            Some(shape) => Shape::String(shape),
+            None => Shape::Literals(literals(Vec::new())),
+        },
+        Draft::Literals(values) => Shape::Literals(literals(values)),
+        Draft::Number(shape) => Shape::Number(shape),
+        Draft::Array { .. } => {
+            let mut shape = array(&draft).expect("an array");
+            // Different items run out with their values.
+            let n_values = values[shape.rest[0] as usize];
+            if let (true, Some(n)) = (shape.different && shape.prefix.is_empty(), n_values) {
+                shape.bounds.max = Some(shape.bounds.max.map_or(n, |max| max.min(n)));
+            }
+            Shape::Array(shape)
+        }
+        Draft::Object {
+            mut members,
+            others,
+            bounds,
+        } => {
+            let mut others = finish_others(compiler, others, costs)?;
+            if let Some(listed) = listed(compiler, &others)? {
+                // So few names run out, and then none may be begun.
+                members.extend(listed);
+                others = Others::None;
+            }
+            Shape::Object(object((members, others, bounds), costs, compiler.ordered))
+        }
     })
 }
 
@@ -112,6 +120,7 @@ fn all_costs(compiler: &Compiler<'_>, drafts: &[Draft]) -> (Vec<usize>, Vec<usiz
     let fixed: Vec<Option<usize>> = (0..drafts.len())
         .map(|id| fixed(compiler, drafts, id))
         .collect();
+    let arrays: Vec<Option<ArrayShape>> = drafts.iter().map(array).collect();
     let mut nodes = vec![NEVER; compiler.nodes.len()];
     let mut costs: Vec<usize> = fixed.iter().map(|cost| cost.unwrap_or(NEVER)).collect();
     // Later places lie mostly within earlier ones, so going backwards settles most of them in a
@@ -120,7 +129,7 @@ fn all_costs(compiler: &Compiler<'_>, drafts: &[Draft]) -> (Vec<usize>, Vec<usiz
         let mut changed = false;
         for (id, draft) in drafts.iter().enumerate().rev() {
             if fixed[id].is_none() {
-                costs[id] = draft_cost(draft, &nodes, compiler.ordered);
+                costs[id] = draft_cost(draft, arrays[id].as_ref(), &nodes);
             }
         }
         for (node, choices) in compiler.nodes.iter().enumerate() {
@@ -149,8 +158,51 @@ fn fixed(compiler: &Compiler<'_>, drafts: &[Draft], id: usize) -> Option<usize> 
     }
 }
 
-fn draft_cost(draft: &Draft, nodes: &[usize], ordered: bool) -> usize {
-    let cost = |node: NodeId| nodes[node as usize];
+/// The names of an automaton as members, if they are few.
+fn listed(
+    compiler: &mut Compiler<'_>,
+    others: &Others,
+) -> Result<Option<Vec<DraftMember>>, GrammarError> {
+    let Others::Matching {
+        automaton,
+        start,
+        places,
+    } = others
+    else {
+        return Ok(None);
+    };
+    let automaton = &mut compiler.schemas.patterns.automata[*automaton as usize];
+    let mut members = Vec::new();
+    let mut open = vec![(Vec::new(), BOUNDARY, *start)];
+    while let Some((name, text, state)) = open.pop() {
+        if name.len() > MAX_LISTED_BYTES || open.len() + members.len() > MAX_LISTED {
+            return Ok(None);
+        }
+        if text == BOUNDARY && automaton.is_accepting(state) {
+            let node = places[&automaton.marks(state)];
+            members.push(DraftMember {
+                name: unspelled(&name),
+                node,
+                required: false,
+                needs: Vec::new(),
+            });
+        }
+        for byte in 0..=u8::MAX {
+            let Some(text) = text.step_canonical(byte) else {
+                continue;
+            };
+            if let Some(state) = automaton.step(state, byte)? {
+                let longer = name.iter().copied().chain([byte]).collect();
+                open.push((longer, text, state));
+            }
+        }
+    }
+    members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(Some(members))
+}
+
+/// The shape of an array, before anything is pruned.
+fn array(draft: &Draft) -> Option<ArrayShape> {
     match draft {
         Draft::Array {
             prefix,
@@ -158,54 +210,89 @@ fn draft_cost(draft: &Draft, nodes: &[usize], ordered: bool) -> usize {
             bounds,
             contains,
             different,
-        } => {
-            if bounds.is_empty() || contains.iter().any(|bounds| bounds.is_empty()) {
-                return NEVER;
-            }
-            let shape = ArrayShape {
-                prefix: prefix.clone(),
-                rest: rest.clone(),
-                bounds: *bounds,
-                contains: contains.clone(),
-                different: *different,
-            };
-            let n_contained: u32 = contains.iter().map(|bounds| bounds.min).sum();
-            if contains.len() == 1 && bounds.max.is_some_and(|max| n_contained > max) {
-                return NEVER;
-            }
-            let rest = shape.cost_after(0, &[], &cost);
-            let has_items = bounds.min > 0 || n_contained > 0;
-            rest.saturating_add(1 - usize::from(has_items))
-        }
+        } => Some(ArrayShape {
+            prefix: prefix.clone(),
+            rest: rest.clone(),
+            bounds: *bounds,
+            contains: contains.clone(),
+            different: *different,
+        }),
+        _ => None,
+    }
+}
+
+fn draft_cost(draft: &Draft, array: Option<&ArrayShape>, nodes: &[usize]) -> usize {
+    if let Some(shape) = array {
+        return array_cost(shape, nodes);
+    }
+    match draft {
         Draft::Object {
             members,
             others,
             bounds,
-        } => {
-            let others = match others {
-                DraftOthers::None => Others::None,
-                DraftOthers::Any(node) if cost(*node) == NEVER => Others::None,
-                DraftOthers::Any(node) => Others::Any(*node),
-                DraftOthers::Matching { places, .. } => {
-                    let nearest = places.iter().min_by_key(|&&(_, node)| cost(node));
-                    match nearest {
-                        Some(&(_, node)) if cost(node) != NEVER => Others::Any(node),
-                        _ => Others::None,
-                    }
-                }
-            };
-            let is_dead = |m: &DraftMember| cost(m.node) == NEVER;
-            let needs_dead =
-                |m: &DraftMember| m.needs.iter().any(|&need| is_dead(&members[need as usize]));
-            if members
-                .iter()
-                .any(|m| m.required && (is_dead(m) || needs_dead(m)))
-            {
-                return NEVER;
-            }
-            object((members.clone(), others, *bounds), nodes, ordered).whole_cost()
-        }
+        } => object_cost(members, others, *bounds, nodes),
         _ => NEVER,
+    }
+}
+
+fn array_cost(shape: &ArrayShape, nodes: &[usize]) -> usize {
+    let (bounds, contains) = (shape.bounds, &shape.contains);
+    if bounds.is_empty() || contains.iter().any(|bounds| bounds.is_empty()) {
+        return NEVER;
+    }
+    let n_contained: u32 = contains.iter().map(|bounds| bounds.min).sum();
+    if contains.len() == 1 && bounds.max.is_some_and(|max| n_contained > max) {
+        return NEVER;
+    }
+    let rest = shape.cost_after(0, &[], &|node| nodes[node as usize]);
+    let has_items = bounds.min > 0 || n_contained > 0;
+    rest.saturating_add(1 - usize::from(has_items))
+}
+
+/// Fewest bytes of an object: what must come, and the cheapest members that fill it up.
+fn object_cost(
+    members: &[DraftMember],
+    others: &DraftOthers,
+    bounds: Bounds,
+    nodes: &[usize],
+) -> usize {
+    let member =
+        |m: &DraftMember| nodes[m.node as usize].saturating_add(spelled_name(&m.name).len() + 4);
+    let mut due: Vec<bool> = members.iter().map(|m| m.required).collect();
+    for m in members.iter().filter(|m| m.required) {
+        m.needs.iter().for_each(|&need| due[need as usize] = true);
+    }
+    let costs = members.iter().zip(&due).filter(|&(_, &due)| due);
+    let required = costs.map(|(m, _)| member(m)).fold(0, usize::saturating_add);
+    let n_due = due.iter().filter(|&&due| due).count() as u32;
+    if required == NEVER || bounds.is_empty() || bounds.max.is_some_and(|max| n_due > max) {
+        return NEVER;
+    }
+    let n_more = bounds.min.saturating_sub(n_due) as usize;
+    let mut filling = 0;
+    if n_more > 0 {
+        let optional = members.iter().zip(&due).filter(|&(_, &due)| !due);
+        let mut costs: Vec<usize> = optional.map(|(m, _)| member(m)).collect();
+        costs.sort_unstable();
+        let other = other_cost(others, nodes).saturating_add(OTHER_NAME_BYTES + 4);
+        filling = (0..n_more)
+            .map(|n| costs.get(n).copied().unwrap_or(NEVER).min(other))
+            .fold(0, usize::saturating_add);
+    }
+    let has_members = n_due > 0 || n_more > 0;
+    let all = required.saturating_add(filling);
+    all.saturating_add(2 - usize::from(has_members))
+}
+
+/// Fewest bytes of the value of a name that is not declared, and of what its name must have.
+fn other_cost(others: &DraftOthers, nodes: &[usize]) -> usize {
+    match others {
+        DraftOthers::None => NEVER,
+        DraftOthers::Any(node) => nodes[*node as usize],
+        DraftOthers::Matching { places, .. } => {
+            let nearest = places.iter().map(|&(_, node)| nodes[node as usize]).min();
+            nearest.unwrap_or(NEVER).saturating_add(MATCHING_NAME_BYTES)
+        }
     }
 }
 

@@ -10,9 +10,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::json::patterns::PatternId;
+use crate::json::values::Values;
 
 /// Index of a schema that was reached.
 pub(crate) type SchemaId = u32;
@@ -88,7 +87,7 @@ pub(crate) enum Form {
     Types(u8),
     /// One, or none, of these scalars.
     Values {
-        values: Arc<[Value]>,
+        values: Arc<Values>,
         negated: bool,
     },
     /// Characters of a string.
@@ -339,6 +338,12 @@ impl Forms {
                 form,
                 negated: !negated,
             }),
+            joined => self.negate_joined(joined),
+        }
+    }
+
+    fn negate_joined(&mut self, form: Form) -> FormId {
+        match form {
             Form::And(parts) => {
                 let each: Vec<FormId> = parts.iter().map(|&part| self.not(part)).collect();
                 self.or(each)
@@ -352,6 +357,7 @@ impl Forms {
             Form::Mute(form) => self.not(form),
             Form::Schema(schema) => self.add(Form::NotSchema(schema)),
             Form::NotSchema(schema) => self.add(Form::Schema(schema)),
+            _ => unreachable!("assertions are negated one by one"),
         }
     }
 

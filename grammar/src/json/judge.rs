@@ -7,7 +7,7 @@ use crate::GrammarError;
 use crate::json::decimal::OnGrid;
 use crate::json::form::{Form, FormId, Forms, Members, SchemaId};
 use crate::json::patterns::Patterns;
-use crate::json::values::{canonical, hash, type_of};
+use crate::json::values::{hash, type_of};
 
 /// References followed within each other without entering the value; a longer chain is a cycle.
 const MAX_REFERENCES: usize = 256;
@@ -93,7 +93,7 @@ impl<'r, R: Reader> Judge<'r, R> {
             (Form::True, _) => true,
             (Form::False, _) => false,
             (Form::Types(types), _) => types & type_of(value) != 0,
-            (Form::Values { values, negated }, _) => values.contains(&canonical(value)) != *negated,
+            (Form::Values { values, negated }, _) => values.contains(value) != *negated,
             (Form::Length(bounds), Value::String(text)) => bounds.contains(text.chars().count()),
             (Form::Text { pattern, negated }, Value::String(text)) => {
                 self.reader.patterns().matches(*pattern, text)? != *negated

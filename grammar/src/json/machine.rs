@@ -4,21 +4,19 @@
 //! White space stands where the options allow it, and is never mandatory. A name never comes twice
 //! in an object.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::json::compile::compile;
-use crate::json::frame::{Frame, Items, Link, Members, Name, Other, Stack};
+use crate::json::frame::{Frame, Items, Link, Members, Stack};
 use crate::json::masks::JsonMasks;
 use crate::json::number::Number;
-use crate::json::shape::{GuardId, NodeId, Others, Shape, Tables};
+use crate::json::shape::{GuardId, NodeId, Shape, Tables};
 use crate::json::text::BOUNDARY;
 use crate::json::values::hash;
 use crate::json::verdict::Verdicts;
-use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
 use crate::{GrammarError, JsonOptions, Limits, Whitespace};
 
@@ -50,7 +48,7 @@ pub(crate) struct Parser {
     keeps_text: bool,
     /// Whether a step since the last call of [`JsonLanguage::begin`] depended on the text.
     pub(crate) read_text: bool,
-    spaced: bool,
+    pub(crate) spaced: bool,
     max_parses: usize,
     max_open: usize,
     max_steps: usize,
@@ -237,7 +235,10 @@ impl Parser {
                 next.push(stack(Frame::Start { node, space }));
                 Ok(())
             }
-            Frame::Start { node, .. } => self.begin(*node, outer, None, byte, next),
+            Frame::Start { node, .. } => {
+                let used = outer.and_then(|link| used_of(&link.frame));
+                self.begin(*node, outer, used.as_ref(), byte, next)
+            }
             Frame::Literal { .. } | Frame::Number { .. } => match self.continued(top, byte) {
                 Some(top) => {
                     next.push(stack(top));
@@ -514,160 +515,6 @@ impl Parser {
         Ok(())
     }
 
-    fn step_object(
-        &mut self,
-        top: &Frame,
-        outer: Option<&Arc<Link>>,
-        byte: u8,
-        next: &mut Parses,
-    ) -> Result<(), GrammarError> {
-        let stack = |top| Stack {
-            top,
-            outer: outer.cloned(),
-        };
-        match (top, byte) {
-            (Frame::ObjectOpen(shape), _) => {
-                let object = self.tables.object(*shape);
-                let members = object.open(*shape);
-                match byte {
-                    b'}' if object.may_close(&members) => next.push(finished(outer)),
-                    b'"' if object.allows_any(&members) => {
-                        next.push(stack(self.open_name(&members)));
-                    }
-                    _ => {}
-                }
-            }
-            (Frame::Object(members), b'}') => {
-                if self.tables.object(members.shape).may_close(members) {
-                    next.push(finished(outer));
-                }
-            }
-            (Frame::Object(members), b',') => {
-                if self.tables.object(members.shape).allows_any(members) {
-                    let (members, space) = (members.clone(), self.spaced);
-                    next.push(stack(Frame::MemberDue { members, space }));
-                }
-            }
-            (
-                Frame::MemberDue {
-                    members,
-                    space: true,
-                },
-                b' ',
-            ) => {
-                let (members, space) = (members.clone(), false);
-                next.push(stack(Frame::MemberDue { members, space }));
-            }
-            (Frame::MemberDue { members, .. }, b'"') => next.push(stack(self.open_name(members))),
-            // A quote continues a name exactly where a backslash is before it; elsewhere it ends
-            // the name.
-            (Frame::Name { members, name }, _) => match self.step_name(members, *name, byte)? {
-                Some(name) => next.push(stack(Frame::Name {
-                    members: members.clone(),
-                    name,
-                })),
-                None if byte == b'"' => next.extend(self.close_name(members, *name).map(stack)),
-                None => {}
-            },
-            (Frame::Colon { members, value }, b':') => {
-                let cost = self.tables.object(members.shape).cost_after(members);
-                let link = Link::new(Frame::Object(members.clone()), outer.cloned(), cost);
-                let (node, space) = (*value, self.spaced);
-                next.push(Stack {
-                    top: Frame::Start { node, space },
-                    outer: Some(Arc::new(link)),
-                });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn open_name(&self, members: &Members) -> Frame {
-        let object = self.tables.object(members.shape);
-        let start = match object.others {
-            Others::Matching { start, .. } => start,
-            _ => 0,
-        };
-        let name = Name {
-            declared: (!object.names.is_empty()).then_some(0),
-            other: object.allows_other(members).then_some(Other {
-                text: BOUNDARY,
-                state: start,
-            }),
-            hash: DefaultHasher::new().finish(),
-        };
-        Frame::Name {
-            members: members.clone(),
-            name,
-        }
-    }
-
-    fn step_name(
-        &mut self,
-        members: &Members,
-        name: Name,
-        byte: u8,
-    ) -> Result<Option<Name>, GrammarError> {
-        let object = self.tables.object(members.shape);
-        let other = match name.other {
-            None => None,
-            Some(other) => step_other(
-                object_automaton(&object.others),
-                self.verdicts.patterns.automata.as_mut_slice(),
-                other,
-                byte,
-            )?,
-        };
-        let object = self.tables.object(members.shape);
-        let declared = name
-            .declared
-            .and_then(|node| object.names.child(node, byte))
-            .filter(|&node| other.is_some() || object.reachable(node, members).next().is_some());
-        if other.is_none() && declared.is_none() {
-            return Ok(None);
-        }
-        let mut hasher = DefaultHasher::new();
-        (name.hash, byte).hash(&mut hasher);
-        Ok(Some(Name {
-            declared,
-            other,
-            hash: hasher.finish(),
-        }))
-    }
-
-    /// The frame after the closing quote, if the name may end here.
-    fn close_name(&self, members: &Members, name: Name) -> Option<Frame> {
-        let object = self.tables.object(members.shape);
-        if let Some(idx) = name.declared.and_then(|node| object.names.literal(node)) {
-            let value = object.properties.get(idx as usize)?.node;
-            return object.allows(members, idx).then(|| Frame::Colon {
-                members: object.with(members, idx),
-                value,
-            });
-        }
-        let other = name.other.filter(|other| other.text == BOUNDARY)?;
-        let value = self.other_value(&object.others, other.state)?;
-        let members = object.with_other(members, name.hash)?;
-        Some(Frame::Colon { members, value })
-    }
-
-    /// The place of the value of a name that is not declared.
-    fn other_value(&self, others: &Others, state: DfaState) -> Option<NodeId> {
-        match others {
-            Others::None => None,
-            Others::Any(node) => Some(*node),
-            Others::Matching {
-                automaton, places, ..
-            } => {
-                let automaton = &self.verdicts.patterns.automata[*automaton as usize];
-                automaton
-                    .is_accepting(state)
-                    .then(|| places.get(&automaton.marks(state)).copied())?
-            }
-        }
-    }
-
     /// Fewest bytes to the end of the top value.
     fn frame_distance(&self, top: &Frame) -> usize {
         let cost = |node: NodeId| self.tables.cost(node);
@@ -714,88 +561,6 @@ impl Parser {
             Frame::Guard { .. } | Frame::Done => 0,
         }
     }
-
-    /// From within a name to the object's end, by the nearest declared name.
-    fn declared_distance(&self, members: &Members, name: Name) -> usize {
-        let object = self.tables.object(members.shape);
-        let Some(node) = name.declared else {
-            return usize::MAX;
-        };
-        let depth = object.names.depth(node) as usize;
-        let through = |idx: u32| {
-            let property = &object.properties[idx as usize];
-            let value = self.tables.cost(property.node);
-            let rest = object.cost_after(&object.with(members, idx));
-            value
-                .saturating_add(property.n_name_bytes - depth + 2)
-                .saturating_add(rest)
-        };
-        object
-            .reachable(node, members)
-            .map(through)
-            .min()
-            .unwrap_or(usize::MAX)
-    }
-
-    /// From within a name to the object's end, by a name that is not declared: this one, or one a
-    /// byte longer, or, where those are all taken or a code point is half written, one longer by
-    /// two.
-    fn other_distance(&self, members: &Members, name: Name) -> usize {
-        let object = self.tables.object(members.shape);
-        let Some(other) = name.other else {
-            return usize::MAX;
-        };
-        let closes = |name: Name| match self.close_name(members, name) {
-            Some(Frame::Colon { members, value }) if object.names_none(name) => {
-                let rest = object.cost_after(&members);
-                Some(self.tables.cost(value).saturating_add(rest))
-            }
-            _ => None,
-        };
-        let n_least = match &object.others {
-            Others::Matching { automaton, .. } => {
-                self.verdicts.patterns.automata[*automaton as usize].distance(other.state)
-            }
-            _ => other.text.distance(),
-        };
-        if n_least == 0
-            && let Some(rest) = closes(name)
-        {
-            return rest.saturating_add(2);
-        }
-        let after = object.counted_with_other(members);
-        let rest = object.other_cost.saturating_add(object.cost_after(&after));
-        let n_more = if n_least > 0 { n_least + 1 } else { 2 };
-        rest.saturating_add(n_more + 2)
-    }
-}
-
-/// Index of the automaton of an object's names, if there is one.
-pub(crate) fn object_automaton(others: &Others) -> Option<usize> {
-    match others {
-        Others::Matching { automaton, .. } => Some(*automaton as usize),
-        _ => None,
-    }
-}
-
-/// A name that is not declared, one byte on.
-pub(crate) fn step_other(
-    automaton: Option<usize>,
-    automata: &mut [Automaton],
-    other: Other,
-    byte: u8,
-) -> Result<Option<Other>, GrammarError> {
-    let Some(text) = other.text.step_canonical(byte) else {
-        return Ok(None);
-    };
-    let state = match automaton {
-        None => 0,
-        Some(idx) => match automata[idx].step(other.state, byte)? {
-            Some(state) => state,
-            None => return Ok(None),
-        },
-    };
-    Ok(Some(Other { text, state }))
 }
 
 /// Whether the end of a value within this frame depends on the value's text.
@@ -820,7 +585,7 @@ fn used_of(frame: &Frame) -> Option<Arc<[u64]>> {
 
 /// The stack once its top value has ended. What asks for the value's text is left to be done once
 /// the closing byte is part of it: a guard's frame on top says so.
-fn finished(outer: Option<&Arc<Link>>) -> Stack {
+pub(crate) fn finished(outer: Option<&Arc<Link>>) -> Stack {
     match outer {
         Some(link) if asks_for_text(&link.frame) => Stack {
             top: Frame::Guard {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
-use crate::json::machine::{object_automaton, step_other};
+use crate::json::members::{object_automaton, step_other};
 use crate::json::patterns::AutomatonId;
 use crate::json::shape::Others;
 use crate::json::string::InteriorKey;
@@ -92,7 +92,7 @@ impl JsonLanguage {
             if reach.furthest <= limit {
                 mask.union(&reach.mask);
             } else if reach.nearest <= limit {
-                let tokens = outside_tokens(stack, vocabulary);
+                let tokens = self.outside_tokens(stack, vocabulary);
                 mask.union(
                     &self
                         .walk(tokens, state.of(stack.clone()), vocabulary, limit)?
@@ -113,11 +113,11 @@ impl JsonLanguage {
         if let Some(known) = self.masks.stacks.get(vocabulary, stack.clone()) {
             return Ok(known);
         }
-        let tokens = outside_tokens(stack, vocabulary);
+        let tokens = self.outside_tokens(stack, vocabulary);
         self.parser.read_text = false;
         let mut reach = self.walk(tokens, state.of(stack.clone()), vocabulary, usize::MAX)?;
         if let Frame::Name { members, name } = &stack.top
-            && name.other.is_some()
+            && self.has_inside(&stack.top)
             && name.declared.is_some()
         {
             // Without a quote a declared name goes on where another could not only if it is spelled
@@ -170,11 +170,37 @@ impl JsonLanguage {
         Ok(reach)
     }
 
+    /// Whether the tokens without a quote are told by the inside of the top string alone. Those of a
+    /// name that patterns bound depend on the names that came, too.
+    fn has_inside(&self, top: &Frame) -> bool {
+        match top {
+            Frame::String { .. } => true,
+            Frame::Name { members, name } => {
+                let others = &self.parser.tables.object(members.shape).others;
+                let is_bound = matches!(others, Others::Matching { .. });
+                name.other.is_some() && !(is_bound && members.used.is_some())
+            }
+            _ => false,
+        }
+    }
+
+    /// The tokens that a stack as a whole must be asked for.
+    fn outside_tokens<'v>(&self, stack: &Stack, vocabulary: &'v Vocabulary) -> &'v TokenTrie {
+        if self.has_inside(&stack.top) {
+            vocabulary.quoted()
+        } else {
+            vocabulary.all()
+        }
+    }
+
     fn inside(
         &mut self,
         stack: &Stack,
         vocabulary: &Vocabulary,
     ) -> Result<Option<Inside>, GrammarError> {
+        if !self.has_inside(&stack.top) {
+            return Ok(None);
+        }
         let longest = vocabulary.unquoted().max_depth();
         let outer = stack.outer.as_ref().map_or(0, |outer| outer.cost);
         let (interior, (low, high)) = match &stack.top {
@@ -267,17 +293,5 @@ impl JsonLanguage {
             _ => unreachable!("only strings and names have an inside"),
         }
         Ok(reach)
-    }
-}
-
-/// The tokens that a stack as a whole must be asked for.
-fn outside_tokens<'v>(stack: &Stack, vocabulary: &'v Vocabulary) -> &'v TokenTrie {
-    match &stack.top {
-        Frame::String { .. }
-        | Frame::Name {
-            name: Name { other: Some(_), .. },
-            ..
-        } => vocabulary.quoted(),
-        _ => vocabulary.all(),
     }
 }

@@ -7,7 +7,7 @@ use crate::literals::{LiteralNode, LiteralTrie};
 
 /// Bytes that a name beyond the declared ones is counted with, where none is written yet: two
 /// characters, for shorter ones may be taken.
-const OTHER_NAME_BYTES: usize = 2;
+pub(crate) const OTHER_NAME_BYTES: usize = 2;
 
 /// An object's members.
 #[derive(Debug)]

@@ -20,6 +20,9 @@ pub(crate) type AutomatonId = u32;
 /// A pattern that must match, or, negated, must not.
 pub(crate) type Test = (PatternId, bool);
 
+/// An automaton and its first state.
+type Part = (Dfa, DfaState);
+
 /// A language of characters.
 #[derive(Debug)]
 struct Pattern {
@@ -36,7 +39,7 @@ pub(crate) struct Patterns {
     ids: HashMap<String, PatternId>,
     pub(crate) automata: Vec<Automaton>,
     /// `None` for a combination that no string matches.
-    combined: HashMap<Vec<Test>, Option<(AutomatonId, DfaState)>>,
+    combined: HashMap<Vec<Vec<Test>>, Option<(AutomatonId, DfaState)>>,
 }
 
 impl Patterns {
@@ -105,19 +108,22 @@ impl Patterns {
         id
     }
 
-    /// The strings that pass all of `tests`, which are sorted and different; `None` if there are
-    /// none.
+    /// The strings that pass all of some list of tests; `None` if there are none. Lists are sorted
+    /// and without repetition.
     pub(crate) fn combine(
         &mut self,
-        tests: &[Test],
+        lists: &[Vec<Test>],
         at: &str,
     ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
-        if let Some(&known) = self.combined.get(tests) {
+        if let Some(&known) = self.combined.get(lists) {
             return Ok(known);
         }
-        let built = match tests {
-            [(pattern, false)] => self.single(*pattern),
-            _ => self.product(tests),
+        let built = match lists {
+            [list] => match list.as_slice() {
+                [(pattern, false)] => self.single(*pattern),
+                _ => self.product(lists),
+            },
+            _ => self.product(lists),
         };
         let found = match built {
             Ok(None) | Err(GrammarError::Empty { .. }) => None,
@@ -127,7 +133,7 @@ impl Patterns {
             }
             Err(error) => return Err(placed(error, at)),
         };
-        self.combined.insert(tests.to_vec(), found);
+        self.combined.insert(lists.to_vec(), found);
         Ok(found)
     }
 
@@ -139,28 +145,49 @@ impl Patterns {
         if let (Formula::Part(0), [hir]) = (&found.formula, found.hirs.as_slice()) {
             let (dfa, start) = Dfa::new(hir, &self.limits)?;
             self.charge(&dfa);
-            return Ok(Some((Automaton::One(dfa), start)));
+            return Ok(Some((Automaton::One(Box::new(dfa)), start)));
         }
-        self.product(&[(pattern, false)])
+        self.product(&[vec![(pattern, false)]])
     }
 
-    fn product(&mut self, tests: &[Test]) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
-        let (parts, formula) = self.parts(tests)?;
-        let product = Product::new(parts, formula, &self.limits)?;
+    fn product(
+        &mut self,
+        lists: &[Vec<Test>],
+    ) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
+        let mut patterns: Vec<PatternId> = lists.iter().flatten().map(|test| test.0).collect();
+        patterns.sort_unstable();
+        patterns.dedup();
+        let (parts, formulas) = self.parts(&patterns)?;
+        let test = |&(pattern, negated): &Test| {
+            let idx = patterns.binary_search(&pattern);
+            let formula = formulas[idx.expect("all patterns are parts")].clone();
+            if negated {
+                Formula::Not(Box::new(formula))
+            } else {
+                formula
+            }
+        };
+        let list = |tests: &Vec<Test>| Formula::And(tests.iter().map(test).collect());
+        let any = Formula::Or(lists.iter().map(list).collect());
+        let whole = Formula::And(vec![Formula::Part(0), any]);
+        let product = Product::new(parts, whole, &self.limits)?;
         Ok(product.map(|(product, start)| (Automaton::Product(Box::new(product)), start)))
     }
 
-    /// The automata of `tests` behind that of any text, and the formula that joins them.
-    fn parts(&mut self, tests: &[Test]) -> Result<(Vec<(Dfa, DfaState)>, Formula), GrammarError> {
+    /// The automata of `patterns` behind that of any text, and the formula of each over them.
+    fn parts(&mut self, patterns: &[PatternId]) -> Result<(Vec<Part>, Vec<Formula>), GrammarError> {
         let mut parts = vec![Dfa::new(&escape::anything(), &self.limits)?];
-        let mut all = vec![Formula::Part(0)];
-        for &(pattern, negated) in tests {
+        let mut formulas = Vec::with_capacity(patterns.len());
+        for &pattern in patterns {
             let found = &self.patterns[pattern as usize];
             let mut formula = found.formula.shifted(parts.len());
             let hirs = found.hirs.clone();
             for hir in &hirs {
                 match Dfa::new(hir, &self.limits) {
-                    Ok(part) => parts.push(part),
+                    Ok(part) => {
+                        self.charge(&part.0);
+                        parts.push(part);
+                    }
                     // What matches nothing is a part that never accepts.
                     Err(GrammarError::Empty { .. }) => {
                         let never = Formula::Not(Box::new(Formula::And(Vec::new())));
@@ -170,13 +197,9 @@ impl Patterns {
                     Err(error) => return Err(error),
                 }
             }
-            all.push(if negated {
-                Formula::Not(Box::new(formula))
-            } else {
-                formula
-            });
+            formulas.push(formula);
         }
-        Ok((parts, Formula::And(all)))
+        Ok((parts, formulas))
     }
 
     /// An automaton of names. The set of `patterns` that a name matches must be accepted, and all of
@@ -187,15 +210,14 @@ impl Patterns {
         names: Option<&[Vec<Test>]>,
         accepted: HashSet<u64>,
     ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
-        let mut tests: Vec<Test> = patterns.iter().map(|&pattern| (pattern, false)).collect();
         let further = names.unwrap_or_default().iter().flatten();
-        tests.extend(further.map(|&(pattern, _)| (pattern, false)));
-        let (parts, formula) = self.parts(&tests)?;
-        let Formula::And(mut formulas) = formula else {
-            unreachable!("a conjunction was asked for")
-        };
-        let mut further = formulas.split_off(1 + patterns.len()).into_iter();
-        let marks = formulas.split_off(1);
+        let all: Vec<PatternId> = patterns
+            .iter()
+            .copied()
+            .chain(further.map(|&(pattern, _)| pattern))
+            .collect();
+        let (parts, mut marks) = self.parts(&all)?;
+        let mut further = marks.split_off(patterns.len()).into_iter();
         let mut whole = vec![Formula::Part(0)];
         if let Some(names) = names {
             let list = |tests: &Vec<Test>| {
@@ -224,14 +246,13 @@ impl Patterns {
     }
 
     /// The sets of `patterns` that some text matches; `None` if finding them costs too much.
-    pub(crate) fn sets(&mut self, patterns: &[PatternId]) -> Result<Option<Vec<u64>>, GrammarError> {
-        let tests: Vec<Test> = patterns.iter().map(|&pattern| (pattern, false)).collect();
-        let (parts, formula) = self.parts(&tests)?;
-        let Formula::And(mut formulas) = formula else {
-            unreachable!("a conjunction was asked for")
-        };
+    pub(crate) fn sets(
+        &mut self,
+        patterns: &[PatternId],
+    ) -> Result<Option<Vec<u64>>, GrammarError> {
+        let (parts, formulas) = self.parts(patterns)?;
         let marks = Marks {
-            formulas: formulas.split_off(1),
+            formulas,
             accepted: HashSet::new(),
         };
         Product::sets(parts, marks, &self.limits)
@@ -243,7 +264,7 @@ impl Patterns {
 
     /// Whether a text passes a test.
     pub(crate) fn matches(&mut self, pattern: PatternId, text: &str) -> Result<bool, GrammarError> {
-        let Some((automaton, mut state)) = self.combine(&[(pattern, false)], "")? else {
+        let Some((automaton, mut state)) = self.combine(&[vec![(pattern, false)]], "")? else {
             return Ok(false);
         };
         let automaton = &mut self.automata[automaton as usize];

@@ -43,6 +43,9 @@ pub(crate) struct InteriorKey {
 
 const NONE: u32 = u32::MAX;
 
+/// Places of a pattern beyond which lengths are only counted.
+const MAX_PLACES: usize = 4096;
+
 impl InteriorKey {
     /// Whether it speaks of no pattern, and so means the same in every constraint.
     pub(crate) fn is_common(&self) -> bool {
@@ -63,7 +66,11 @@ impl StringShape {
         }
         let table = match (pattern, dfa) {
             (Some((_, start)), Some(dfa)) if min > 0 || max.is_some() => {
-                Some(LengthTable::new(dfa, start, (min, max), limits)?)
+                match LengthTable::new(dfa, start, (min, max), limits) {
+                    // Too large to see the end coming: lengths are only counted.
+                    Err(GrammarError::Limit { .. }) => None,
+                    table => Some(table?),
+                }
             }
             _ => None,
         };
@@ -228,7 +235,8 @@ impl LengthTable {
         limits: &Limits,
     ) -> Result<Self, GrammarError> {
         let n_levels = min as usize + 1;
-        let (places, graph) = places(dfa, start, limits.length_cells / n_levels, limits)?;
+        let most = (limits.length_cells / n_levels).min(MAX_PLACES);
+        let (places, graph) = places(dfa, start, most, limits)?;
         let mut ways = vec![(NONE, NONE); n_levels * graph.len()];
         fill_without_minimum(dfa, &graph, &mut ways);
         let mut order: Vec<usize> = (0..graph.len()).collect();

@@ -4,7 +4,7 @@
 use serde_json::{Number as JsonNumber, Value, json};
 
 use crate::json::decimal::{MAX_VALUE, OnGrid, POWERS};
-use crate::json::number::{NEVER, Number, NumberShape};
+use crate::json::number::{NEVER, Number, NumberRules, NumberShape};
 use crate::json::text::BOUNDARY;
 
 fn number(text: &str) -> JsonNumber {
@@ -35,6 +35,22 @@ fn decimals_lie_exactly_on_the_grid_or_between_neighbours() {
     assert_eq!(OnGrid::new(&number("0.0")).exact(), Some(0));
 }
 
+/// Numbers of an interval, of a kind, that are multiples of something.
+fn shape(
+    integer: bool,
+    lowest: Option<i128>,
+    highest: Option<i128>,
+    multiple: Option<i128>,
+) -> NumberShape {
+    NumberShape::new(NumberRules {
+        integer,
+        lowest,
+        highest,
+        multiples: multiple.into_iter().collect(),
+        ..NumberRules::default()
+    })
+}
+
 /// Every number of at most `n_bytes` bytes over a few characters, with whether the shape admits it.
 fn spelled(
     shape: &NumberShape,
@@ -61,7 +77,7 @@ fn spelled(
 #[test]
 fn numbers_of_an_interval_are_those_that_arithmetic_admits() {
     let mut all = Vec::new();
-    let any = NumberShape::new(false, Some(-MAX_VALUE), None, None);
+    let any = shape(false, Some(-MAX_VALUE), None, None);
     spelled(&any, Number::START, &mut String::new(), 4, &mut all);
     let quarter = POWERS[17] / 4;
     for (integer, low, high, multiple) in [
@@ -75,9 +91,9 @@ fn numbers_of_an_interval_are_those_that_arithmetic_admits() {
     ] {
         let (lowest, highest) = (low * quarter, high * quarter);
         let multiple_of = multiple.map(|multiple: i128| multiple * quarter);
-        let shape = NumberShape::new(integer, Some(lowest), Some(highest), multiple_of);
+        let numbers = shape(integer, Some(lowest), Some(highest), multiple_of);
         let mut given = Vec::new();
-        spelled(&shape, Number::START, &mut String::new(), 4, &mut given);
+        spelled(&numbers, Number::START, &mut String::new(), 4, &mut given);
         let admitted = |text: &&String| {
             let value = OnGrid::new(&number(text)).exact().unwrap();
             (lowest..=highest).contains(&value)
@@ -92,18 +108,18 @@ fn numbers_of_an_interval_are_those_that_arithmetic_admits() {
 #[test]
 fn a_number_that_no_continuation_saves_is_refused_early() {
     let one = POWERS[17];
-    let shape = NumberShape::new(true, Some(150 * one), Some(1999 * one), Some(7 * one));
+    let numbers = shape(true, Some(150 * one), Some(1999 * one), Some(7 * one));
     let after = |text: &str| {
         text.bytes()
-            .try_fold(Number::START, |number, byte| shape.step(number, byte))
+            .try_fold(Number::START, |number, byte| numbers.step(number, byte))
     };
     assert!(after("-").is_none() && after("0").is_none());
     assert!(after("1").is_some() && after("2").is_some());
     assert!(after("2000").is_none() && after("14").is_some());
     // 1,995 is the last multiple of 7 below 2,000.
     assert!(after("1995").is_some() && after("1994").is_none() && after("1996").is_none());
-    assert_eq!(shape.distance(after("199").unwrap()), 1);
-    let nothing = NumberShape::new(true, Some(one / 3), Some(one / 2), None);
+    assert_eq!(numbers.distance(after("199").unwrap()), 1);
+    let nothing = shape(true, Some(one / 3), Some(one / 2), None);
     assert_eq!(nothing.distance(Number::START), NEVER);
 }
 

@@ -1,5 +1,6 @@
 //! JSON values: equality as JSON Schema has it, and the forms that only they satisfy.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -41,6 +42,32 @@ pub(crate) fn hash(value: &Value) -> u64 {
     hasher.finish()
 }
 
+/// Different values, each in its one form.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Values {
+    list: Vec<Value>,
+    /// Of the values, ascending. Values with equal hashes count as equal.
+    hashes: Vec<u64>,
+}
+
+impl Values {
+    fn new(values: impl Iterator<Item = Value>) -> Self {
+        let mut seen = HashSet::new();
+        let list: Vec<Value> = values.filter(|value| seen.insert(hash(value))).collect();
+        let mut hashes: Vec<u64> = seen.into_iter().collect();
+        hashes.sort_unstable();
+        Self { list, hashes }
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Value> {
+        self.list.iter()
+    }
+
+    pub(crate) fn contains(&self, value: &Value) -> bool {
+        self.hashes.binary_search(&hash(value)).is_ok()
+    }
+}
+
 /// The type of a value as a bit.
 pub(crate) fn type_of(value: &Value) -> u8 {
     match value {
@@ -67,17 +94,12 @@ pub(crate) fn exactly(forms: &mut Forms, values: &[Value], any_number: bool) -> 
             Value::Number(number) if any_number && OnGrid::new(number).exact().is_some() => {
                 any.push(one(forms, value, any_number));
             }
-            scalar => {
-                let scalar = canonical(scalar);
-                if !scalars.contains(&scalar) || scalars.len() > 64 {
-                    scalars.push(scalar);
-                }
-            }
+            scalar => scalars.push(canonical(scalar)),
         }
     }
     if !scalars.is_empty() {
         any.push(forms.add(Form::Values {
-            values: Arc::from(scalars),
+            values: Arc::new(Values::new(scalars.into_iter())),
             negated: false,
         }));
     }

@@ -344,7 +344,7 @@ fn over(limit: &'static str, allowed: usize) -> GrammarError {
 /// One automaton or a combination of some.
 #[derive(Debug)]
 pub(crate) enum Automaton {
-    One(Dfa),
+    One(Box<Dfa>),
     Product(Box<Product>),
 }
 

@@ -1,0 +1,272 @@
+//! Objects in the making: which names may come, what they lead to, and how far their ends are.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use crate::GrammarError;
+use crate::json::frame::{Frame, Link, Members, Name, Other, Stack};
+use crate::json::machine::{Parser, Parses, finished};
+use crate::json::shape::{NodeId, Others};
+use crate::json::text::BOUNDARY;
+use crate::regex::dfa::DfaState;
+use crate::regex::product::Automaton;
+
+impl Parser {
+    pub(crate) fn step_object(
+        &mut self,
+        top: &Frame,
+        outer: Option<&Arc<Link>>,
+        byte: u8,
+        next: &mut Parses,
+    ) -> Result<(), GrammarError> {
+        let stack = |top| Stack {
+            top,
+            outer: outer.cloned(),
+        };
+        match (top, byte) {
+            (Frame::ObjectOpen(shape), _) => {
+                let object = self.tables.object(*shape);
+                let members = object.open(*shape);
+                match byte {
+                    b'}' if object.may_close(&members) => next.push(finished(outer)),
+                    b'"' if object.allows_any(&members) => {
+                        next.push(stack(self.open_name(&members)));
+                    }
+                    _ => {}
+                }
+            }
+            (Frame::Object(members), b'}')
+                if self.tables.object(members.shape).may_close(members) =>
+            {
+                next.push(finished(outer));
+            }
+            (Frame::Object(members), b',')
+                if self.tables.object(members.shape).allows_any(members) =>
+            {
+                let (members, space) = (members.clone(), self.spaced);
+                next.push(stack(Frame::MemberDue { members, space }));
+            }
+            (
+                Frame::MemberDue {
+                    members,
+                    space: true,
+                },
+                b' ',
+            ) => {
+                let (members, space) = (members.clone(), false);
+                next.push(stack(Frame::MemberDue { members, space }));
+            }
+            (Frame::MemberDue { members, .. }, b'"') => next.push(stack(self.open_name(members))),
+            // A quote continues a name exactly where a backslash is before it; elsewhere it ends
+            // the name.
+            (Frame::Name { members, name }, _) => match self.step_name(members, *name, byte)? {
+                Some(name) => next.push(stack(Frame::Name {
+                    members: members.clone(),
+                    name,
+                })),
+                None if byte == b'"' => next.extend(self.close_name(members, *name).map(stack)),
+                None => {}
+            },
+            (Frame::Colon { members, value }, b':') => {
+                let cost = self.tables.object(members.shape).cost_after(members);
+                let link = Link::new(Frame::Object(members.clone()), outer.cloned(), cost);
+                let (node, space) = (*value, self.spaced);
+                next.push(Stack {
+                    top: Frame::Start { node, space },
+                    outer: Some(Arc::new(link)),
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn open_name(&self, members: &Members) -> Frame {
+        let object = self.tables.object(members.shape);
+        let start = match object.others {
+            Others::Matching { start, .. } => start,
+            _ => 0,
+        };
+        let name = Name {
+            declared: (!object.names.is_empty()).then_some(0),
+            other: object.allows_other(members).then_some(Other {
+                text: BOUNDARY,
+                state: start,
+            }),
+            hash: DefaultHasher::new().finish(),
+        };
+        Frame::Name {
+            members: members.clone(),
+            name,
+        }
+    }
+
+    fn step_name(
+        &mut self,
+        members: &Members,
+        name: Name,
+        byte: u8,
+    ) -> Result<Option<Name>, GrammarError> {
+        let mut hasher = DefaultHasher::new();
+        (name.hash, byte).hash(&mut hasher);
+        let hash = hasher.finish();
+        let other = match name.other {
+            None => None,
+            Some(other) => self.step_other(members, other, byte, hash)?,
+        };
+        let object = self.tables.object(members.shape);
+        let declared = name
+            .declared
+            .and_then(|node| object.names.child(node, byte))
+            .filter(|&node| other.is_some() || object.reachable(node, members).next().is_some());
+        if other.is_none() && declared.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Name {
+            declared,
+            other,
+            hash,
+        }))
+    }
+
+    /// A name that is not declared, one byte on; `None` also if it came already and can only end.
+    fn step_other(
+        &mut self,
+        members: &Members,
+        other: Other,
+        byte: u8,
+        hash: u64,
+    ) -> Result<Option<Other>, GrammarError> {
+        let object = self.tables.object(members.shape);
+        let automaton = object_automaton(&object.others);
+        let automata = self.verdicts.patterns.automata.as_mut_slice();
+        let next = step_other(automaton, automata, other, byte)?;
+        let came = members
+            .used
+            .as_ref()
+            .is_some_and(|used| used.contains(&hash));
+        if let Some(next) = next.filter(|_| came && automaton.is_some()) {
+            for byte in 0..=u8::MAX {
+                if step_other(automaton, automata, next, byte)?.is_some() {
+                    return Ok(Some(next));
+                }
+            }
+            return Ok(None);
+        }
+        Ok(next)
+    }
+
+    /// The frame after the closing quote, if the name may end here.
+    fn close_name(&self, members: &Members, name: Name) -> Option<Frame> {
+        let object = self.tables.object(members.shape);
+        if let Some(idx) = name.declared.and_then(|node| object.names.literal(node)) {
+            let value = object.properties.get(idx as usize)?.node;
+            return object.allows(members, idx).then(|| Frame::Colon {
+                members: object.with(members, idx),
+                value,
+            });
+        }
+        let other = name.other.filter(|other| other.text == BOUNDARY)?;
+        let value = self.other_value(&object.others, other.state)?;
+        let members = object.with_other(members, name.hash)?;
+        Some(Frame::Colon { members, value })
+    }
+
+    /// The place of the value of a name that is not declared.
+    fn other_value(&self, others: &Others, state: DfaState) -> Option<NodeId> {
+        match others {
+            Others::None => None,
+            Others::Any(node) => Some(*node),
+            Others::Matching {
+                automaton, places, ..
+            } => {
+                let automaton = &self.verdicts.patterns.automata[*automaton as usize];
+                automaton
+                    .is_accepting(state)
+                    .then(|| places.get(&automaton.marks(state)).copied())?
+            }
+        }
+    }
+
+    /// From within a name to the object's end, by the nearest declared name.
+    pub(crate) fn declared_distance(&self, members: &Members, name: Name) -> usize {
+        let object = self.tables.object(members.shape);
+        let Some(node) = name.declared else {
+            return usize::MAX;
+        };
+        let depth = object.names.depth(node) as usize;
+        let through = |idx: u32| {
+            let property = &object.properties[idx as usize];
+            let value = self.tables.cost(property.node);
+            let rest = object.cost_after(&object.with(members, idx));
+            value
+                .saturating_add(property.n_name_bytes - depth + 2)
+                .saturating_add(rest)
+        };
+        object
+            .reachable(node, members)
+            .map(through)
+            .min()
+            .unwrap_or(usize::MAX)
+    }
+
+    /// From within a name to the object's end, by a name that is not declared: this one, or one a
+    /// byte longer, or, where those are all taken or a code point is half written, one longer by
+    /// two.
+    pub(crate) fn other_distance(&self, members: &Members, name: Name) -> usize {
+        let object = self.tables.object(members.shape);
+        let Some(other) = name.other else {
+            return usize::MAX;
+        };
+        let closes = |name: Name| match self.close_name(members, name) {
+            Some(Frame::Colon { members, value }) if object.names_none(name) => {
+                let rest = object.cost_after(&members);
+                Some(self.tables.cost(value).saturating_add(rest))
+            }
+            _ => None,
+        };
+        let n_least = match &object.others {
+            Others::Matching { automaton, .. } => {
+                self.verdicts.patterns.automata[*automaton as usize].distance(other.state)
+            }
+            _ => other.text.distance(),
+        };
+        if n_least == 0
+            && let Some(rest) = closes(name)
+        {
+            return rest.saturating_add(2);
+        }
+        let after = object.counted_with_other(members);
+        let rest = object.other_cost.saturating_add(object.cost_after(&after));
+        let n_more = if n_least > 0 { n_least + 1 } else { 2 };
+        rest.saturating_add(n_more + 2)
+    }
+}
+
+/// Index of the automaton of an object's names, if there is one.
+pub(crate) fn object_automaton(others: &Others) -> Option<usize> {
+    match others {
+        Others::Matching { automaton, .. } => Some(*automaton as usize),
+        _ => None,
+    }
+}
+
+/// A name that is not declared, one byte on.
+pub(crate) fn step_other(
+    automaton: Option<usize>,
+    automata: &mut [Automaton],
+    other: Other,
+    byte: u8,
+) -> Result<Option<Other>, GrammarError> {
+    let Some(text) = other.text.step_canonical(byte) else {
+        return Ok(None);
+    };
+    let state = match automaton {
+        None => 0,
+        Some(idx) => match automata[idx].step(other.state, byte)? {
+            Some(state) => state,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(Other { text, state }))
+}
