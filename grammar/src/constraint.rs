@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::cfg::expr::Grammar;
+use crate::cfg::machine::CfgLanguage;
+use crate::cfg::{gbnf, lark};
 use crate::json::machine::JsonLanguage;
 use crate::language::{Language, RegexLanguage};
 use crate::literals::LiteralTrie;
@@ -79,6 +82,32 @@ impl Constraint {
         Ok(Self::new(Language::Json(Box::new(JsonLanguage::new(
             schema, options, limits,
         )?))))
+    }
+
+    /// The texts that a grammar in Lark's dialect derives from its rule `start`.
+    ///
+    /// A text is legal if some derivation yields it: there is no lexer that takes the longest
+    /// match, and what `%ignore` names may stand around each terminal. Terminals are regexes in
+    /// ECMA-262 syntax, and `%json { ... }` stands for the texts that satisfy a JSON Schema.
+    ///
+    /// # Errors
+    /// `Grammar` with its line and column for a malformed or unsupported grammar, `Limit`, and
+    /// `Empty` if it derives nothing.
+    pub fn lark(source: &str, limits: &Limits) -> Result<Self, GrammarError> {
+        Self::grammar(lark::parse(source, limits)?, limits)
+    }
+
+    /// The texts that a grammar in GBNF, llama.cpp's dialect, derives from its rule `root`.
+    ///
+    /// # Errors
+    /// As [`Constraint::lark`].
+    pub fn gbnf(source: &str, limits: &Limits) -> Result<Self, GrammarError> {
+        Self::grammar(gbnf::parse(source, limits)?, limits)
+    }
+
+    fn grammar(grammar: Grammar, limits: &Limits) -> Result<Self, GrammarError> {
+        let language = CfgLanguage::new(grammar, limits)?;
+        Ok(Self::new(Language::Cfg(Box::new(language))))
     }
 
     /// Any UTF-8 text.

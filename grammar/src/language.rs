@@ -1,7 +1,8 @@
-//! The three kinds of language side by side, behind one set of operations on bytes.
+//! The kinds of language side by side, behind one set of operations on bytes.
 
 use std::sync::Arc;
 
+use crate::cfg::machine::{CfgLanguage, Threads};
 use crate::json::machine::{JsonLanguage, Parses};
 use crate::literals::{LiteralNode, LiteralTrie};
 use crate::memo::{MaskMemo, Reach};
@@ -14,14 +15,16 @@ pub(crate) enum Language {
     Regex(Box<RegexLanguage>),
     Choices(LiteralTrie),
     Json(Box<JsonLanguage>),
+    Cfg(Box<CfgLanguage>),
 }
 
 /// Where an output stands in a [`Language`]. Always live: some string of the language begins so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum State {
     Regex(DfaState),
     Choices(LiteralNode),
     Json(Parses),
+    Cfg(Threads),
 }
 
 /// One regex.
@@ -41,6 +44,7 @@ impl Language {
             Self::Regex(regex) => State::Regex(regex.start),
             Self::Choices(_) => State::Choices(0),
             Self::Json(json) => State::Json(json.start()),
+            Self::Cfg(cfg) => State::Cfg(cfg.start()),
         }
     }
 
@@ -50,6 +54,7 @@ impl Language {
             Self::Regex(regex) => regex.dfa.refuel(),
             Self::Choices(_) => {}
             Self::Json(json) => json.refuel(),
+            Self::Cfg(cfg) => cfg.refuel(),
         }
     }
 
@@ -65,6 +70,7 @@ impl Language {
             (Self::Json(json), State::Json(parses)) => {
                 Ok(json.step(parses, byte)?.map(State::Json))
             }
+            (Self::Cfg(cfg), State::Cfg(threads)) => Ok(cfg.step(threads, byte)?.map(State::Cfg)),
             _ => unreachable!("{FOREIGN}"),
         }
     }
@@ -75,6 +81,7 @@ impl Language {
             (Self::Regex(regex), State::Regex(state)) => regex.dfa.is_accepting(*state),
             (Self::Choices(trie), State::Choices(node)) => trie.literal(*node).is_some(),
             (Self::Json(json), State::Json(parses)) => json.is_complete(parses),
+            (Self::Cfg(cfg), State::Cfg(threads)) => cfg.is_complete(threads),
             _ => unreachable!("{FOREIGN}"),
         }
     }
@@ -85,6 +92,7 @@ impl Language {
             (Self::Regex(regex), State::Regex(state)) => regex.dfa.distance(*state),
             (Self::Choices(trie), State::Choices(node)) => trie.distance(*node) as usize,
             (Self::Json(json), State::Json(parses)) => json.distance(parses),
+            (Self::Cfg(cfg), State::Cfg(threads)) => cfg.distance(threads),
             _ => unreachable!("{FOREIGN}"),
         }
     }
@@ -113,6 +121,7 @@ impl Language {
                 },
             ),
             (Self::Json(json), State::Json(parses)) => json.mask(parses, vocabulary, limit, mask),
+            (Self::Cfg(cfg), State::Cfg(threads)) => cfg.mask(threads, vocabulary, limit, mask),
             _ => unreachable!("{FOREIGN}"),
         }
     }

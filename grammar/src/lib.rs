@@ -12,6 +12,7 @@
 //!   byte;
 //! - end tokens are legal exactly when the output is complete.
 
+mod cfg;
 mod constraint;
 mod error;
 mod json;
