@@ -12,7 +12,7 @@ use crate::literals::LiteralTrie;
 use crate::memo::MaskMemo;
 use crate::regex::dfa::Dfa;
 use crate::regex::syntax;
-use crate::{GrammarError, JsonOptions, Limits};
+use crate::{GrammarError, JsonOptions, Limits, StructuralTags};
 
 /// A language of outputs: what a generation must match as a whole. Immutable and cheap to clone;
 /// clones share the automaton, which is built as outputs visit it, and the masks found so far.
@@ -103,6 +103,15 @@ impl Constraint {
     /// As [`Constraint::lark`].
     pub fn gbnf(source: &str, limits: &Limits) -> Result<Self, GrammarError> {
         Self::grammar(gbnf::parse(source, limits)?, limits)
+    }
+
+    /// Free text with constrained spans in it.
+    ///
+    /// # Errors
+    /// `Tags` if triggers and tags do not fit together, `Limit`, and `Empty` if nothing satisfies
+    /// them.
+    pub fn structural_tags(tags: &StructuralTags, limits: &Limits) -> Result<Self, GrammarError> {
+        Self::grammar(tags.grammar(limits)?, limits)
     }
 
     fn grammar(grammar: Grammar, limits: &Limits) -> Result<Self, GrammarError> {

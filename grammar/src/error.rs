@@ -33,6 +33,12 @@ pub enum GrammarError {
         /// What is wrong there.
         message: String,
     },
+    /// Structural tags do not fit together.
+    #[error("structural tags: {message}")]
+    Tags {
+        /// What is wrong.
+        message: String,
+    },
     /// A limit was passed.
     #[error("{what} passes the limit `{limit}` of {allowed}")]
     Limit {

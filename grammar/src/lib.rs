@@ -24,6 +24,7 @@ mod matcher;
 mod memo;
 mod options;
 mod regex;
+mod tags;
 mod vocabulary;
 
 pub use constraint::Constraint;
@@ -32,6 +33,7 @@ pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;
 pub use options::{JsonOptions, KeyOrder, Whitespace};
+pub use tags::{StructuralTag, StructuralTags};
 pub use vocabulary::Vocabulary;
 
 /// Index of a token in its vocabulary.
