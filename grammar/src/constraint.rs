@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cfg::expr::Grammar;
 use crate::cfg::machine::CfgLanguage;
+use crate::cfg::terminal::Terminal;
 use crate::cfg::{gbnf, lark};
 use crate::json::machine::JsonLanguage;
 use crate::language::{Language, RegexLanguage};
 use crate::literals::LiteralTrie;
 use crate::memo::MaskMemo;
 use crate::regex::dfa::Dfa;
-use crate::regex::syntax;
-use crate::{GrammarError, JsonOptions, Limits, StructuralTags};
+use crate::regex::parser::Flags;
+use crate::regex::product;
+use crate::regex::syntax::{self, Whole};
+use crate::{GrammarError, JsonOptions, Limits, RegexSyntax, StructuralTags};
 
 /// A language of outputs: what a generation must match as a whole. Immutable and cheap to clone;
 /// clones share the automaton, which is built as outputs visit it, and the masks found so far.
@@ -37,7 +40,34 @@ impl Constraint {
     /// # Errors
     /// `Regex` for a malformed or unsupported pattern, `Limit`, and `Empty` if nothing matches.
     pub fn regex(pattern: &str, limits: &Limits) -> Result<Self, GrammarError> {
-        Self::from_hir(&syntax::parse(pattern, limits)?, limits)
+        Self::regex_with(pattern, RegexSyntax::Ecma, limits)
+    }
+
+    /// The strings that match `pattern`, in the given syntax, as a whole.
+    ///
+    /// # Errors
+    /// As [`Constraint::regex`].
+    pub fn regex_with(
+        pattern: &str,
+        syntax: RegexSyntax,
+        limits: &Limits,
+    ) -> Result<Self, GrammarError> {
+        let whole = match syntax {
+            RegexSyntax::Ecma => syntax::parse_whole(pattern, Flags::default(), limits)?,
+            RegexSyntax::Rust => Whole::Plain(syntax::parse_rust(pattern, limits)?),
+        };
+        match whole {
+            Whole::Plain(hir) => Self::from_hir(&hir, limits),
+            Whole::Combined(condition) => {
+                let table = product::table(&condition, limits)?;
+                if table.is_empty() {
+                    return Err(GrammarError::Empty {
+                        reason: "the regex matches nothing".into(),
+                    });
+                }
+                Self::grammar(Grammar::of_terminal(Terminal::Table(table)), limits)
+            }
+        }
     }
 
     /// Exactly the strings of `options`.

@@ -32,7 +32,7 @@ pub use error::GrammarError;
 pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;
-pub use options::{JsonOptions, KeyOrder, Whitespace};
+pub use options::{JsonOptions, KeyOrder, RegexSyntax, Whitespace};
 pub use tags::{StructuralTag, StructuralTags};
 pub use vocabulary::Vocabulary;
 

@@ -35,3 +35,13 @@ pub enum Whitespace {
     /// One space after a comma or colon.
     Spaced,
 }
+
+/// How a regex is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RegexSyntax {
+    /// ECMA-262, as JSON Schema has it: `\d` and `\w` are ASCII.
+    #[default]
+    Ecma,
+    /// The crate regex's: `\d` and `\w` are Unicode's.
+    Rust,
+}

@@ -136,6 +136,15 @@ impl Grammar {
         }
     }
 
+    /// The grammar of one terminal.
+    pub(crate) fn of_terminal(terminal: Terminal) -> Self {
+        let rule = Rule {
+            body: Expr::Terminal(0),
+            is_token: true,
+        };
+        Self::new(vec![rule], 0, vec![terminal], None)
+    }
+
     /// Merges what is regular, from the rules that mention no others upward. Returns a terminal
     /// that contains itself, if there is one.
     pub(crate) fn merge(&mut self) -> Option<usize> {

@@ -13,7 +13,9 @@ use crate::cfg::expr::{Expr, Grammar};
 use crate::cfg::library::common;
 use crate::cfg::source::{Cursor, Rules};
 use crate::cfg::terminal::Terminal;
-use crate::regex::syntax;
+use crate::regex::parser::Flags;
+use crate::regex::product;
+use crate::regex::syntax::{self, Whole};
 use crate::{Constraint, GrammarError, Limits};
 
 /// Reads a grammar; it begins with the rule `start`.
@@ -345,31 +347,45 @@ impl<'a> Parser<'a> {
             }
         }
         let body = &self.cursor.text[body_at..self.cursor.at - 1];
-        let flags = self.cursor.take_while(|c| c.is_ascii_lowercase());
-        if let Some(unknown) = flags.chars().find(|c| !"imsxlu".contains(*c)) {
-            let message = format!("the flag `{unknown}` is not known");
-            return Err(self.cursor.error(start, message));
-        }
-        let flags: String = flags.chars().filter(|c| "imsx".contains(*c)).collect();
-        let end = if flags.contains('x') { "\n" } else { "" };
-        let pattern = match flags.as_str() {
-            "" => body.to_string(),
-            // A comment of the verbose mode ends with its line.
-            flags => format!("(?{flags}:{body}{end})"),
-        };
-        let hir = syntax::parse(&pattern, self.limits).map_err(|error| match error {
-            GrammarError::Regex { offset, message } => {
-                let n_before = if flags.is_empty() { 0 } else { flags.len() + 3 };
-                let offset = offset.saturating_sub(n_before).min(body.len());
-                self.cursor.error(body_at + offset, message)
-            }
+        let flags = self.flags(start)?;
+        let whole = syntax::parse_whole(body, flags, self.limits);
+        let whole = whole.map_err(|error| match error {
+            GrammarError::Regex { offset, message } => self.cursor.error(body_at + offset, message),
             other => other,
         })?;
-        if !hir.properties().look_set().is_empty() {
-            let message = "anchors are not supported in a grammar";
-            return Err(self.cursor.error(start, message));
+        match whole {
+            Whole::Plain(hir) if hir.properties().look_set().is_empty() => Ok(Expr::regular(hir)),
+            Whole::Plain(_) => {
+                let message = "anchors are not supported in a grammar";
+                Err(self.cursor.error(start, message))
+            }
+            Whole::Combined(condition) => {
+                let table = product::table(&condition, self.limits)?;
+                if table.is_empty() {
+                    return Ok(Expr::Choice(Vec::new()));
+                }
+                self.rules.terminals.push(Terminal::Table(table));
+                Ok(Expr::Terminal(self.rules.terminals.len() - 1))
+            }
         }
-        Ok(Expr::regular(hir))
+    }
+
+    /// The flags of the regex that began at `start`.
+    fn flags(&mut self, start: usize) -> Result<Flags, GrammarError> {
+        let mut flags = Flags::default();
+        for flag in self.cursor.take_while(|c| c.is_ascii_lowercase()).chars() {
+            match flag {
+                'i' => flags.ignores_case = true,
+                's' => flags.dot_all = true,
+                'x' => flags.verbose = true,
+                'u' => {}
+                other => {
+                    let message = format!("the flag `{other}` is not supported");
+                    return Err(self.cursor.error(start, message));
+                }
+            }
+        }
+        Ok(flags)
     }
 
     /// `%json` and a schema.

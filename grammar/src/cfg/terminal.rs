@@ -8,7 +8,7 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 use crate::language::State;
 use crate::literals::LiteralTrie;
 use crate::regex::dfa::Dfa;
-use crate::tags::scan::Scanner;
+use crate::regex::table::Table;
 use crate::{Constraint, GrammarError, Limits};
 
 /// A language of byte strings.
@@ -16,7 +16,7 @@ use crate::{Constraint, GrammarError, Limits};
 pub(crate) enum Terminal {
     Literals(LiteralTrie),
     Regex(Box<(Dfa, u32)>),
-    Scan(Scanner),
+    Table(Table),
     /// A constraint as a whole, without a prefix.
     Nested(Constraint),
 }
@@ -66,7 +66,7 @@ impl Terminal {
         match self {
             Self::Literals(_) => Inner::Flat(0),
             Self::Regex(regex) => Inner::Flat(regex.1),
-            Self::Scan(_) => Inner::Flat(0),
+            Self::Table(_) => Inner::Flat(0),
             Self::Nested(constraint) => Inner::Nested(Arc::new(constraint.language().start())),
         }
     }
@@ -80,8 +80,8 @@ impl Terminal {
             (Self::Regex(regex), Inner::Flat(state)) => {
                 Ok(regex.0.step(*state, byte)?.map(Inner::Flat))
             }
-            (Self::Scan(scanner), Inner::Flat(state)) => {
-                Ok(scanner.step(*state, byte).map(Inner::Flat))
+            (Self::Table(table), Inner::Flat(state)) => {
+                Ok(table.step(*state, byte).map(Inner::Flat))
             }
             (Self::Nested(constraint), Inner::Nested(state)) => {
                 let next = constraint.language().step(state, byte)?;
@@ -96,7 +96,7 @@ impl Terminal {
         match (self, inner) {
             (Self::Literals(trie), Inner::Flat(node)) => trie.literal(*node).is_some(),
             (Self::Regex(regex), Inner::Flat(state)) => regex.0.is_accepting(*state),
-            (Self::Scan(scanner), Inner::Flat(state)) => scanner.distance(*state) == 0,
+            (Self::Table(table), Inner::Flat(state)) => table.distance(*state) == 0,
             (Self::Nested(constraint), Inner::Nested(state)) => {
                 constraint.language().is_complete(state)
             }
@@ -109,7 +109,7 @@ impl Terminal {
         match (self, inner) {
             (Self::Literals(trie), Inner::Flat(node)) => trie.distance(*node) as usize,
             (Self::Regex(regex), Inner::Flat(state)) => regex.0.distance(*state),
-            (Self::Scan(scanner), Inner::Flat(state)) => scanner.distance(*state),
+            (Self::Table(table), Inner::Flat(state)) => table.distance(*state),
             (Self::Nested(constraint), Inner::Nested(state)) => {
                 constraint.language().distance(state)
             }
@@ -139,7 +139,7 @@ impl Terminal {
     pub(crate) fn fixed_bytes(&self) -> usize {
         match self {
             Self::Regex(regex) => regex.0.nfa_bytes(),
-            Self::Literals(_) | Self::Scan(_) | Self::Nested(_) => 0,
+            Self::Literals(_) | Self::Table(_) | Self::Nested(_) => 0,
         }
     }
 }

@@ -143,6 +143,11 @@ impl Dfa {
         }
     }
 
+    /// Bytes of one class lead to the same states, from every state.
+    pub(crate) fn class(&self, byte: u8) -> u8 {
+        self.classes[usize::from(byte)]
+    }
+
     /// Grants the work of one operation: `Limits::mask_steps` visits of NFA states.
     pub(crate) fn refuel(&mut self) {
         self.n_visited = 0;

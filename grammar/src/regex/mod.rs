@@ -1,8 +1,13 @@
 //! Regular languages: patterns ([`syntax`]) determinised byte by byte as outputs visit them
-//! ([`dfa`]).
+//! ([`dfa`]), or at once where conditions are combined ([`product`]).
 
+mod boolean;
 pub(crate) mod dfa;
+mod node;
+pub(crate) mod parser;
+pub(crate) mod product;
 mod reach;
 pub(crate) mod syntax;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;

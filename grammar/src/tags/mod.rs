@@ -56,7 +56,7 @@ impl StructuralTags {
         let scan = Scan::new(&self.triggers, limits)?;
         let mut calls = Vec::new();
         for (idx, trigger) in self.triggers.iter().enumerate() {
-            let text = add(Terminal::Scan(scan.until(idx)));
+            let text = add(Terminal::Table(scan.until(idx)));
             let begun = self
                 .tags
                 .iter()
@@ -71,7 +71,7 @@ impl StructuralTags {
             calls.push(Expr::Sequence(vec![text, Expr::Choice(rests.collect())]));
         }
         let call = Expr::Choice(calls);
-        let text = add(Terminal::Scan(scan.free()));
+        let text = add(Terminal::Table(scan.free()));
         let mut options = Vec::new();
         if self.stop_after_first {
             options.push(call);

@@ -11,56 +11,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::literals::{LiteralNode, LiteralTrie};
+use crate::regex::table::{NONE, Table, Transitions};
 use crate::{GrammarError, Limits};
-
-const NONE: u32 = u32::MAX;
 
 /// The texts that end where the first of some triggers does, and those without any.
 #[derive(Debug)]
 pub(crate) struct Scan {
-    table: Arc<Table>,
+    transitions: Arc<Transitions>,
     /// The triggers that end at each state. [n_states]
     hits: Vec<Vec<usize>>,
     /// Whether each state lies between code points. [n_states]
     at_boundary: Vec<bool>,
-}
-
-#[derive(Debug)]
-struct Table {
-    /// [256]
-    classes: [u8; 256],
-    n_classes: usize,
-    /// [n_states, n_classes]
-    next: Vec<u32>,
-}
-
-/// One of the languages of a [`Scan`]; the first state is 0.
-#[derive(Clone, Debug)]
-pub(crate) struct Scanner {
-    table: Arc<Table>,
-    /// Fewest bytes to an accepting state. [n_states]
-    distances: Arc<[u32]>,
-}
-
-impl Scanner {
-    /// The state after `byte`, or `None` where no text goes on so.
-    pub(crate) fn step(&self, state: u32, byte: u8) -> Option<u32> {
-        let next = self
-            .table
-            .next(state, self.table.classes[usize::from(byte)]);
-        (next != NONE && self.distances[next as usize] != NONE).then_some(next)
-    }
-
-    /// Fewest bytes to the end of a text; 0 where it may end.
-    pub(crate) fn distance(&self, state: u32) -> usize {
-        self.distances[state as usize] as usize
-    }
-}
-
-impl Table {
-    fn next(&self, state: u32, class: u8) -> u32 {
-        self.next[state as usize * self.n_classes + usize::from(class)]
-    }
 }
 
 impl Scan {
@@ -76,19 +37,15 @@ impl Scan {
         }
         let search = Search::new(triggers);
         let (classes, representatives) = classes(triggers);
-        let mut scan = Self {
-            table: Arc::default(),
-            hits: Vec::new(),
-            at_boundary: Vec::new(),
-        };
+        let (mut hits, mut at_boundary) = (Vec::new(), Vec::new());
         let mut ids = HashMap::from([((0, 0), 0)]);
         let mut states: Vec<(LiteralNode, u8)> = vec![(0, 0)];
         let mut next = Vec::new();
         let mut done = 0;
         while let Some(&(node, cut)) = states.get(done) {
             done += 1;
-            scan.hits.push(search.hits[node as usize].clone());
-            scan.at_boundary.push(cut == 0);
+            hits.push(search.hits[node as usize].clone());
+            at_boundary.push(cut == 0);
             for &byte in &representatives {
                 let is_end = !search.hits[node as usize].is_empty();
                 let Some(cut) = step_utf8(cut, byte).filter(|_| !is_end) else {
@@ -103,61 +60,30 @@ impl Scan {
                 next.push(id);
             }
         }
-        scan.table = Arc::new(Table {
+        let transitions = Arc::new(Transitions {
             classes,
             n_classes: representatives.len(),
             next,
         });
-        Ok(scan)
+        Ok(Self {
+            transitions,
+            hits,
+            at_boundary,
+        })
     }
 
     /// Texts whose first trigger is the one of index `trigger`, at their end.
-    pub(crate) fn until(&self, trigger: usize) -> Scanner {
+    pub(crate) fn until(&self, trigger: usize) -> Table {
         self.scanner(|state| self.hits[state].contains(&trigger))
     }
 
     /// Texts without a trigger.
-    pub(crate) fn free(&self) -> Scanner {
+    pub(crate) fn free(&self) -> Table {
         self.scanner(|state| self.at_boundary[state] && self.hits[state].is_empty())
     }
 
-    fn scanner(&self, accepts: impl Fn(usize) -> bool) -> Scanner {
-        let n_states = self.hits.len();
-        let mut before = vec![Vec::new(); n_states];
-        for (cell, &next) in self.table.next.iter().enumerate() {
-            if next != NONE {
-                before[next as usize].push((cell / self.table.n_classes) as u32);
-            }
-        }
-        let mut distances = vec![NONE; n_states];
-        let mut queue: VecDeque<u32> = (0..n_states as u32)
-            .filter(|&state| accepts(state as usize))
-            .collect();
-        for &state in &queue {
-            distances[state as usize] = 0;
-        }
-        while let Some(state) = queue.pop_front() {
-            for &from in &before[state as usize] {
-                if distances[from as usize] == NONE {
-                    distances[from as usize] = distances[state as usize] + 1;
-                    queue.push_back(from);
-                }
-            }
-        }
-        Scanner {
-            table: Arc::clone(&self.table),
-            distances: distances.into(),
-        }
-    }
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            classes: [0; 256],
-            n_classes: 0,
-            next: Vec::new(),
-        }
+    fn scanner(&self, accepts: impl Fn(usize) -> bool) -> Table {
+        Table::new(Arc::clone(&self.transitions), accepts)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::tags::scan::{Scan, Scanner};
+use crate::regex::table::Table;
+use crate::tags::scan::Scan;
 use crate::tags::{StructuralTag, StructuralTags};
 use crate::{Constraint, Limits};
 
@@ -16,7 +17,7 @@ fn first_hit(text: &str, triggers: &[String]) -> Option<(usize, Vec<usize>)> {
     })
 }
 
-fn accepts(scanner: &Scanner, text: &[u8]) -> bool {
+fn accepts(scanner: &Table, text: &[u8]) -> bool {
     let end = text
         .iter()
         .try_fold(0, |state, &byte| scanner.step(state, byte));
