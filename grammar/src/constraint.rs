@@ -3,13 +3,19 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::cfg::expr::Grammar;
+use crate::cfg::machine::CfgLanguage;
+use crate::cfg::terminal::Terminal;
+use crate::cfg::{gbnf, lark};
 use crate::json::machine::JsonLanguage;
 use crate::language::{Language, RegexLanguage};
 use crate::literals::LiteralTrie;
 use crate::memo::MaskMemo;
+use crate::regex::condition;
 use crate::regex::dfa::Dfa;
-use crate::regex::syntax;
-use crate::{GrammarError, JsonOptions, Limits};
+use crate::regex::parser::Flags;
+use crate::regex::syntax::{self, Whole};
+use crate::{GrammarError, JsonOptions, Limits, RegexSyntax, StructuralTags};
 
 /// A language of outputs: what a generation must match as a whole. Immutable and cheap to clone;
 /// clones share the automaton, which is built as outputs visit it, and the masks found so far.
@@ -34,7 +40,34 @@ impl Constraint {
     /// # Errors
     /// `Regex` for a malformed or unsupported pattern, `Limit`, and `Empty` if nothing matches.
     pub fn regex(pattern: &str, limits: &Limits) -> Result<Self, GrammarError> {
-        Self::from_hir(&syntax::parse(pattern, limits)?, limits)
+        Self::regex_with(pattern, RegexSyntax::Ecma, limits)
+    }
+
+    /// The strings that match `pattern`, in the given syntax, as a whole.
+    ///
+    /// # Errors
+    /// As [`Constraint::regex`].
+    pub fn regex_with(
+        pattern: &str,
+        syntax: RegexSyntax,
+        limits: &Limits,
+    ) -> Result<Self, GrammarError> {
+        let whole = match syntax {
+            RegexSyntax::Ecma => syntax::parse_whole(pattern, Flags::default(), limits)?,
+            RegexSyntax::Rust => Whole::Plain(syntax::parse_rust(pattern, limits)?),
+        };
+        match whole {
+            Whole::Plain(hir) => Self::from_hir(&hir, limits),
+            Whole::Combined(condition) => {
+                let table = condition::table(&condition, limits)?;
+                if table.is_empty() {
+                    return Err(GrammarError::Empty {
+                        reason: "the regex matches nothing".into(),
+                    });
+                }
+                Self::grammar(Grammar::of_terminal(Terminal::Table(table)), limits)
+            }
+        }
     }
 
     /// Exactly the strings of `options`.
@@ -79,6 +112,41 @@ impl Constraint {
         Ok(Self::new(Language::Json(Box::new(JsonLanguage::new(
             schema, options, limits,
         )?))))
+    }
+
+    /// The texts that a grammar in Lark's dialect derives from its rule `start`.
+    ///
+    /// A text is legal if some derivation yields it: there is no lexer that takes the longest
+    /// match, and what `%ignore` names may stand around each terminal. Terminals are regexes in
+    /// ECMA-262 syntax, and `%json { ... }` stands for the texts that satisfy a JSON Schema.
+    ///
+    /// # Errors
+    /// `Grammar` with its line and column for a malformed or unsupported grammar, `Limit`, and
+    /// `Empty` if it derives nothing.
+    pub fn lark(source: &str, limits: &Limits) -> Result<Self, GrammarError> {
+        Self::grammar(lark::parse(source, limits)?, limits)
+    }
+
+    /// The texts that a grammar in GBNF, llama.cpp's dialect, derives from its rule `root`.
+    ///
+    /// # Errors
+    /// As [`Constraint::lark`].
+    pub fn gbnf(source: &str, limits: &Limits) -> Result<Self, GrammarError> {
+        Self::grammar(gbnf::parse(source, limits)?, limits)
+    }
+
+    /// Free text with constrained spans in it.
+    ///
+    /// # Errors
+    /// `Tags` if triggers and tags do not fit together, `Limit`, and `Empty` if nothing satisfies
+    /// them.
+    pub fn structural_tags(tags: &StructuralTags, limits: &Limits) -> Result<Self, GrammarError> {
+        Self::grammar(tags.grammar(limits)?, limits)
+    }
+
+    fn grammar(grammar: Grammar, limits: &Limits) -> Result<Self, GrammarError> {
+        let language = CfgLanguage::new(grammar, limits)?;
+        Ok(Self::new(Language::Cfg(Box::new(language))))
     }
 
     /// Any UTF-8 text.

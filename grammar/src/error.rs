@@ -23,6 +23,22 @@ pub enum GrammarError {
         /// What is wrong there.
         message: String,
     },
+    /// The grammar is malformed, or uses what is not supported.
+    #[error("grammar, line {line}, column {column}: {message}")]
+    Grammar {
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// Structural tags do not fit together.
+    #[error("structural tags: {message}")]
+    Tags {
+        /// What is wrong.
+        message: String,
+    },
     /// A limit was passed.
     #[error("{what} passes the limit `{limit}` of {allowed}")]
     Limit {

@@ -1,7 +1,8 @@
-//! The three kinds of language side by side, behind one set of operations on bytes.
+//! The kinds of language side by side, behind one set of operations on bytes.
 
 use std::sync::Arc;
 
+use crate::cfg::machine::{CfgLanguage, Threads};
 use crate::json::machine::{JsonLanguage, JsonState};
 use crate::literals::{LiteralNode, LiteralTrie};
 use crate::memo::{MaskMemo, Reach};
@@ -14,14 +15,16 @@ pub(crate) enum Language {
     Regex(Box<RegexLanguage>),
     Choices(LiteralTrie),
     Json(Box<JsonLanguage>),
+    Cfg(Box<CfgLanguage>),
 }
 
 /// Where an output stands in a [`Language`]. Always live: some string of the language begins so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum State {
     Regex(DfaState),
     Choices(LiteralNode),
     Json(JsonState),
+    Cfg(Threads),
 }
 
 /// One regex.
@@ -41,6 +44,7 @@ impl Language {
             Self::Regex(regex) => State::Regex(regex.start),
             Self::Choices(_) => State::Choices(0),
             Self::Json(json) => State::Json(json.start()),
+            Self::Cfg(cfg) => State::Cfg(cfg.start()),
         }
     }
 
@@ -50,7 +54,13 @@ impl Language {
             Self::Regex(regex) => regex.dfa.refuel(),
             Self::Choices(_) => {}
             Self::Json(json) => json.begin(text),
+            Self::Cfg(cfg) => cfg.refuel(),
         }
+    }
+
+    /// Whether steps depend on the bytes of the output, which [`Language::begin`] must then be given.
+    pub(crate) fn keeps_text(&self) -> bool {
+        matches!(self, Self::Json(json) if json.keeps_text())
     }
 
     /// The state after one more byte, or `None` where no output of the language goes on so.
@@ -63,6 +73,7 @@ impl Language {
                 Ok(trie.child(*node, byte).map(State::Choices))
             }
             (Self::Json(json), State::Json(state)) => Ok(json.step(state, byte)?.map(State::Json)),
+            (Self::Cfg(cfg), State::Cfg(threads)) => Ok(cfg.step(threads, byte)?.map(State::Cfg)),
             _ => unreachable!("{FOREIGN}"),
         }
     }
@@ -73,6 +84,7 @@ impl Language {
             (Self::Regex(regex), State::Regex(state)) => regex.dfa.is_accepting(*state),
             (Self::Choices(trie), State::Choices(node)) => trie.literal(*node).is_some(),
             (Self::Json(json), State::Json(state)) => json.is_complete(state),
+            (Self::Cfg(cfg), State::Cfg(threads)) => cfg.is_complete(threads),
             _ => unreachable!("{FOREIGN}"),
         }
     }
@@ -83,6 +95,7 @@ impl Language {
             (Self::Regex(regex), State::Regex(state)) => regex.dfa.distance(*state),
             (Self::Choices(trie), State::Choices(node)) => trie.distance(*node) as usize,
             (Self::Json(json), State::Json(state)) => json.distance(state),
+            (Self::Cfg(cfg), State::Cfg(threads)) => cfg.distance(threads),
             _ => unreachable!("{FOREIGN}"),
         }
     }
@@ -111,6 +124,7 @@ impl Language {
                 },
             ),
             (Self::Json(json), State::Json(state)) => json.mask(state, vocabulary, limit, mask),
+            (Self::Cfg(cfg), State::Cfg(threads)) => cfg.mask(threads, vocabulary, limit, mask),
             _ => unreachable!("{FOREIGN}"),
         }
     }

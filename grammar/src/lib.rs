@@ -12,6 +12,7 @@
 //!   byte;
 //! - end tokens are legal exactly when the output is complete.
 
+mod cfg;
 mod constraint;
 mod error;
 mod json;
@@ -23,6 +24,7 @@ mod matcher;
 mod memo;
 mod options;
 mod regex;
+mod tags;
 mod vocabulary;
 
 pub use constraint::Constraint;
@@ -30,7 +32,8 @@ pub use error::GrammarError;
 pub use limits::Limits;
 pub use mask::TokenMask;
 pub use matcher::Matcher;
-pub use options::{JsonOptions, KeyOrder, NumberSpelling, Whitespace};
+pub use options::{JsonOptions, KeyOrder, NumberSpelling, RegexSyntax, Whitespace};
+pub use tags::{StructuralTag, StructuralTags};
 pub use vocabulary::Vocabulary;
 
 /// Index of a token in its vocabulary.

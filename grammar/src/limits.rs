@@ -3,15 +3,15 @@
 /// Bounds on the size of a constraint, at compile time and while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a regex, of all choices together, or of a schema's compact text.
+    /// Bytes of a regex, of a grammar, of all choices together, or of a schema's compact text.
     pub source_bytes: usize,
     /// JSON values within a schema.
     pub schema_nodes: usize,
-    /// Nesting of a schema, or of a regex's groups and repetitions.
+    /// Nesting of a schema, or of the groups and repetitions of a regex or grammar.
     pub depth: usize,
     /// Sets of schemas that hold at one place, after `anyOf` and `$ref` are followed.
     pub alternatives: usize,
-    /// Heap bytes of one regex's NFA.
+    /// Heap bytes of one regex's NFA, or of those of all terminals of a grammar.
     pub nfa_bytes: usize,
     /// States of one regex's lazily built DFA.
     pub dfa_states: usize,
@@ -21,7 +21,7 @@ pub struct Limits {
     pub length_cells: usize,
     /// Parses of the output so far that differ (from `anyOf`) kept side by side.
     pub parses: usize,
-    /// Values open inside each other in the output.
+    /// Values, or rules of a grammar, open inside each other in the output.
     pub open_values: usize,
     /// Heap bytes of memoised masks, a constraint.
     pub mask_bytes: usize,
@@ -29,6 +29,10 @@ pub struct Limits {
     pub compile_steps: usize,
     /// Steps of automata that one mask may take; bounds its time.
     pub mask_steps: usize,
+    /// States of the automata of a grammar's rules.
+    pub grammar_positions: usize,
+    /// Terminals of a grammar that one output may stand in side by side.
+    pub grammar_threads: usize,
 }
 
 impl Default for Limits {
@@ -47,6 +51,8 @@ impl Default for Limits {
             mask_bytes: 32 << 20,
             compile_steps: 3_000_000,
             mask_steps: 50_000_000,
+            grammar_positions: 200_000,
+            grammar_threads: 4_096,
         }
     }
 }

@@ -47,3 +47,13 @@ pub enum NumberSpelling {
     /// Any way that JSON allows: `1.0` and `1e2` are integers.
     Any,
 }
+
+/// How a regex is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RegexSyntax {
+    /// ECMA-262, as JSON Schema has it: `\d` and `\w` are ASCII.
+    #[default]
+    Ecma,
+    /// The crate regex's: `\d` and `\w` are Unicode's.
+    Rust,
+}

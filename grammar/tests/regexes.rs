@@ -8,7 +8,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Random, accepts, brute_force_mask, random_output, vocabulary};
-use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, TokenMask};
+use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, RegexSyntax, TokenMask};
 
 fn regexes() -> Vec<&'static str> {
     include_str!("data/regexes.txt").lines().collect()
@@ -116,20 +116,44 @@ fn refusals_name_the_place() {
         Err(GrammarError::Regex { offset, .. }) => offset,
         other => panic!("{pattern}: {other:?}"),
     };
-    assert_eq!(offset("ab(?=c)"), 2);
-    assert_eq!(offset("ab(?<!c)"), 2);
+    assert_eq!(offset("a*(?=bc)[ab]*"), 2);
+    assert_eq!(offset("[ab]*(?<!ab)c*"), 5);
+    assert_eq!(offset("((?=ab)a)*"), 1);
+    assert_eq!(offset(r"é.\b.*"), 3);
     assert_eq!(offset(r"(a)\1"), 3);
-    assert_eq!(offset(r"a\bb"), 1);
+    assert_eq!(offset(r"(?<x>a)\k<x>"), 7);
+    assert_eq!(offset(r"a\012"), 1);
+    assert_eq!(offset(r"a\Z"), 1);
+    assert_eq!(offset(r"\u{110000}"), 0);
+    assert_eq!(offset(r"\xg0"), 0);
+    assert_eq!(offset(r"\p{Klingon}"), 0);
+    assert_eq!(offset(r"\c1"), 0);
     assert_eq!(offset("*a"), 0);
+    assert_eq!(offset("a|{2}"), 2);
+    assert_eq!(offset("a**"), 2);
+    assert_eq!(offset("^*"), 0);
+    assert_eq!(offset("a{2,1}"), 1);
+    assert_eq!(offset("a{99999999999}"), 1);
+    assert_eq!(offset("[z-a]"), 1);
     assert_eq!(offset("[[]a)"), 4);
+    assert_eq!(offset("[a"), 0);
     assert_eq!(offset("ab(c"), 2);
-    assert_eq!(offset("a{,5}"), 1);
     assert_eq!(offset("x(?m)^a"), 1);
+    assert_eq!(offset("x(?>a)"), 1);
 }
 
 #[test]
 fn what_matches_nothing_is_refused() {
-    for pattern in ["a^b", "a$b", "[]", "[^\\s\\S]a"] {
+    for pattern in [
+        "a^b",
+        "a$b",
+        "[]",
+        "[^\\s\\S]a",
+        "ab(?=c)",
+        r"a\bb",
+        "(?!a)a",
+        r"\uD800",
+    ] {
         let error = Constraint::regex(pattern, &Limits::default()).unwrap_err();
         assert!(
             matches!(error, GrammarError::Empty { .. }),
@@ -160,4 +184,100 @@ fn ecma_syntax() {
     assert!(holds("(?s:.)", "\n"));
     assert!(holds("[^]", "\n"));
     assert!(holds(r"a\/b", "a/b"));
+    assert!(holds(r"\-\_\@\ \<\>\é]{}", "-_@ <>é]{}"));
+    assert!(holds("a{,2}b{x}c{1", "a{,2}b{x}c{1"));
+    assert!(holds(r"[\w-.]+[\b][a-\d]", "a-.\u{8}-"));
+    assert!(holds(
+        r"\cJ\0\t\v\x41\u00e9\u{1F600}\uD83D\uDE00",
+        "\n\0\t\u{B}Aé😀😀"
+    ));
+    assert!(holds("(?<year>[0-9]{4})-(?:x|y){2}?", "2024-xy"));
+    assert!(holds("(?i:é)b", "Éb") && !holds("(?i:é)b", "ÉB"));
+}
+
+#[test]
+fn unicode_properties() {
+    let vocabulary = vocabulary();
+    let holds = |pattern: &str, text: &str| {
+        let constraint = Constraint::regex(pattern, &Limits::default()).unwrap();
+        accepts(&constraint, &vocabulary, text.as_bytes())
+    };
+    for letter in [
+        r"\p{L}",
+        r"\p{Letter}",
+        r"\p{gc=L}",
+        r"\p{General_Category=Letter}",
+    ] {
+        assert!(holds(letter, "é") && holds(letter, "日") && !holds(letter, "1"));
+    }
+    for greek in [
+        r"\p{Script=Greek}",
+        r"\p{sc=Grek}",
+        r"[\p{Script_Extensions=Greek}]",
+    ] {
+        assert!(holds(greek, "λ") && !holds(greek, "l"));
+    }
+    assert!(holds(r"\P{Lu}[^\p{Nd}]", "ab") && !holds(r"\P{Lu}", "A"));
+    assert!(holds(r"\p{Alphabetic}\p{ASCII}\p{Any}", "éa日"));
+}
+
+#[test]
+fn lookarounds() {
+    let vocabulary = vocabulary();
+    let holds = |pattern: &str, text: &str| {
+        let constraint = Constraint::regex(pattern, &Limits::default()).unwrap();
+        accepts(&constraint, &vocabulary, text.as_bytes())
+    };
+    let password = r"(?=.*[A-Z])(?=.*[0-9])(?!.*\s).{4,}";
+    assert!(holds(password, "abC1") && holds(password, "1éX-"));
+    assert!(!holds(password, "abc1") && !holds(password, "A1") && !holds(password, "AB 12"));
+    let name = "^(?!(?:if|else)$)[a-z]+$";
+    assert!(holds(name, "iff") && holds(name, "e") && !holds(name, "if") && !holds(name, "else"));
+    assert!(holds("((?!--).)*", "a-b-") && !holds("((?!--).)*", "a--b"));
+    assert!(holds(".*(?<!x)", "ab") && holds(".*(?<!x)", "") && !holds(".*(?<!x)", "abx"));
+    assert!(
+        holds("[a-z](?:(?!.*--)[a-z-]*[a-z])?", "a-b")
+            && !holds("[a-z](?:(?!.*--)[a-z-]*[a-z])?", "a--b")
+    );
+    assert!(holds(r"the\b [a-z]+\b!", "the foo!"));
+}
+
+#[test]
+fn masks_with_lookarounds_equal_brute_force() {
+    let vocabulary = vocabulary();
+    let mut random = Random(13);
+    for regex in [
+        r"(?=.*[A-Z])(?=.*[0-9])(?!.*\s).{4,}",
+        "(?!(?:if|else|foo|bar)$)[a-z_]+",
+        r"((?!--|\]\]).)*",
+        r"\d{4}(?!-0)-\d\d(?<!3)",
+    ] {
+        let constraint = Constraint::regex(regex, &Limits::default()).unwrap();
+        for n_free in 0..8 {
+            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
+            let mut mask = TokenMask::new(vocabulary.n_tokens());
+            matcher.mask(&mut mask).unwrap();
+            assert_eq!(mask, brute_force_mask(&matcher, &vocabulary), "{regex}");
+            random_output(&mut matcher, &vocabulary, &mut random, n_free);
+            assert!(matcher.is_complete(), "{regex}");
+        }
+    }
+}
+
+#[test]
+fn rust_syntax() {
+    let vocabulary = vocabulary();
+    let limits = Limits::default();
+    let holds = |pattern: &str, text: &str| {
+        let constraint = Constraint::regex_with(pattern, RegexSyntax::Rust, &limits).unwrap();
+        accepts(&constraint, &vocabulary, text.as_bytes())
+    };
+    assert!(holds(r"\d", "٣") && holds(r"\w", "é"));
+    assert!(holds("[a-c&&b-d]+", "bc") && !holds("[a-c&&b-d]+", "a"));
+    assert!(holds("(?x) a b # c", "ab"));
+    for (pattern, offset) in [("(?=a)", 0), ("a(", 1), (r"a\bb", 0)] {
+        let error = Constraint::regex_with(pattern, RegexSyntax::Rust, &limits).unwrap_err();
+        let at = |error| matches!(error, GrammarError::Regex { offset: at, .. } if at == offset);
+        assert!(at(error), "{pattern}");
+    }
 }

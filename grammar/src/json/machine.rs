@@ -24,10 +24,10 @@ use crate::{GrammarError, JsonOptions, Limits, Whitespace};
 pub(crate) type Parses = SmallVec<[Stack; 1]>;
 
 /// Where an output stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct JsonState {
     pub(crate) parses: Parses,
-    /// Bytes of the output.
+    /// Bytes of the output, where they are kept.
     n_bytes: u32,
 }
 
@@ -91,6 +91,11 @@ impl JsonLanguage {
         }
     }
 
+    /// Whether the bytes of the output are needed.
+    pub(crate) fn keeps_text(&self) -> bool {
+        self.parser.keeps_text
+    }
+
     /// Grants the work of one operation on an output whose bytes are `text`.
     pub(crate) fn begin(&mut self, text: &[u8]) {
         let parser = &mut self.parser;
@@ -117,7 +122,7 @@ impl JsonLanguage {
         let parses = self.parser.step(&state.parses, state.n_bytes, byte)?;
         Ok(parses.map(|parses| JsonState {
             parses,
-            n_bytes: state.n_bytes + 1,
+            n_bytes: state.n_bytes + u32::from(self.parser.keeps_text),
         }))
     }
 

@@ -9,7 +9,7 @@ use crate::json::schema::refuse;
 use crate::json::{escape, formats};
 use crate::regex::dfa::{Dfa, DfaState};
 use crate::regex::product::{Automaton, Formula, Marks, Product};
-use crate::regex::syntax;
+use crate::regex::syntax::{self, Boolean};
 use crate::{GrammarError, Limits};
 
 /// Index of a pattern.
@@ -59,13 +59,19 @@ impl Patterns {
         if let Some(&known) = self.ids.get(&key) {
             return Ok(known);
         }
-        let hir = syntax::parse(source, &self.limits).map_err(|error| placed(error, at))?;
-        Ok(self.add(key, escape::search(&hir)))
+        let condition = syntax::parse_boolean(source, &self.limits);
+        let condition = condition.map_err(|error| placed(error, at))?;
+        let mut hirs = Vec::new();
+        let formula = formula(&condition, &mut hirs);
+        let id = self.patterns.len() as PatternId;
+        self.patterns.push(Pattern { hirs, formula });
+        self.ids.insert(key, id);
+        Ok(id)
     }
 
     /// Whether a text is a regex.
     pub(crate) fn is_regex(&self, text: &str) -> bool {
-        syntax::parse(text, &self.limits).is_ok()
+        syntax::parse_boolean(text, &self.limits).is_ok()
     }
 
     /// The strings of a format; `None` if it is not one of the standard's.
@@ -276,6 +282,20 @@ impl Patterns {
             }
         }
         Ok(automaton.is_accepting(state))
+    }
+}
+
+/// A condition over the regexes that are searched for, which are added to `hirs`.
+fn formula(condition: &Boolean, hirs: &mut Vec<Hir>) -> Formula {
+    let mut each = |parts: &[Boolean]| parts.iter().map(|part| formula(part, hirs)).collect();
+    match condition {
+        Boolean::And(parts) => Formula::And(each(parts)),
+        Boolean::Or(parts) => Formula::Or(each(parts)),
+        Boolean::Not(part) => Formula::Not(Box::new(formula(part, hirs))),
+        Boolean::Hir(hir) => {
+            hirs.push(escape::search(hir));
+            Formula::Part(hirs.len() - 1)
+        }
     }
 }
 

@@ -143,14 +143,14 @@ impl Dfa {
         }
     }
 
+    /// Bytes of one class lead to the same states, from every state.
+    pub(crate) fn class(&self, byte: u8) -> u8 {
+        self.classes[usize::from(byte)]
+    }
+
     /// Grants the work of one operation: `Limits::mask_steps` visits of NFA states.
     pub(crate) fn refuel(&mut self) {
         self.n_visited = 0;
-    }
-
-    /// The class of a byte: bytes of one class lead to the same states.
-    pub(crate) fn class(&self, byte: u8) -> u8 {
-        self.classes[usize::from(byte)]
     }
 
     /// Heap bytes of the NFA.

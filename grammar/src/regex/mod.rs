@@ -1,9 +1,14 @@
 //! Regular languages: patterns ([`syntax`]) determinised byte by byte as outputs visit them
-//! ([`dfa`]).
+//! ([`dfa`]), or at once where conditions are combined ([`condition`], [`product`]).
 
+mod boolean;
+pub(crate) mod condition;
 pub(crate) mod dfa;
+mod node;
+pub(crate) mod parser;
 pub(crate) mod product;
 mod reach;
 pub(crate) mod syntax;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;

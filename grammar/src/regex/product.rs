@@ -19,7 +19,7 @@ pub(crate) enum Formula {
 }
 
 impl Formula {
-    fn holds(&self, accepting: u64) -> bool {
+    pub(crate) fn holds(&self, accepting: u64) -> bool {
         match self {
             Self::Part(idx) => accepting >> idx & 1 == 1,
             Self::And(all) => all.iter().all(|f| f.holds(accepting)),

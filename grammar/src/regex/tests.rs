@@ -1,7 +1,14 @@
-//! The determiniser and its distances, without a vocabulary.
+//! The determiniser and its distances, without a vocabulary; patterns against a backtracking
+//! matcher that follows ECMA-262's definition.
 
+use proptest::prelude::*;
+
+use crate::regex::condition;
 use crate::regex::dfa::Dfa;
-use crate::regex::syntax;
+use crate::regex::node::Node;
+use crate::regex::parser::{self, Flags};
+use crate::regex::syntax::{self, Whole};
+use crate::regex::table::Table;
 use crate::{GrammarError, Limits};
 
 fn build(pattern: &str) -> Result<(Dfa, u32), GrammarError> {
@@ -65,4 +72,141 @@ fn states_are_limited() {
         allowed: 10,
     };
     assert_eq!(outcome, Err(limit));
+}
+
+/// Where `node` can end if it begins at `at`, as ECMA-262 defines it but for the order.
+fn ends(node: &Node, text: &[char], at: usize) -> Vec<usize> {
+    let is_word = |at: usize| {
+        text.get(at)
+            .is_some_and(|c| c.is_ascii_alphanumeric() || *c == '_')
+    };
+    let holds = |holds: bool| if holds { vec![at] } else { Vec::new() };
+    let then = |ats: Vec<usize>, node: &Node| {
+        let mut next: Vec<usize> = ats.iter().flat_map(|&at| ends(node, text, at)).collect();
+        next.sort_unstable();
+        next.dedup();
+        next
+    };
+    match node {
+        Node::Class(class) => {
+            let contains = |c: char| {
+                class
+                    .iter()
+                    .any(|range| (range.start()..=range.end()).contains(&c))
+            };
+            text.get(at)
+                .filter(|&&c| contains(c))
+                .map(|_| at + 1)
+                .into_iter()
+                .collect()
+        }
+        Node::Concat(parts) => parts.iter().fold(vec![at], then),
+        Node::Alternation(options) => options
+            .iter()
+            .flat_map(|node| ends(node, text, at))
+            .collect(),
+        Node::Repeat { body, min, max } => {
+            let mut now = vec![at];
+            let mut all = Vec::new();
+            for n in 0..=max.unwrap_or(u32::MAX).min(min + text.len() as u32 + 1) {
+                if n >= *min {
+                    all.extend(&now);
+                }
+                now = then(now, body);
+            }
+            all
+        }
+        Node::Start => holds(at == 0),
+        Node::End => holds(at == text.len()),
+        Node::Boundary { negated, .. } => {
+            let before = at > 0 && is_word(at - 1);
+            holds((before != is_word(at)) != *negated)
+        }
+        Node::Around(around) => {
+            let found = match around.is_ahead {
+                true => !ends(&around.body, text, at).is_empty(),
+                false => (0..=at).any(|from| ends(&around.body, text, from).contains(&at)),
+            };
+            holds(found != around.negated)
+        }
+    }
+}
+
+fn accepts(table: &Table, text: &str) -> bool {
+    let end = text
+        .bytes()
+        .try_fold(0, |state, byte| table.step(state, byte));
+    !table.is_empty() && end.is_some_and(|state| table.distance(state) == 0)
+}
+
+/// Patterns with lookarounds in all the places that are supported, and others.
+fn pattern() -> impl Strategy<Value = String> {
+    let single = prop::sample::select(vec!["a", "b", "-", "[ab]", ".", r"\w", r"\W", "é", "[^a]"]);
+    let plain = single
+        .prop_map(String::from)
+        .prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a}{b}")),
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("(?:{a}|{b})")),
+                (
+                    inner,
+                    prop::sample::select(vec!["*", "+", "?", "{2}", "{1,3}"])
+                )
+                    .prop_map(|(a, repeat)| format!("(?:{a}){repeat}")),
+            ]
+        });
+    let inside =
+        (plain.clone(), prop::sample::select(vec!["", "", "$", "^"])).prop_map(|(a, anchor)| {
+            match anchor {
+                "^" => format!("^{a}"),
+                anchor => format!("{a}{anchor}"),
+            }
+        });
+    let around = (prop::sample::select(vec!["?=", "?!", "?<=", "?<!"]), inside)
+        .prop_map(|(kind, inside)| format!("({kind}{inside})"));
+    let edge = prop::sample::select(vec![r"\b", r"\B", r"\b^", r"$\b", r"(?:^a|b-)\b"])
+        .prop_map(String::from);
+    let part = prop_oneof![
+        4 => plain.clone(),
+        4 => around.clone(),
+        1 => edge,
+        1 => (around.clone(), plain.clone()).prop_map(|(a, b)| format!("(?:{a}{b})?")),
+        1 => (around, plain).prop_map(|(a, b)| format!("(?:{a}|{b})")),
+        1 => prop::sample::select(vec!["(?:(?!ab).)*", "(?:(?!a)(?!--)[ab-])+"]).prop_map(String::from),
+    ];
+    let borders = prop::sample::select(vec![("", ""), ("^", ""), ("", "$"), ("^", "$")]);
+    (prop::collection::vec(part, 1..4), borders)
+        .prop_map(|(parts, (start, end))| format!("{start}{}{end}", parts.concat()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::with_cases(600) })]
+
+    #[test]
+    fn lookarounds_mean_what_they_say(
+        pattern in pattern(),
+        texts in prop::collection::vec("[ab\\-é]{0,5}", 30),
+    ) {
+        let limits = Limits::default();
+        let node = parser::parse(&pattern, Flags::default(), &limits).unwrap();
+        let searched = syntax::parse_boolean(&pattern, &limits);
+        let whole = syntax::parse_whole(&pattern, Flags::default(), &limits);
+        prop_assume!(searched.is_ok() || whole.is_ok());
+        let searched = searched.ok().map(|condition| condition::table(&condition, &limits).unwrap());
+        let whole = match whole {
+            Ok(Whole::Combined(condition)) => Some(condition::table(&condition, &limits).unwrap()),
+            _ => None,
+        };
+        for text in texts {
+            let chars: Vec<char> = text.chars().collect();
+            let found = (0..=chars.len()).any(|at| !ends(&node, &chars, at).is_empty());
+            let matched = ends(&node, &chars, 0).contains(&chars.len());
+            if let Some(table) = &searched {
+                prop_assert_eq!(accepts(table, &text), found, "{} in {:?}", pattern, text);
+            }
+            if let Some(table) = &whole {
+                prop_assert_eq!(accepts(table, &text), matched, "{} on {:?}", pattern, text);
+            }
+        }
+    }
 }

@@ -1,0 +1,197 @@
+//! What a grammar is made of at the bottom: languages of byte strings, each stepped by bytes.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use regex_syntax::hir::{Class, Hir, HirKind};
+
+use crate::language::State;
+use crate::literals::LiteralTrie;
+use crate::regex::dfa::Dfa;
+use crate::regex::table::Table;
+use crate::{Constraint, GrammarError, Limits};
+
+/// A language of byte strings.
+#[derive(Debug)]
+pub(crate) enum Terminal {
+    Literals(LiteralTrie),
+    Regex(Box<(Dfa, u32)>),
+    Table(Table),
+    /// A constraint as a whole, without a prefix.
+    Nested(Constraint),
+}
+
+/// Where an output stands within a terminal. Always live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Inner {
+    Flat(u32),
+    Nested(Arc<Nested>),
+}
+
+/// Where an output stands within a constraint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Nested {
+    state: State,
+    /// The bytes within the constraint, where it asks for them.
+    text: Vec<u8>,
+}
+
+impl Hash for Inner {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        match self {
+            Self::Flat(state) => state.hash(hasher),
+            Self::Nested(state) => state.hash(hasher),
+        }
+    }
+}
+
+impl Inner {
+    /// Orders flat states; nested ones are all alike.
+    pub(crate) fn rank(&self) -> u32 {
+        match self {
+            Self::Flat(state) => *state,
+            Self::Nested(_) => 0,
+        }
+    }
+}
+
+const FOREIGN: &str = "a state is only used with the terminal that made it";
+
+impl Terminal {
+    /// The strings of `hir`; `None` if there are none.
+    pub(crate) fn of_hir(hir: &Hir, limits: &Limits) -> Result<Option<Self>, GrammarError> {
+        if let Some(literals) = literals(hir) {
+            return Ok(Some(Self::Literals(LiteralTrie::new(&literals))));
+        }
+        match Dfa::new(hir, limits) {
+            Ok(dfa) => Ok(Some(Self::Regex(Box::new(dfa)))),
+            Err(GrammarError::Empty { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn start(&self) -> Inner {
+        match self {
+            Self::Literals(_) => Inner::Flat(0),
+            Self::Regex(regex) => Inner::Flat(regex.1),
+            Self::Table(_) => Inner::Flat(0),
+            Self::Nested(constraint) => Inner::Nested(Arc::new(Nested {
+                state: constraint.language(&[]).start(),
+                text: Vec::new(),
+            })),
+        }
+    }
+
+    /// The state after one more byte, or `None` where no string of the terminal goes on so.
+    pub(crate) fn step(&mut self, inner: &Inner, byte: u8) -> Result<Option<Inner>, GrammarError> {
+        match (self, inner) {
+            (Self::Literals(trie), Inner::Flat(node)) => {
+                Ok(trie.child(*node, byte).map(Inner::Flat))
+            }
+            (Self::Regex(regex), Inner::Flat(state)) => {
+                Ok(regex.0.step(*state, byte)?.map(Inner::Flat))
+            }
+            (Self::Table(table), Inner::Flat(state)) => {
+                Ok(table.step(*state, byte).map(Inner::Flat))
+            }
+            (Self::Nested(constraint), Inner::Nested(nested)) => {
+                let mut language = constraint.language(&nested.text);
+                let Some(state) = language.step(&nested.state, byte)? else {
+                    return Ok(None);
+                };
+                let mut text = nested.text.clone();
+                if language.keeps_text() {
+                    text.push(byte);
+                }
+                Ok(Some(Inner::Nested(Arc::new(Nested { state, text }))))
+            }
+            _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// Whether the bytes so far are a string of the terminal.
+    pub(crate) fn is_complete(&self, inner: &Inner) -> bool {
+        match (self, inner) {
+            (Self::Literals(trie), Inner::Flat(node)) => trie.literal(*node).is_some(),
+            (Self::Regex(regex), Inner::Flat(state)) => regex.0.is_accepting(*state),
+            (Self::Table(table), Inner::Flat(state)) => table.distance(*state) == 0,
+            (Self::Nested(constraint), Inner::Nested(nested)) => {
+                constraint.language(&nested.text).is_complete(&nested.state)
+            }
+            _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// Fewest bytes to a string of the terminal.
+    pub(crate) fn distance(&self, inner: &Inner) -> usize {
+        match (self, inner) {
+            (Self::Literals(trie), Inner::Flat(node)) => trie.distance(*node) as usize,
+            (Self::Regex(regex), Inner::Flat(state)) => regex.0.distance(*state),
+            (Self::Table(table), Inner::Flat(state)) => table.distance(*state),
+            (Self::Nested(constraint), Inner::Nested(nested)) => {
+                constraint.language(&nested.text).distance(&nested.state)
+            }
+            _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// Whether some string of it is not empty.
+    pub(crate) fn is_more_than_empty(&mut self) -> Result<bool, GrammarError> {
+        let start = self.start();
+        for byte in 0..=u8::MAX {
+            if self.step(&start, byte)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Grants the work of one operation; nested constraints see to themselves.
+    pub(crate) fn refuel(&mut self) {
+        if let Self::Regex(regex) = self {
+            regex.0.refuel();
+        }
+    }
+
+    /// Heap bytes of the automaton that do not grow.
+    pub(crate) fn fixed_bytes(&self) -> usize {
+        match self {
+            Self::Regex(regex) => regex.0.nfa_bytes(),
+            Self::Literals(_) | Self::Table(_) | Self::Nested(_) => 0,
+        }
+    }
+}
+
+/// Most characters of a class that is spelled out as literals.
+const MAX_CLASS: usize = 32;
+
+/// The strings of a regex that is a choice of literals, which may share a beginning or an end.
+pub(crate) fn literals(hir: &Hir) -> Option<Vec<Vec<u8>>> {
+    match hir.kind() {
+        HirKind::Empty => Some(vec![Vec::new()]),
+        HirKind::Literal(literal) => Some(vec![literal.0.to_vec()]),
+        HirKind::Alternation(options) => {
+            let options: Option<Vec<_>> = options.iter().map(literals).collect();
+            Some(options?.into_iter().flatten().collect())
+        }
+        HirKind::Class(Class::Unicode(class)) => {
+            let n_chars: usize = class.iter().map(|range| range.len()).sum();
+            let chars = class.iter().flat_map(|range| range.start()..=range.end());
+            let spelled = |c: char| c.encode_utf8(&mut [0; 4]).as_bytes().to_vec();
+            (n_chars <= MAX_CLASS).then(|| chars.map(spelled).collect())
+        }
+        HirKind::Concat(parts) => {
+            let mut joined = vec![Vec::new()];
+            for part in parts {
+                let part = literals(part)?;
+                if part.len() != 1 && joined.len() != 1 {
+                    return None;
+                }
+                let pairs = joined.iter().flat_map(|a| part.iter().map(move |b| (a, b)));
+                joined = pairs.map(|(a, b)| [a.as_slice(), b].concat()).collect();
+            }
+            Some(joined)
+        }
+        _ => None,
+    }
+}

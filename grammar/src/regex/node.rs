@@ -1,0 +1,171 @@
+//! A pattern's syntax tree: what remains of it once escapes, classes and flags are resolved.
+
+use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, Look, Repetition};
+
+/// A pattern, or a part of one. Groups leave no trace but their shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Node {
+    /// One character of a set.
+    Class(ClassUnicode),
+    Concat(Vec<Node>),
+    Alternation(Vec<Node>),
+    Repeat {
+        body: Box<Node>,
+        min: u32,
+        max: Option<u32>,
+    },
+    /// `^`.
+    Start,
+    /// `$`.
+    End,
+    /// `\b`, or `\B` where `negated`.
+    Boundary {
+        negated: bool,
+        offset: usize,
+    },
+    Around(Around),
+}
+
+/// A lookahead or lookbehind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Around {
+    pub(crate) is_ahead: bool,
+    pub(crate) negated: bool,
+    pub(crate) body: Box<Node>,
+    /// Where it begins in the pattern, in bytes.
+    pub(crate) offset: usize,
+}
+
+impl Node {
+    pub(crate) fn empty() -> Self {
+        Self::Concat(Vec::new())
+    }
+
+    /// Any character at all, `n` times.
+    pub(crate) fn any(n: usize) -> Self {
+        let any = ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)]);
+        let n = n as u32;
+        Self::Repeat {
+            body: Box::new(Self::Class(any)),
+            min: n,
+            max: Some(n),
+        }
+    }
+
+    /// Where the first lookaround or word boundary stands.
+    pub(crate) fn first_around(&self) -> Option<usize> {
+        match self {
+            Self::Class(_) | Self::Start | Self::End => None,
+            Self::Boundary { offset, .. } => Some(*offset),
+            Self::Around(around) => Some(around.offset),
+            Self::Concat(parts) | Self::Alternation(parts) => {
+                parts.iter().find_map(Self::first_around)
+            }
+            Self::Repeat { body, .. } => body.first_around(),
+        }
+    }
+
+    /// Whether it holds `^` or `$`.
+    pub(crate) fn has_anchors(&self) -> bool {
+        match self {
+            Self::Start | Self::End => true,
+            Self::Class(_) | Self::Boundary { .. } => false,
+            Self::Around(around) => around.body.has_anchors(),
+            Self::Concat(parts) | Self::Alternation(parts) => parts.iter().any(Self::has_anchors),
+            Self::Repeat { body, .. } => body.has_anchors(),
+        }
+    }
+
+    /// How many characters it matches, if always the same number.
+    pub(crate) fn n_chars(&self) -> Option<usize> {
+        match self {
+            Self::Class(_) => Some(1),
+            Self::Start | Self::End | Self::Boundary { .. } | Self::Around(_) => Some(0),
+            Self::Concat(parts) => parts
+                .iter()
+                .try_fold(0_usize, |sum, part| sum.checked_add(part.n_chars()?)),
+            Self::Alternation(options) => {
+                let n_chars = options.first()?.n_chars()?;
+                let all_same = options
+                    .iter()
+                    .all(|option| option.n_chars() == Some(n_chars));
+                all_same.then_some(n_chars)
+            }
+            Self::Repeat { body, min, max } => {
+                let n_chars = body.n_chars()?;
+                match max {
+                    Some(max) if max == min => n_chars.checked_mul(*min as usize),
+                    _ => (n_chars == 0).then_some(0),
+                }
+            }
+        }
+    }
+
+    /// The regex of a pattern without lookarounds and word boundaries.
+    pub(crate) fn to_hir(&self) -> Hir {
+        match self {
+            Self::Class(class) => Hir::class(Class::Unicode(class.clone())),
+            Self::Concat(parts) => Hir::concat(parts.iter().map(Self::to_hir).collect()),
+            Self::Alternation(options) => {
+                Hir::alternation(options.iter().map(Self::to_hir).collect())
+            }
+            Self::Repeat { body, min, max } => Hir::repetition(Repetition {
+                min: *min,
+                max: *max,
+                greedy: true,
+                sub: Box::new(body.to_hir()),
+            }),
+            Self::Start => Hir::look(Look::Start),
+            Self::End => Hir::look(Look::End),
+            Self::Boundary { .. } | Self::Around(_) => {
+                unreachable!("lookarounds are resolved before")
+            }
+        }
+    }
+}
+
+/// A class of characters, from its ranges.
+pub(crate) fn class(ranges: &[(char, char)]) -> ClassUnicode {
+    ClassUnicode::new(
+        ranges
+            .iter()
+            .map(|&(low, high)| ClassUnicodeRange::new(low, high)),
+    )
+}
+
+/// `\d`.
+pub(crate) fn digits() -> ClassUnicode {
+    class(&[('0', '9')])
+}
+
+/// `\w`.
+pub(crate) fn word() -> ClassUnicode {
+    class(&[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')])
+}
+
+/// `\s`: ECMA-262's white space and line terminators.
+pub(crate) fn space() -> ClassUnicode {
+    class(&[
+        ('\t', '\r'),
+        (' ', ' '),
+        ('\u{A0}', '\u{A0}'),
+        ('\u{1680}', '\u{1680}'),
+        ('\u{2000}', '\u{200A}'),
+        ('\u{2028}', '\u{2029}'),
+        ('\u{202F}', '\u{202F}'),
+        ('\u{205F}', '\u{205F}'),
+        ('\u{3000}', '\u{3000}'),
+        ('\u{FEFF}', '\u{FEFF}'),
+    ])
+}
+
+/// What `.` does not match: ECMA-262's line terminators.
+pub(crate) fn line_ends() -> ClassUnicode {
+    class(&[('\n', '\n'), ('\r', '\r'), ('\u{2028}', '\u{2029}')])
+}
+
+/// What is not in `class`.
+pub(crate) fn complement(mut class: ClassUnicode) -> ClassUnicode {
+    class.negate();
+    class
+}
