@@ -269,6 +269,7 @@ def percentiles(samples):
         return round(ordered[max(0, -int(-share * len(ordered) // 1) - 1)], 3)
 
     return {
+        "n": len(ordered),
         "p50": at(0.5),
         "p95": at(0.95),
         "p99": at(0.99),
@@ -310,8 +311,9 @@ def run_suite(engine, paths, vocabulary, every):
             reason["n"] += 1
             if len(reason["first"]) < N_FIRST:
                 reason["first"].append(line["name"])
-        except EngineError:
+        except EngineError as error:
             verdict = "errors"
+            line["name"] += f": {error}"
         counts[verdict] += 1
         if verdict in first and len(first[verdict]) < N_FIRST:
             first[verdict].append(line["name"])
@@ -319,7 +321,6 @@ def run_suite(engine, paths, vocabulary, every):
     return {
         "engine": engine.name,
         **counts,
-        "masks": len(mask_us),
         "mask_us": percentiles(mask_us),
         "compile_us": percentiles(compile_us),
         "by_reason": by_reason,
