@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import venv
+from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = {
@@ -175,7 +176,7 @@ class Xgrammar:
         import xgrammar
 
         self.xgrammar = xgrammar
-        self.name = f"xgrammar {getattr(xgrammar, '__version__', '0.2.8')}"
+        self.name = f"xgrammar {version('xgrammar')}"
         info = xgrammar.TokenizerInfo(
             vocabulary.tokens, stop_token_ids=[vocabulary.eos_token_id]
         )
@@ -185,15 +186,19 @@ class Xgrammar:
     def compile(self, line):
         try:
             if "schema" in line:
-                return self.compiler.compile_json_schema(json.dumps(line["schema"]))
+                # Strict mode would forbid names and items that the schema does not declare.
+                return self.compiler.compile_json_schema(
+                    json.dumps(line["schema"]), strict_mode=False
+                )
             if "regex" in line:
                 return self.compiler.compile_regex(line["regex"])
             return self.compiler.compile_grammar(line["grammar"])
         except Exception as error:
-            raise Refused(str(error)) from error
+            message = str(error)
+            raise Empty() if "cannot accept any value" in message else Refused(message)
 
     def start(self, compiled):
-        return self.xgrammar.GrammarMatcher(compiled, terminate_without_stop_token=False)
+        return self.xgrammar.GrammarMatcher(compiled)
 
     def mask(self, matcher):
         matcher.fill_next_token_bitmask(self.bits)
@@ -209,8 +214,7 @@ class Xgrammar:
         pass
 
     def is_complete(self, matcher):
-        probe = matcher.fork() if hasattr(matcher, "fork") else matcher
-        return probe.is_completed() if hasattr(probe, "is_completed") else probe.is_terminated()
+        return matcher.is_completed()
 
 
 ENGINES = {"llguidance": Llguidance, "xgrammar": Xgrammar}
