@@ -14,15 +14,18 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use super::{Case, Refusal, Report, Source};
 
+/// Characters of an instance that a fault is told with.
+const EXCERPT_CHARS: usize = 40;
+
 /// What came of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Every valid instance is accepted to its end, every invalid one is not, in every spelling.
     Passed,
-    /// A valid instance is refused.
-    Over,
-    /// An invalid instance is accepted, whatever else: the graver fault.
-    Under,
+    /// A valid instance is refused; which, and where.
+    Over(String),
+    /// An invalid instance is accepted, whatever else: the graver fault; which.
+    Under(String),
     /// The constraint was not compiled.
     Refused(Refusal),
     /// A limit was passed while it ran, or the code panicked.
@@ -75,9 +78,9 @@ impl Suite {
         let constraint = match compiled {
             Ok(constraint) => constraint,
             Err(refusal) if refusal.is_empty() => {
-                return match case.tests.iter().any(|test| test.valid) {
-                    true => Verdict::Over,
-                    false => Verdict::Passed,
+                return match case.tests.iter().position(|test| test.valid) {
+                    Some(test_idx) => Verdict::Over(format!("instance {test_idx}: {refusal}")),
+                    None => Verdict::Passed,
                 };
             }
             Err(refusal) => return Verdict::Refused(refusal),
@@ -89,41 +92,66 @@ impl Suite {
 
     fn replay(&mut self, case: &Case, constraint: &Constraint) -> Result<Verdict, String> {
         let mut verdict = Verdict::Passed;
-        for test in &case.tests {
+        for (test_idx, test) in case.tests.iter().enumerate() {
             for text in spellings(&case.source, &test.data) {
-                let accepted = self.accepts(constraint, &text)?;
-                if accepted && !test.valid {
-                    return Ok(Verdict::Under);
-                }
-                if test.valid && !accepted {
-                    verdict = Verdict::Over;
+                match (self.refused_at(constraint, &text)?, test.valid) {
+                    (None, false) => {
+                        return Ok(Verdict::Under(format!(
+                            "instance {test_idx}: {}",
+                            excerpt(&text, 0)
+                        )));
+                    }
+                    (Some(byte), true) if verdict == Verdict::Passed => {
+                        let rest = excerpt(&text, byte);
+                        verdict =
+                            Verdict::Over(format!("instance {test_idx}, byte {byte}: {rest}"));
+                    }
+                    _ => {}
                 }
             }
         }
         Ok(verdict)
     }
 
-    /// Whether the text's tokens are legal one after the other and the output is then complete.
-    fn accepts(&mut self, constraint: &Constraint, text: &str) -> Result<bool, String> {
+    /// The first byte of the token that is not legal after those before it; the text's length if only its end is not.
+    /// None if the text is accepted.
+    fn refused_at(&mut self, constraint: &Constraint, text: &str) -> Result<Option<usize>, String> {
         let tokens = self.vocabulary.cut(text.as_bytes());
         let tokens = tokens.ok_or("a byte of the instance has no token")?;
         // Making a matcher may find its first mask, so it is a part of that mask's time.
         let mut started = Instant::now();
         let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&self.vocabulary))
             .map_err(|error| error.to_string())?;
+        let mut n_bytes = 0;
         for token in tokens {
             let masked = matcher.mask(&mut self.mask);
             self.report.mask.push(started.elapsed());
             masked.map_err(|error| error.to_string())?;
             if !self.mask.is_allowed(token) {
-                return Ok(false);
+                return Ok(Some(n_bytes));
             }
             matcher
                 .accept(token)
                 .map_err(|error| contradiction(&error))?;
+            n_bytes += self.vocabulary.bytes(token).map_or(0, <[u8]>::len);
             started = Instant::now();
         }
-        Ok(matcher.is_complete())
+        Ok((!matcher.is_complete()).then_some(n_bytes))
+    }
+}
+
+/// The text from a byte on, as far as it helps.
+fn excerpt(text: &str, byte: usize) -> String {
+    // A token may begin within a character.
+    let rest = String::from_utf8_lossy(&text.as_bytes()[byte..]);
+    match rest.chars().nth(EXCERPT_CHARS) {
+        Some(_) => rest
+            .chars()
+            .take(EXCERPT_CHARS)
+            .chain("..".chars())
+            .collect(),
+        None if rest.is_empty() => "its end".into(),
+        None => rest.into_owned(),
     }
 }
 

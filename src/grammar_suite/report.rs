@@ -12,19 +12,29 @@ const N_FIRST: usize = 10;
 /// Reasons of refusal shown to a person.
 const N_REASONS: usize = 20;
 
-/// Cases of one kind: how many, and the first names.
+/// Cases of one kind: how many, and of the first ones the names and what there is to say of them.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Tally {
     n: usize,
-    first: Vec<String>,
+    first: Vec<(String, String)>,
 }
 
 impl Tally {
-    fn count(&mut self, name: impl Into<String>) {
+    fn count(&mut self, name: &str, said: &str) {
         self.n += 1;
         if self.first.len() < N_FIRST {
-            self.first.push(name.into());
+            self.first.push((name.into(), said.into()));
         }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.first.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// `name: what there is to say`
+    fn lines(&self) -> Vec<String> {
+        let line = |(name, said): &(String, String)| format!("{name}: {said}");
+        self.first.iter().map(line).collect()
     }
 }
 
@@ -45,14 +55,12 @@ impl Report {
     pub(super) fn count(&mut self, name: &str, verdict: &Verdict) {
         match verdict {
             Verdict::Passed => self.n_passed += 1,
-            Verdict::Over => self.over.count(name),
-            Verdict::Under => self.under.count(name),
-            Verdict::Error(message) => self.errors.count(format!("{name}: {message}")),
+            Verdict::Over(said) => self.over.count(name, said),
+            Verdict::Under(said) => self.under.count(name, said),
+            Verdict::Error(said) => self.errors.count(name, said),
             Verdict::Refused(refusal) => {
-                self.by_class
-                    .entry(refusal.class())
-                    .or_default()
-                    .count(name);
+                let tally = self.by_class.entry(refusal.class()).or_default();
+                tally.count(name, &refusal.to_string());
             }
         }
     }
@@ -84,7 +92,7 @@ impl Report {
         let by_reason: Map<String, Value> = self
             .classes()
             .into_iter()
-            .map(|(class, tally)| (class.clone(), json!({"n": tally.n, "first": tally.first})))
+            .map(|(class, tally)| (class.clone(), json!({"n": tally.n, "first": tally.names()})))
             .collect();
         json!({
             "schemas": self.n_cases(),
@@ -97,9 +105,9 @@ impl Report {
             "compile_us": percentiles(&self.compile),
             "by_reason": by_reason,
             "first": {
-                "over": self.over.first,
-                "under": self.under.first,
-                "errors": self.errors.first,
+                "over": self.over.names(),
+                "under": self.under.names(),
+                "errors": self.errors.lines(),
             },
         })
     }
@@ -115,14 +123,14 @@ impl fmt::Display for Report {
             ("errors", &self.errors),
         ] {
             writeln!(f, "{:8} {name}", tally.n)?;
-            for first in &tally.first {
-                writeln!(f, "{:10}{first}", "")?;
+            for line in tally.lines() {
+                writeln!(f, "{:10}{line}", "")?;
             }
         }
         writeln!(f, "{:8} refused", self.n_refused())?;
         let classes = self.classes();
         for (class, tally) in classes.iter().take(N_REASONS) {
-            let example = tally.first.first().map_or("", String::as_str);
+            let example = tally.names().into_iter().next().unwrap_or_default();
             writeln!(f, "{:>10} {class} ({example})", tally.n)?;
         }
         if classes.len() > N_REASONS {

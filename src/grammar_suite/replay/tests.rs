@@ -49,18 +49,43 @@ fn valid_to_the_end_and_invalid_not() {
     assert_eq!(regex("ab12", &tests), Verdict::Passed);
 }
 
+fn over(said: &str) -> Verdict {
+    Verdict::Over(said.into())
+}
+
+fn under(said: &str) -> Verdict {
+    Verdict::Under(said.into())
+}
+
 #[test]
 fn a_beginning_is_not_accepted() {
-    assert_eq!(regex("ab+", &[(true, "a")]), Verdict::Over);
+    assert_eq!(
+        regex("ab+", &[(true, "a")]),
+        over("instance 0, byte 1: its end")
+    );
     assert_eq!(regex("ab+", &[(false, "a")]), Verdict::Passed);
 }
 
 #[test]
 fn under_is_the_graver_fault() {
-    assert_eq!(regex("a|b", &[(true, "c"), (true, "a")]), Verdict::Over);
-    assert_eq!(regex("a|b", &[(false, "b"), (true, "a")]), Verdict::Under);
-    assert_eq!(regex("a|b", &[(true, "c"), (false, "b")]), Verdict::Under);
-    assert_eq!(regex("a|b", &[(false, "b"), (true, "c")]), Verdict::Under);
+    let tests = [(true, "a"), (true, "c"), (true, "bc")];
+    assert_eq!(regex("a|b", &tests), over("instance 1, byte 0: c"));
+    let tests = [(false, "b"), (true, "c")];
+    assert_eq!(regex("a|b", &tests), under("instance 0: b"));
+    let tests = [(true, "c"), (false, "b")];
+    assert_eq!(regex("a|b", &tests), under("instance 1: b"));
+}
+
+#[test]
+fn a_fault_is_told_with_its_place() {
+    // `12` is a token, so the place is where it begins.
+    assert_eq!(
+        regex("a1[34]", &[(true, "a12")]),
+        over("instance 0, byte 1: 12")
+    );
+    let long = "é".repeat(50);
+    let said = format!("instance 0, byte 2: {}..", "é".repeat(40));
+    assert_eq!(regex("é", &[(true, &long)]), over(&said));
 }
 
 #[test]
@@ -79,7 +104,10 @@ fn what_is_not_compiled_is_refused() {
 fn an_empty_language_is_an_answer() {
     let nothing = || Source::Schema(json!({"$ref": "#"}));
     assert_eq!(verdict(nothing(), &[(false, json!(1))]), Verdict::Passed);
-    assert_eq!(verdict(nothing(), &[(true, json!(1))]), Verdict::Over);
+    assert!(matches!(
+        verdict(nothing(), &[(true, json!(1))]),
+        Verdict::Over(_)
+    ));
 }
 
 #[test]
@@ -101,7 +129,7 @@ fn a_schema_sees_values() {
     );
     assert_eq!(
         verdict(Source::Schema(schema), &[(false, json!({"a": 12}))]),
-        Verdict::Under
+        under("instance 0: {\"a\":12}")
     );
 }
 
@@ -149,6 +177,7 @@ fn counts_add_up() {
     assert_eq!(json["mask_us"]["n"], json!(3));
     assert_eq!(json["compile_us"]["n"], json!(3));
     assert_eq!(json["first"]["over"], json!(["over"]));
+    assert!(report.to_string().contains("over: instance 0, byte 0: b\n"));
     let reasons = json["by_reason"].as_object().expect("an object");
     let n_refused: u64 = reasons.values().filter_map(|r| r["n"].as_u64()).sum();
     assert_eq!(n_refused, 2);
