@@ -24,9 +24,13 @@ fn files(name: &str, texts: &[(&str, &str)]) -> PathBuf {
 
 /// Exit code, standard output, standard error of `lmrun grammar`, run in the folder with its vocabulary of bytes.
 fn grammar(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    grammar_with(folder, "bytes", arguments)
+}
+
+fn grammar_with(folder: &Path, vocabulary: &str, arguments: &[&str]) -> (i32, String, String) {
     let output = lmrun()
         .current_dir(folder)
-        .args(["grammar", "--vocabulary", "bytes"])
+        .args(["grammar", "--vocabulary", vocabulary])
         .args(arguments)
         .output()
         .expect("lmrun starts");
@@ -113,33 +117,19 @@ fn files_that_cannot_be_used_are_usage_errors() {
         (&["check", "none.json"], "cannot read none.json"),
         (&["check", "."], "ending"),
         (&["sample", "a.txt", "-n", "0"], "above 0"),
-        (
-            &["sample", "a.txt", "--vocabulary", "cut.tiktoken"],
-            "line 2",
-        ),
         (&["suite"], "FILES"),
         (&["suite", "none.jsonl"], "none.jsonl"),
     ] {
-        // The last `--vocabulary` would be a second one.
-        let output = match arguments.contains(&"--vocabulary") {
-            true => lmrun()
-                .current_dir(&folder)
-                .arg("grammar")
-                .args(arguments)
-                .output()
-                .map(|output| {
-                    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-                    (output.status.code().unwrap_or(-1), stderr)
-                })
-                .expect("lmrun starts"),
-            false => {
-                let (code, _, stderr) = grammar(&folder, arguments);
-                (code, stderr)
-            }
-        };
-        assert_eq!(output.0, 2, "{arguments:?}: {}", output.1);
-        assert!(output.1.contains(part), "{arguments:?}: {}", output.1);
+        assert_usage(&grammar(&folder, arguments), part);
     }
+    let cut = grammar_with(&folder, "cut.tiktoken", &["check", "a.txt"]);
+    assert_usage(&cut, "cut.tiktoken, line 2: `Q` is not base64");
+}
+
+fn assert_usage(outcome: &(i32, String, String), part: &str) {
+    let (code, stdout, stderr) = outcome;
+    assert_eq!((*code, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains(part), "`{part}` is missing: {stderr}");
 }
 
 #[test]
