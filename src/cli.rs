@@ -1,10 +1,14 @@
 //! The command line, as clap derives it: names, help texts, examples.
 
+mod grammar;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use grammar::{GrammarCommand, GrammarOptions, TokenArguments};
 
 /// Run small programs that talk to a language model.
 #[derive(Debug, Parser)]
@@ -29,6 +33,8 @@ pub(crate) enum Command {
     Run(RunOptions),
     /// Check programs without running them
     Check(CheckOptions),
+    /// Check, sample and test what constrains a generation
+    Grammar(GrammarOptions),
     /// List, fetch, describe and remove models
     Models(ModelsOptions),
     /// Serve programs and OpenAI-compatible chat over HTTP

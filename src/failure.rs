@@ -11,6 +11,8 @@ pub(crate) struct ExitCode(u8);
 impl ExitCode {
     /// All is well, or nobody reads any more.
     pub(crate) const OK: Self = Self(0);
+    /// What was asked for failed: here, a suite's answer was wrong.
+    pub(crate) const FAILED: Self = Self(1);
     /// The command line or an argument is wrong.
     pub(crate) const USAGE: Self = Self(2);
     /// The program has errors.

@@ -22,6 +22,7 @@ fn main() -> process::ExitCode {
     let done = match &cli.command {
         Command::Run(options) => commands::run::run(options),
         Command::Check(options) => commands::check::check(options),
+        Command::Grammar(options) => commands::grammar::grammar(options),
         Command::Models(options) => commands::models::models(options),
         Command::Serve(options) => commands::serve::serve(options),
     };

@@ -6,6 +6,7 @@
 
 mod cli;
 mod exactness;
+mod grammar;
 mod masks;
 mod models;
 mod programs;
@@ -14,3 +15,4 @@ mod support;
 mod tidy;
 mod tokens;
 mod truth;
+mod walks;

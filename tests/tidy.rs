@@ -39,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "lmrun",
         &[
             "lmrun-lang",
+            "lmrun-grammar",
             "lmrun-interpreter",
             "lmrun-engine",
             "lmrun-server",

@@ -156,6 +156,15 @@ fn decoder_options(config: &Config, options: &EngineOptions) -> DecoderOptions {
     }
 }
 
+/// The tokens of a checkpoint as byte strings, without loading its weights.
+///
+/// # Errors
+/// If the checkpoint cannot be opened.
+pub fn open_vocabulary(path: &Path) -> Result<Arc<Vocabulary>, EngineError> {
+    let checkpoint = Checkpoint::open(path)?;
+    Ok(Arc::new(vocabulary_of(&checkpoint.tokenizer)))
+}
+
 /// The tokens as byte strings; special ones have none.
 fn vocabulary_of(tokenizer: &Tokenizer) -> Vocabulary {
     let tokens = (0..tokenizer.n_vocab() as u32)

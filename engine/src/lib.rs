@@ -19,7 +19,7 @@ mod step;
 mod tests;
 mod validate;
 
-pub use engine::Engine;
+pub use engine::{Engine, open_vocabulary};
 pub use handle::{Handle, RequestId};
 pub use info::ModelInfo;
 pub use lmrun_model::{

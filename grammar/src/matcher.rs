@@ -230,6 +230,12 @@ impl Matcher {
         self.completion().0
     }
 
+    /// Bytes of a shortest completion of the output; 0 once it is complete.
+    pub fn min_bytes_to_accept(&self) -> usize {
+        self.position()
+            .distance(&self.constraint.language(), self.constraint.prefix())
+    }
+
     /// Like [`Matcher::mask`], with only tokens after which [`Matcher::min_tokens_to_accept`] is at
     /// most `budget - 1`.
     ///
@@ -292,19 +298,10 @@ impl Matcher {
             bytes.push(byte);
             (position, left) = (next, next_left);
         }
-        let mut n_tokens = 0;
-        let mut first = None;
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let longest = self.vocabulary.all().longest_match(rest);
-            let Some((token, n_token_bytes)) = longest else {
-                return (n_bytes, None);
-            };
-            first = first.or(Some(token));
-            rest = &rest[n_token_bytes..];
-            n_tokens += 1;
+        match self.vocabulary.cut(&bytes) {
+            Some(tokens) => (tokens.len(), tokens.first().copied()),
+            None => (n_bytes, None),
         }
-        (n_tokens, first)
     }
 
     /// The constraint's language, for one operation on this output.

@@ -83,6 +83,17 @@ impl Vocabulary {
             .filter(|bytes| !bytes.is_empty())
     }
 
+    /// `text` cut into tokens from its start, each the longest that fits; none if a byte has no token.
+    pub fn cut(&self, mut text: &[u8]) -> Option<Vec<TokenId>> {
+        let mut tokens = Vec::new();
+        while !text.is_empty() {
+            let (token, n_bytes) = self.all.longest_match(text)?;
+            tokens.push(token);
+            text = &text[n_bytes..];
+        }
+        Some(tokens)
+    }
+
     /// Every token with bytes.
     pub(crate) fn all(&self) -> &TokenTrie {
         &self.all

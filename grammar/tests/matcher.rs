@@ -300,3 +300,26 @@ proptest! {
         prop_assert_eq!(mask, expected);
     }
 }
+
+#[test]
+fn text_is_cut_into_the_longest_tokens() {
+    let tokens = ["a", "ab", "abc", "c", "d", "é"].map(|token| Some(token.as_bytes().into()));
+    let vocabulary = Vocabulary::new(tokens.to_vec(), vec![]);
+    assert_eq!(vocabulary.cut(b""), Some(vec![]));
+    assert_eq!(vocabulary.cut(b"aababcabd"), Some(vec![0, 1, 2, 1, 4]));
+    assert_eq!(vocabulary.cut("é".as_bytes()), Some(vec![5]));
+    // The greedy way leads nowhere here, and another is not looked for.
+    assert_eq!(vocabulary.cut(b"ab\xc3"), None);
+    assert_eq!(vocabulary.cut(b"b"), None);
+}
+
+#[test]
+fn the_fewest_bytes_shrink_to_none() {
+    let constraint = Constraint::regex("abc(de)*", &Limits::default()).unwrap();
+    let mut matcher = Matcher::new(constraint.with_prefix(b"x"), vocabulary()).unwrap();
+    for (byte, n_left) in b"xabcde".iter().zip([4, 3, 2, 1, 0, 1]) {
+        assert_eq!(matcher.min_bytes_to_accept(), n_left);
+        matcher.accept(byte_token(*byte)).unwrap();
+    }
+    assert_eq!(matcher.min_bytes_to_accept(), 0);
+}

@@ -1,6 +1,7 @@
 //! One file a command. Each gives the process's exit code, or a failure with its own.
 
 pub(crate) mod check;
+pub(crate) mod grammar;
 pub(crate) mod models;
 pub(crate) mod run;
 pub(crate) mod serve;
