@@ -89,6 +89,7 @@ impl Walks {
         let freest = JsonOptions {
             key_order: KeyOrder::Any,
             whitespace: Whitespace::Spaced,
+            numbers: NumberSpelling::Any,
             ..JsonOptions::default()
         };
         for options in [JsonOptions::default(), freest] {

@@ -233,7 +233,7 @@ impl Matcher {
     /// Bytes of a shortest completion of the output; 0 once it is complete.
     pub fn min_bytes_to_accept(&self) -> usize {
         self.position()
-            .distance(&self.constraint.language(), self.constraint.prefix())
+            .distance(&self.language(), self.constraint.prefix())
     }
 
     /// Like [`Matcher::mask`], with only tokens after which [`Matcher::min_tokens_to_accept`] is at

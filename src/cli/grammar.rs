@@ -43,12 +43,12 @@ pub(crate) struct TokenArguments {
 pub(crate) enum GrammarCommand {
     /// Say whether a schema or regex is supported, and what it costs
     Check {
-        /// A JSON Schema (.json) or a regex (.regex, .txt)
+        /// A JSON Schema (.json), a regex (.regex, .txt) or a grammar (.lark, .gbnf)
         file: PathBuf,
     },
     /// Print random members, one a line
     Sample {
-        /// A JSON Schema (.json) or a regex (.regex, .txt)
+        /// A JSON Schema (.json), a regex (.regex, .txt) or a grammar (.lark, .gbnf)
         file: PathBuf,
         /// How many
         #[arg(short, value_name = "N", default_value = "1", value_parser = positive)]

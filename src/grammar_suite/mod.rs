@@ -59,7 +59,7 @@ pub enum InputError {
         message: String,
     },
     /// Its name does not say what it holds.
-    #[error("{}: the file's ending must be one of .json, .regex and .txt", path.display())]
+    #[error("{}: the file's ending must be one of .json, .regex, .txt, .lark and .gbnf", path.display())]
     Ending {
         /// The file.
         path: PathBuf,

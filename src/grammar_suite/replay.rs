@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lmrun_grammar::{
-    Constraint, GrammarError, JsonOptions, KeyOrder, Matcher, TokenMask, Vocabulary, Whitespace,
+    Constraint, GrammarError, JsonOptions, KeyOrder, Matcher, NumberSpelling, TokenMask,
+    Vocabulary, Whitespace,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -70,6 +71,7 @@ impl Suite {
         let options = JsonOptions {
             key_order: self.key_order,
             whitespace: Whitespace::Spaced,
+            numbers: NumberSpelling::Any,
             documents: Arc::clone(&case.documents),
         };
         let started = Instant::now();

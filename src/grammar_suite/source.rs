@@ -19,13 +19,13 @@ pub enum Source {
     Schema(Value),
     /// A regex that an output must match as a whole.
     Regex(String),
-    /// A grammar.
+    /// A grammar in Lark's dialect or llama.cpp's.
     Grammar(String),
 }
 
 impl Source {
     /// Reads a file; its ending says what it holds: `.json` a schema, `.regex` or `.txt` a regex, without the newline at
-    /// its end.
+    /// its end, `.lark` or `.gbnf` a grammar.
     ///
     /// # Errors
     /// If it cannot be read, is too long or not UTF-8, has another ending, or should be JSON and is not.
@@ -38,6 +38,7 @@ impl Source {
                 let pattern = pattern.strip_suffix('\r').unwrap_or(pattern);
                 Ok(Self::Regex(pattern.to_owned()))
             },
+            Some("lark" | "gbnf") => |text| Ok(Self::Grammar(text)),
             _ => return Err(InputError::Ending { path: path.into() }),
         };
         parse(read_text(path, MAX_BYTES)?).map_err(|error| InputError::Line {
@@ -56,7 +57,9 @@ impl Source {
         Ok(match self {
             Self::Schema(schema) => Constraint::json_schema_with(schema, options, &limits)?,
             Self::Regex(pattern) => Constraint::regex(pattern, &limits)?,
-            Self::Grammar(_) => return Err(Refusal::kind("grammars are not supported")),
+            // Only llama.cpp's dialect defines with `::=`.
+            Self::Grammar(source) if source.contains("::=") => Constraint::gbnf(source, &limits)?,
+            Self::Grammar(source) => Constraint::lark(source, &limits)?,
         })
     }
 
