@@ -61,6 +61,7 @@ fn help_has_examples() {
         vec!["--help"],
         vec!["run", "--help"],
         vec!["models", "--help"],
+        vec!["grammar", "--help"],
     ] {
         let (code, stdout, _) = run(&command);
         assert_eq!(code, 0);

@@ -245,6 +245,12 @@ const KEYWORDS: &[&str] = &[
     "uniqueItems",
 ];
 
+/// One of a JSON array.
+fn one_of(mut choices: Value, random: &mut Random) -> Value {
+    let n_choices = choices.as_array().map_or(0, Vec::len);
+    choices[random.below(n_choices)].take()
+}
+
 /// A value that some keyword will not like.
 fn odd(random: &mut Random) -> Value {
     let odd = json!([
@@ -253,7 +259,38 @@ fn odd(random: &mut Random) -> Value {
         {"a": {}}, {"$ref": "#"}, {"not": {}}, {"type": ["null", "array"]}, [true, false], ["a", "a"],
         {"enum": [1, 1.0, "1"]}, {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
     ]);
-    odd[random.below(odd.as_array().map_or(1, Vec::len))].clone()
+    one_of(odd, random)
+}
+
+/// A value that the keyword may have, and that does not make the others beside it idle.
+fn fitting(keyword: &str, random: &mut Random) -> Value {
+    let schemas = json!([
+        {}, true, {"type": "string", "maxLength": 4}, {"type": "integer", "minimum": -3}, {"enum": ["a", 1, null]},
+        {"type": ["array", "null"], "items": {"type": "boolean"}}, {"pattern": "^[ab]*$"}, {"maxProperties": 2},
+        {"$ref": "#"}, {"anyOf": [{"type": "number"}, {"minItems": 1}]},
+    ]);
+    let mut schema = || one_of(schemas.clone(), random);
+    match keyword {
+        "$ref" => json!("#"),
+        "allOf" | "anyOf" | "oneOf" | "prefixItems" => json!([schema(), schema()]),
+        "properties" | "dependentSchemas" => json!({"a": schema(), "id": schema()}),
+        "patternProperties" => json!({"^a": schema(), "[0-9]$": schema()}),
+        "required" => json!(["id"]),
+        "dependentRequired" => json!({"id": ["a"]}),
+        "enum" => json!([schema(), "a", 2]),
+        "type" => one_of(
+            json!(["string", "array", "object", ["number", "string"], "null"]),
+            random,
+        ),
+        "pattern" => one_of(json!(["[a-z]+", "^x?[0-9]{2,}$", "(ab|c)*$"]), random),
+        "format" => one_of(json!(["date", "uuid", "ipv4", "something"]), random),
+        "multipleOf" => one_of(json!([0.5, 3, 0.01, 7]), random),
+        "uniqueItems" => json!(true),
+        bound if bound.contains("in") && bound.starts_with('m') => one_of(json!([0, 1, 2]), random),
+        bound if bound.starts_with("max") => one_of(json!([1, 5, 60]), random),
+        "exclusiveMaximum" => one_of(json!([1, 2.5, 1e6]), random),
+        _ => schema(),
+    }
 }
 
 /// Changes one place: replaced by something odd or by another place, taken away, wrapped, or a keyword put in.
@@ -263,20 +300,21 @@ fn mutate(schema: &mut Value, random: &mut Random) {
     let other = schema.pointer(pick(random)).cloned().unwrap_or_default();
     let place = pick(random);
     let keyword = KEYWORDS[random.below(KEYWORDS.len())];
-    let new = match random.below(3) {
+    let new = match random.below(6) {
         0 => other,
-        _ => odd(random),
+        1 => odd(random),
+        _ => fitting(keyword, random),
     };
     let target = schema.pointer_mut(place).expect("a place of this schema");
-    match (random.below(4), target) {
-        (0 | 1, Value::Object(members)) => {
+    match (random.below(6), target) {
+        (0..=3, Value::Object(members)) => {
             members.insert(keyword.into(), new);
         }
-        (2, Value::Object(members)) if !members.is_empty() => {
+        (4, Value::Object(members)) if !members.is_empty() => {
             let name = members.keys().nth(random.below(members.len())).cloned();
             members.remove(&name.expect("an index below the count"));
         }
-        (3, target) => {
+        (5, target) => {
             let inner = target.take();
             let inner = if random.below(2) == 0 {
                 inner
@@ -353,7 +391,7 @@ impl Mutations {
 
     fn check(&self) {
         // Were nearly all of them refused, nothing would have been tried.
-        assert!(10 * self.n_supported >= self.n_tried, "{}", self.summary());
+        assert!(20 * self.n_supported >= self.n_tried, "{}", self.summary());
         assert!(self.failures.is_empty(), "{}", self.summary());
     }
 }
