@@ -12,16 +12,9 @@ pub enum Refusal {
     /// The grammar crate refused it.
     #[error(transparent)]
     Grammar(#[from] GrammarError),
-    /// Its whole kind is not supported.
-    #[error("{0}")]
-    Kind(&'static str),
 }
 
 impl Refusal {
-    pub(super) fn kind(message: &'static str) -> Self {
-        Self::Kind(message)
-    }
-
     /// Whether it is an answer rather than a refusal: nothing satisfies the constraint, so no instance is valid.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Grammar(GrammarError::Empty { .. }))
