@@ -23,7 +23,6 @@ impl Refusal {
     /// The class it is counted by: its message without places and numbers.
     pub fn class(&self) -> String {
         match self {
-            Self::Kind(message) => (*message).to_owned(),
             Self::Grammar(GrammarError::Schema { message, .. }) => without_numbers(message),
             Self::Grammar(GrammarError::Regex { message, .. }) => {
                 without_numbers(&format!("regex: {message}"))
