@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use jsonschema::Validator;
 use lmrun::grammar_suite::{Case, Cases, FREE_TOKENS, Random, Source, walk};
 use lmrun_grammar::{
-    Constraint, GrammarError, JsonOptions, KeyOrder, Limits, Matcher, TokenMask, Vocabulary,
-    Whitespace,
+    Constraint, GrammarError, JsonOptions, KeyOrder, Limits, Matcher, NumberSpelling, TokenMask,
+    Vocabulary, Whitespace,
 };
 use serde_json::{Map, Value, json};
 
