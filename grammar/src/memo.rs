@@ -17,6 +17,8 @@ pub(crate) struct Reach {
     pub(crate) nearest: usize,
     /// The same after the worst of them.
     pub(crate) furthest: usize,
+    /// Whether the distances were found; they cost more than the mask, and are rarely asked for.
+    pub(crate) measured: bool,
 }
 
 impl Reach {
@@ -26,6 +28,15 @@ impl Reach {
             mask: TokenMask::new(vocabulary.n_tokens()),
             nearest: usize::MAX,
             furthest: 0,
+            measured: true,
+        }
+    }
+
+    /// No tokens yet, and no distances to come.
+    pub(crate) fn unmeasured(vocabulary: &Vocabulary) -> Self {
+        Self {
+            measured: false,
+            ..Self::new(vocabulary)
         }
     }
 

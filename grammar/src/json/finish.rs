@@ -1,6 +1,6 @@
 //! Drafts pruned and finished, once the fewest bytes of every place are known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::GrammarError;
 use crate::json::compile::{Compiler, spelled_name, unspelled};
@@ -14,12 +14,16 @@ use crate::json::shape::{
 use crate::json::string::StringShape;
 use crate::json::text::BOUNDARY;
 use crate::literals::LiteralTrie;
+use crate::regex::dfa::DfaState;
+use crate::regex::product::Automaton;
 
 /// Bytes of a name that must match patterns, as far as is known beforehand.
 const MATCHING_NAME_BYTES: usize = 24;
 /// Names of an automaton that are listed, and the bytes of one.
 const MAX_LISTED: usize = 64;
 const MAX_LISTED_BYTES: usize = 64;
+/// States of an automaton of names that are looked at for one that nothing follows.
+const MAX_NAME_STATES: usize = 256;
 
 /// The tables of what was drafted.
 pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables, GrammarError> {
@@ -167,6 +171,7 @@ fn listed(
         automaton,
         start,
         places,
+        runs_out: true,
     } = others
     else {
         return Ok(None);
@@ -199,6 +204,34 @@ fn listed(
     }
     members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(Some(members))
+}
+
+/// Whether a name of the automaton is the beginning of no other. Among very many states it is taken
+/// for granted that there is always another name.
+fn runs_out(automaton: &mut Automaton, start: DfaState) -> Result<bool, GrammarError> {
+    let mut seen = HashSet::from([(BOUNDARY, start)]);
+    let mut open = vec![(BOUNDARY, start)];
+    while let Some((text, state)) = open.pop() {
+        let mut ends = true;
+        for byte in 0..=u8::MAX {
+            let Some(text) = text.step_canonical(byte) else {
+                continue;
+            };
+            if let Some(state) = automaton.step(state, byte)? {
+                ends = false;
+                if seen.insert((text, state)) {
+                    open.push((text, state));
+                }
+            }
+        }
+        if ends {
+            return Ok(true);
+        }
+        if seen.len() > MAX_NAME_STATES {
+            break;
+        }
+    }
+    Ok(false)
 }
 
 /// The shape of an array, before anything is pruned.
@@ -323,11 +356,15 @@ fn finish_others(
                 .names(&patterns, names.as_deref(), accepted)?;
             Ok(match found {
                 None => Others::None,
-                Some((automaton, start)) => Others::Matching {
-                    automaton,
-                    start,
-                    places,
-                },
+                Some((automaton, start)) => {
+                    let found = &mut compiler.schemas.patterns.automata[automaton as usize];
+                    Others::Matching {
+                        runs_out: runs_out(found, start)?,
+                        automaton,
+                        start,
+                        places,
+                    }
+                }
             })
         }
     }

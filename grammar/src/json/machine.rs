@@ -229,6 +229,9 @@ impl Parser {
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
+        if !may_take(top, byte) {
+            return Ok(());
+        }
         let stack = |top| Stack {
             top,
             outer: outer.cloned(),
@@ -358,7 +361,7 @@ impl Parser {
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
         let Some(link) = outer else { return Ok(()) };
-        if !self.may_end(top) {
+        if !matches!(byte, b',' | b']' | b'}') || !self.may_end(top) {
             return Ok(());
         }
         if !asks_for_text(&link.frame) {
@@ -564,6 +567,29 @@ impl Parser {
                 cost(*value).saturating_add(rest).saturating_add(1)
             }
             Frame::Guard { .. } | Frame::Done => 0,
+        }
+    }
+}
+
+/// Whether the form of JSON alone lets the byte come: most bytes are refused at once.
+fn may_take(top: &Frame, byte: u8) -> bool {
+    match top {
+        Frame::Done | Frame::Guard { .. } => false,
+        Frame::Start { .. } => matches!(
+            byte,
+            b' ' | b'"' | b'[' | b'{' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'
+        ),
+        Frame::Number { .. } => matches!(
+            byte,
+            b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b',' | b']' | b'}'
+        ),
+        Frame::Array(_) => matches!(byte, b',' | b']'),
+        Frame::ObjectOpen(_) => matches!(byte, b'"' | b'}'),
+        Frame::MemberDue { .. } => matches!(byte, b'"' | b' '),
+        Frame::Colon { .. } => byte == b':',
+        Frame::Object(_) => matches!(byte, b',' | b'}'),
+        Frame::Literal { .. } | Frame::String { .. } | Frame::ArrayOpen(_) | Frame::Name { .. } => {
+            true
         }
     }
 }

@@ -77,7 +77,7 @@ impl JsonLanguage {
         for stack in &state.parses {
             if let Some(inside) = self.inside(stack, vocabulary)? {
                 let (low, high) = inside.offsets;
-                if inside.reach.furthest.saturating_add(high) <= limit {
+                if limit == usize::MAX || inside.reach.furthest.saturating_add(high) <= limit {
                     mask.union(&inside.reach.mask);
                 } else if inside.reach.nearest.saturating_add(low) <= limit {
                     let tokens = vocabulary.unquoted();
@@ -88,8 +88,8 @@ impl JsonLanguage {
                     );
                 }
             }
-            let reach = self.outside(state, stack, vocabulary)?;
-            if reach.furthest <= limit {
+            let reach = self.outside(state, stack, vocabulary, limit != usize::MAX)?;
+            if limit == usize::MAX || reach.furthest <= limit {
                 mask.union(&reach.mask);
             } else if reach.nearest <= limit {
                 let tokens = self.outside_tokens(stack, vocabulary);
@@ -103,19 +103,26 @@ impl JsonLanguage {
         Ok(())
     }
 
-    /// What the stack as a whole must be asked for.
+    /// What the stack as a whole must be asked for, with distances if they are `measured`.
     fn outside(
         &mut self,
         state: &JsonState,
         stack: &Stack,
         vocabulary: &Vocabulary,
+        measured: bool,
     ) -> Result<Arc<Reach>, GrammarError> {
-        if let Some(known) = self.masks.stacks.get(vocabulary, stack.clone()) {
+        let known = self.masks.stacks.get(vocabulary, stack.clone());
+        if let Some(known) = known.filter(|known| known.measured || !measured) {
             return Ok(known);
         }
+        let walk = if measured {
+            Self::measured_walk
+        } else {
+            Self::plain_walk
+        };
         let tokens = self.outside_tokens(stack, vocabulary);
         self.parser.read_text = false;
-        let mut reach = self.walk(tokens, state.of(stack.clone()), vocabulary, usize::MAX)?;
+        let mut reach = walk(self, tokens, state.of(stack.clone()), vocabulary)?;
         if let Frame::Name { members, name } = &stack.top
             && self.has_inside(&stack.top)
             && name.declared.is_some()
@@ -135,7 +142,7 @@ impl JsonLanguage {
                 outer: stack.outer.clone(),
             };
             let tokens = vocabulary.unquoted();
-            let declared = self.walk(tokens, state.of(declared), vocabulary, usize::MAX)?;
+            let declared = walk(self, tokens, state.of(declared), vocabulary)?;
             reach.mask.union(&declared.mask);
             reach.nearest = reach.nearest.min(declared.nearest);
             reach.furthest = reach.furthest.max(declared.furthest);
@@ -148,6 +155,33 @@ impl JsonLanguage {
         Ok(reach)
     }
 
+    fn measured_walk(
+        &mut self,
+        tokens: &TokenTrie,
+        start: JsonState,
+        vocabulary: &Vocabulary,
+    ) -> Result<Reach, GrammarError> {
+        self.walk(tokens, start, vocabulary, usize::MAX)
+    }
+
+    /// Without distances.
+    fn plain_walk(
+        &mut self,
+        tokens: &TokenTrie,
+        start: JsonState,
+        vocabulary: &Vocabulary,
+    ) -> Result<Reach, GrammarError> {
+        let mut reach = Reach::unmeasured(vocabulary);
+        tokens.walk(
+            &mut (self, &mut reach.mask),
+            start,
+            |(language, _), state, byte| language.step(state, byte),
+            |(_, mask), token, _| mask.allow(token),
+        )?;
+        Ok(reach)
+    }
+
+    /// Tokens that leave at most `limit` bytes to completion.
     fn walk(
         &mut self,
         tokens: &TokenTrie,
@@ -170,15 +204,15 @@ impl JsonLanguage {
         Ok(reach)
     }
 
-    /// Whether the tokens without a quote are told by the inside of the top string alone. Those of a
-    /// name that patterns bound depend on the names that came, too.
+    /// Whether the tokens without a quote are told by the inside of the top string alone. Those of
+    /// names that may be used up depend on the names that came, too.
     fn has_inside(&self, top: &Frame) -> bool {
         match top {
             Frame::String { .. } => true,
             Frame::Name { members, name } => {
                 let others = &self.parser.tables.object(members.shape).others;
-                let is_bound = matches!(others, Others::Matching { .. });
-                name.other.is_some() && !(is_bound && members.used.is_some())
+                let runs_out = matches!(others, Others::Matching { runs_out: true, .. });
+                name.other.is_some() && !(runs_out && members.used.is_some())
             }
             _ => false,
         }

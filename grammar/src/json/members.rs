@@ -141,11 +141,12 @@ impl Parser {
         let automaton = object_automaton(&object.others);
         let automata = self.verdicts.patterns.automata.as_mut_slice();
         let next = step_other(automaton, automata, other, byte)?;
+        let runs_out = matches!(object.others, Others::Matching { runs_out: true, .. });
         let came = members
             .used
             .as_ref()
             .is_some_and(|used| used.contains(&hash));
-        if let Some(next) = next.filter(|_| came && automaton.is_some()) {
+        if let Some(next) = next.filter(|_| came && runs_out) {
             for byte in 0..=u8::MAX {
                 if step_other(automaton, automata, next, byte)?.is_some() {
                     return Ok(Some(next));

@@ -135,6 +135,8 @@ pub(crate) enum Others {
         automaton: AutomatonId,
         start: DfaState,
         places: HashMap<u64, NodeId>,
+        /// Whether some name is not the beginning of another one, so that names may be used up.
+        runs_out: bool,
     },
 }
 
