@@ -15,7 +15,7 @@ pub struct Limits {
     pub nfa_bytes: usize,
     /// States of one regex's lazily built DFA.
     pub dfa_states: usize,
-    /// Heap bytes of one regex's lazily built DFA.
+    /// Heap bytes of one regex's lazily built DFA, or of those of all terminals of a grammar.
     pub dfa_bytes: usize,
     /// Counts times states of a string's pattern with length bounds beside it.
     pub length_cells: usize,

@@ -15,9 +15,9 @@ use smallvec::SmallVec;
 use crate::cfg::compile::{Graph, Position, PositionId, RuleId, compile};
 use crate::cfg::corners::Corners;
 use crate::cfg::expr::Grammar;
+use crate::cfg::masks::CfgMasks;
 use crate::cfg::node::{Node, Return, digest};
 use crate::cfg::terminal::{Inner, Terminal};
-use crate::memo::MaskMemo;
 use crate::{GrammarError, Limits};
 
 /// Sites kept from one operation to the next.
@@ -30,7 +30,7 @@ const THREAD_STEPS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct CfgLanguage {
     pub(crate) machine: Machine,
-    pub(crate) memo: MaskMemo<Threads>,
+    pub(crate) masks: CfgMasks,
     start: Threads,
 }
 
@@ -81,6 +81,8 @@ struct Site {
     terminal: u32,
     /// Fewest bytes from the terminal's end to the output's.
     cost: usize,
+    /// What follows the end of this site alone, once it was asked for.
+    following: Option<Arc<Following>>,
 }
 
 /// [`Threads`] by sites, for the length of one operation.
@@ -103,7 +105,7 @@ struct Following {
 pub(crate) struct Machine {
     graph: Graph,
     corners: Corners,
-    terminals: Vec<Terminal>,
+    pub(crate) terminals: Vec<Terminal>,
     starts: Vec<Inner>,
     sites: Vec<Site>,
     site_ids: HashMap<(PositionId, u128), SiteId>,
@@ -112,6 +114,7 @@ pub(crate) struct Machine {
     max_steps: usize,
     max_threads: usize,
     max_open: usize,
+    max_bytes: usize,
 }
 
 impl CfgLanguage {
@@ -129,12 +132,13 @@ impl CfgLanguage {
             max_steps: limits.mask_steps,
             max_threads: limits.grammar_threads,
             max_open: limits.open_values,
+            max_bytes: limits.dfa_bytes,
         };
         let start = machine.start()?;
         Ok(Self {
             start: machine.raise(&start),
             machine,
-            memo: MaskMemo::new(limits.mask_bytes),
+            masks: CfgMasks::new(limits.mask_bytes),
         })
     }
 
@@ -261,6 +265,16 @@ impl Machine {
         }))
     }
 
+    /// For each thread its terminal's index, where it stands in it, and the fewest bytes from the
+    /// terminal's end to the output's.
+    pub(crate) fn parts(&self, flat: &Flat) -> Vec<(u32, Inner, usize)> {
+        let part = |(site, inner): &(SiteId, Inner)| {
+            let site = &self.sites[*site as usize];
+            (site.terminal, inner.clone(), site.cost)
+        };
+        flat.threads.iter().map(part).collect()
+    }
+
     /// The threads after one more byte; `None` if none is left and the output is not complete.
     pub(crate) fn step(&mut self, flat: &Flat, byte: u8) -> Result<Option<Flat>, GrammarError> {
         let mut next = Flat::default();
@@ -279,7 +293,8 @@ impl Machine {
         if !ended.is_empty() {
             self.follow(ended, &mut next)?;
         }
-        if next.threads.len() > 1 {
+        let place = |thread: &(SiteId, Inner)| (thread.0, thread.1.rank());
+        if !next.threads.is_sorted_by(|a, b| place(a) < place(b)) {
             next.threads
                 .sort_by_key(|(site, inner)| (*site, inner.rank()));
             next.threads.dedup();
@@ -294,13 +309,23 @@ impl Machine {
         ended: SmallVec<[SiteId; 2]>,
         next: &mut Flat,
     ) -> Result<(), GrammarError> {
-        let following = match self.followings.get(&ended) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let following = Arc::new(self.following(&ended)?);
-                self.followings.insert(ended, Arc::clone(&following));
-                following
-            }
+        let following = match *ended {
+            [site] => match &self.sites[site as usize].following {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let following = Arc::new(self.following(&ended)?);
+                    self.sites[site as usize].following = Some(Arc::clone(&following));
+                    following
+                }
+            },
+            _ => match self.followings.get(&ended) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let following = Arc::new(self.following(&ended)?);
+                    self.followings.insert(ended, Arc::clone(&following));
+                    following
+                }
+            },
         };
         next.is_complete |= following.is_complete;
         for &site in &following.sites {
@@ -409,6 +434,7 @@ impl Machine {
             node: Arc::clone(node),
             terminal,
             cost,
+            following: None,
         });
         self.site_ids.insert((position, node.id), id);
         id
@@ -445,6 +471,12 @@ impl Machine {
             .map(distance)
             .min()
             .unwrap_or(usize::MAX)
+    }
+
+    /// An error if the terminals' automata together have grown too large.
+    pub(crate) fn check_memory(&self) -> Result<(), GrammarError> {
+        let n_bytes: usize = self.terminals.iter().map(Terminal::built_bytes).sum();
+        self.check(n_bytes <= self.max_bytes, "dfa_bytes", self.max_bytes)
     }
 
     fn check(&self, holds: bool, limit: &'static str, allowed: usize) -> Result<(), GrammarError> {

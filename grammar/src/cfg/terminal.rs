@@ -74,20 +74,22 @@ impl Terminal {
     /// The state after one more byte, or `None` where no string of the terminal goes on so.
     pub(crate) fn step(&mut self, inner: &Inner, byte: u8) -> Result<Option<Inner>, GrammarError> {
         match (self, inner) {
-            (Self::Literals(trie), Inner::Flat(node)) => {
-                Ok(trie.child(*node, byte).map(Inner::Flat))
-            }
-            (Self::Regex(regex), Inner::Flat(state)) => {
-                Ok(regex.0.step(*state, byte)?.map(Inner::Flat))
-            }
-            (Self::Table(table), Inner::Flat(state)) => {
-                Ok(table.step(*state, byte).map(Inner::Flat))
-            }
             (Self::Nested(constraint), Inner::Nested(state)) => {
                 let next = constraint.language().step(state, byte)?;
                 Ok(next.map(|next| Inner::Nested(Arc::new(next))))
             }
+            (flat, Inner::Flat(state)) => Ok(flat.step_flat(*state, byte)?.map(Inner::Flat)),
             _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// [`Terminal::step`] of what is no nested constraint.
+    pub(crate) fn step_flat(&mut self, state: u32, byte: u8) -> Result<Option<u32>, GrammarError> {
+        match self {
+            Self::Literals(trie) => Ok(trie.child(state, byte)),
+            Self::Regex(regex) => regex.0.step(state, byte),
+            Self::Table(table) => Ok(table.step(state, byte)),
+            Self::Nested(_) => unreachable!("{FOREIGN}"),
         }
     }
 
@@ -107,13 +109,21 @@ impl Terminal {
     /// Fewest bytes to a string of the terminal.
     pub(crate) fn distance(&self, inner: &Inner) -> usize {
         match (self, inner) {
-            (Self::Literals(trie), Inner::Flat(node)) => trie.distance(*node) as usize,
-            (Self::Regex(regex), Inner::Flat(state)) => regex.0.distance(*state),
-            (Self::Table(table), Inner::Flat(state)) => table.distance(*state),
             (Self::Nested(constraint), Inner::Nested(state)) => {
                 constraint.language().distance(state)
             }
+            (flat, Inner::Flat(state)) => flat.distance_flat(*state),
             _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// [`Terminal::distance`] of what is no nested constraint.
+    pub(crate) fn distance_flat(&self, state: u32) -> usize {
+        match self {
+            Self::Literals(trie) => trie.distance(state) as usize,
+            Self::Regex(regex) => regex.0.distance(state),
+            Self::Table(table) => table.distance(state),
+            Self::Nested(_) => unreachable!("{FOREIGN}"),
         }
     }
 
@@ -132,6 +142,14 @@ impl Terminal {
     pub(crate) fn refuel(&mut self) {
         if let Self::Regex(regex) = self {
             regex.0.refuel();
+        }
+    }
+
+    /// Heap bytes of the automaton as far as it was built.
+    pub(crate) fn built_bytes(&self) -> usize {
+        match self {
+            Self::Regex(regex) => regex.0.built_bytes(),
+            Self::Literals(_) | Self::Table(_) | Self::Nested(_) => 0,
         }
     }
 
