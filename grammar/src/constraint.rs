@@ -13,7 +13,6 @@ use crate::literals::LiteralTrie;
 use crate::memo::MaskMemo;
 use crate::regex::dfa::Dfa;
 use crate::regex::parser::Flags;
-use crate::regex::product;
 use crate::regex::syntax::{self, Whole};
 use crate::{GrammarError, JsonOptions, Limits, RegexSyntax, StructuralTags};
 
@@ -54,12 +53,11 @@ impl Constraint {
     ) -> Result<Self, GrammarError> {
         let whole = match syntax {
             RegexSyntax::Ecma => syntax::parse_whole(pattern, Flags::default(), limits)?,
-            RegexSyntax::Rust => Whole::Plain(syntax::parse_rust(pattern, limits)?),
+            RegexSyntax::Rust => Whole::Hir(syntax::parse_rust(pattern, limits)?),
         };
         match whole {
-            Whole::Plain(hir) => Self::from_hir(&hir, limits),
-            Whole::Combined(condition) => {
-                let table = product::table(&condition, limits)?;
+            Whole::Hir(hir) => Self::from_hir(&hir, limits),
+            Whole::Table(table) => {
                 if table.is_empty() {
                     return Err(GrammarError::Empty {
                         reason: "the regex matches nothing".into(),

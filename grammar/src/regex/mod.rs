@@ -3,6 +3,7 @@
 
 mod boolean;
 pub(crate) mod dfa;
+mod marked;
 mod node;
 pub(crate) mod parser;
 pub(crate) mod product;
