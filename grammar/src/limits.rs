@@ -17,6 +17,9 @@ pub struct Limits {
     pub dfa_states: usize,
     /// Heap bytes of one regex's lazily built DFA, or of those of all terminals of a grammar.
     pub dfa_bytes: usize,
+    /// States of an automaton that is built whole: that of a regex with lookarounds, and those of
+    /// all triggers of structural tags together.
+    pub table_states: usize,
     /// Counts times states of a string's pattern with length bounds beside it.
     pub length_cells: usize,
     /// Parses of the output so far that differ (from `anyOf`) kept side by side.
@@ -43,6 +46,7 @@ impl Default for Limits {
             nfa_bytes: 10 << 20,
             dfa_states: 65_536,
             dfa_bytes: 32 << 20,
+            table_states: 16_384,
             length_cells: 4 << 20,
             parses: 256,
             open_values: 512,

@@ -96,6 +96,23 @@ fn exploding_automata() {
 }
 
 #[test]
+fn exploding_lookarounds() {
+    regex("(?=.*a.{14})(?=.*b.{14})(?!.*c.{14}).*");
+    regex("(?!(a|b)*a(a|b){20}$)[ab]*");
+    regex("((?!a.{12}b).|(?!c.{12}d).)*");
+    regex("((?!(a|b)*a(a|b){20}$)[ab])*x");
+    regex(r"(\b\w+\b\W*){1,200}");
+    regex(&"(?:(?=a)a|b)?".repeat(40));
+    regex(&"(?!".repeat(60_000));
+    regex(&format!("{}x{}", "(?!".repeat(100), ")".repeat(100)));
+    regex(&format!(
+        "^{}[a-z]*$",
+        (0..200).map(|n| format!("(?!w{n}$)")).collect::<String>()
+    ));
+    regex(&format!("((?!{}).)*", "a".repeat(5_000)));
+}
+
+#[test]
 fn nothing_to_repeat() {
     for pattern in ["*", "+a", "a|*", "(*a)", "?"] {
         assert!(

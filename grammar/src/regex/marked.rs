@@ -22,6 +22,8 @@ use crate::{GrammarError, Limits};
 /// The first of the bytes used as marks; none of them, up to 255, stands in UTF-8.
 const FIRST_MARK: u8 = 0xF8;
 const MAX_MARKS: usize = 8;
+/// What a step counts for, in the visits of an NFA's states that `Limits::mask_steps` counts.
+const STEP_COST: usize = 32;
 
 /// The states of the marked pattern and of what is wrong, `NONE` for one that cannot match.
 type States = SmallVec<[u32; 4]>;
@@ -277,11 +279,11 @@ impl Automaton<'_> {
 
     fn check(&self, n_states: usize, n_cells: usize, n_steps: usize) -> Result<(), GrammarError> {
         let limits = self.limits;
-        let (limit, allowed) = if n_states > limits.dfa_states {
-            ("dfa_states", limits.dfa_states)
+        let (limit, allowed) = if n_states > limits.table_states {
+            ("table_states", limits.table_states)
         } else if n_cells * size_of::<u32>() > limits.dfa_bytes {
             ("dfa_bytes", limits.dfa_bytes)
-        } else if n_steps > limits.mask_steps / 16 {
+        } else if STEP_COST * n_steps > limits.mask_steps {
             ("mask_steps", limits.mask_steps)
         } else {
             return Ok(());
