@@ -185,11 +185,16 @@ impl Constraint {
         &self.prefix
     }
 
-    /// The language, for one operation. A panic elsewhere leaves only a memo behind, so a poisoned
-    /// lock is still good.
+    /// The language, for one operation.
     pub(crate) fn language(&self) -> MutexGuard<'_, Language> {
-        let mut language = self.language.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut language = self.locked();
         language.refuel();
         language
+    }
+
+    /// The language, within an operation that began with [`Constraint::language`]. A panic
+    /// elsewhere leaves only a memo behind, so a poisoned lock is still good.
+    pub(crate) fn locked(&self) -> MutexGuard<'_, Language> {
+        self.language.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,7 +24,7 @@ use crate::{GrammarError, Limits};
 const MAX_SITES: usize = 1 << 16;
 /// Steps that moving one thread on counts for: it costs as much as this many visits of an NFA's
 /// states, which is what `Limits::mask_steps` counts.
-const THREAD_STEPS: usize = 16;
+const THREAD_STEPS: usize = 32;
 
 /// A compiled grammar with its terminals' automata and the masks found so far.
 #[derive(Debug)]

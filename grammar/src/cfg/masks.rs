@@ -75,7 +75,7 @@ impl CfgLanguage {
             };
             match (&self.machine.terminals[terminal as usize], inner) {
                 (Terminal::Nested(constraint), Inner::Nested(state)) => {
-                    let mut language = constraint.language();
+                    let mut language = constraint.locked();
                     language.mask(&state, vocabulary, limit, mask)?;
                 }
                 (_, Inner::Flat(state)) => {

@@ -67,7 +67,7 @@ impl Terminal {
             Self::Literals(_) => Inner::Flat(0),
             Self::Regex(regex) => Inner::Flat(regex.1),
             Self::Table(_) => Inner::Flat(0),
-            Self::Nested(constraint) => Inner::Nested(Arc::new(constraint.language().start())),
+            Self::Nested(constraint) => Inner::Nested(Arc::new(constraint.locked().start())),
         }
     }
 
@@ -75,7 +75,7 @@ impl Terminal {
     pub(crate) fn step(&mut self, inner: &Inner, byte: u8) -> Result<Option<Inner>, GrammarError> {
         match (self, inner) {
             (Self::Nested(constraint), Inner::Nested(state)) => {
-                let next = constraint.language().step(state, byte)?;
+                let next = constraint.locked().step(state, byte)?;
                 Ok(next.map(|next| Inner::Nested(Arc::new(next))))
             }
             (flat, Inner::Flat(state)) => Ok(flat.step_flat(*state, byte)?.map(Inner::Flat)),
@@ -100,7 +100,7 @@ impl Terminal {
             (Self::Regex(regex), Inner::Flat(state)) => regex.0.is_accepting(*state),
             (Self::Table(table), Inner::Flat(state)) => table.distance(*state) == 0,
             (Self::Nested(constraint), Inner::Nested(state)) => {
-                constraint.language().is_complete(state)
+                constraint.locked().is_complete(state)
             }
             _ => unreachable!("{FOREIGN}"),
         }
@@ -109,9 +109,7 @@ impl Terminal {
     /// Fewest bytes to a string of the terminal.
     pub(crate) fn distance(&self, inner: &Inner) -> usize {
         match (self, inner) {
-            (Self::Nested(constraint), Inner::Nested(state)) => {
-                constraint.language().distance(state)
-            }
+            (Self::Nested(constraint), Inner::Nested(state)) => constraint.locked().distance(state),
             (flat, Inner::Flat(state)) => flat.distance_flat(*state),
             _ => unreachable!("{FOREIGN}"),
         }
@@ -138,10 +136,12 @@ impl Terminal {
         Ok(false)
     }
 
-    /// Grants the work of one operation; nested constraints see to themselves.
+    /// Grants the work of one operation.
     pub(crate) fn refuel(&mut self) {
-        if let Self::Regex(regex) = self {
-            regex.0.refuel();
+        match self {
+            Self::Literals(_) | Self::Table(_) => {}
+            Self::Regex(regex) => regex.0.refuel(),
+            Self::Nested(constraint) => constraint.locked().refuel(),
         }
     }
 
