@@ -30,7 +30,8 @@ pub struct Limits {
     pub mask_bytes: usize,
     /// Steps of automata that one mask may take; bounds its time.
     pub mask_steps: usize,
-    /// States of the automata of a grammar's rules.
+    /// States of the automata of a grammar's rules; also bounds, eight times over, what the rules
+    /// that can begin each rule hold together.
     pub grammar_positions: usize,
     /// Terminals of a grammar that one output may stand in side by side.
     pub grammar_threads: usize,

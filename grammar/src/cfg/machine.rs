@@ -25,6 +25,8 @@ const MAX_SITES: usize = 1 << 16;
 /// Steps that moving one thread on counts for: it costs as much as this many visits of an NFA's
 /// states, which is what `Limits::mask_steps` counts.
 const THREAD_STEPS: usize = 32;
+/// Corners that each position may lie in, on average.
+const CORNERS: usize = 8;
 
 /// A compiled grammar with its terminals' automata and the masks found so far.
 #[derive(Debug)]
@@ -54,11 +56,9 @@ struct Thread {
 
 impl PartialEq for Threads {
     fn eq(&self, other: &Self) -> bool {
-        let inners = |threads: &Self| {
-            let threads = Arc::clone(&threads.0);
-            (0..threads.threads.len()).map(move |idx| threads.threads[idx].inner.clone())
-        };
-        Arc::ptr_eq(&self.0, &other.0) || self.0.id == other.0.id && inners(self).eq(inners(other))
+        let (left, right) = (self.0.threads.iter(), other.0.threads.iter());
+        Arc::ptr_eq(&self.0, &other.0)
+            || self.0.id == other.0.id && left.map(|t| &t.inner).eq(right.map(|t| &t.inner))
     }
 }
 
@@ -115,6 +115,7 @@ pub(crate) struct Machine {
     max_threads: usize,
     max_open: usize,
     max_bytes: usize,
+    max_positions: usize,
 }
 
 impl CfgLanguage {
@@ -133,6 +134,7 @@ impl CfgLanguage {
             max_threads: limits.grammar_threads,
             max_open: limits.open_values,
             max_bytes: limits.dfa_bytes,
+            max_positions: limits.grammar_positions,
         };
         let start = machine.start()?;
         Ok(Self {
@@ -198,28 +200,18 @@ impl CfgLanguage {
 impl Machine {
     fn start(&mut self) -> Result<Flat, GrammarError> {
         let root = self.graph.root;
-        let node = Arc::new(Node::new(root, Vec::new(), true, |_| 0));
-        let is_complete = self.graph.rule_cost(root) == 0;
         let mut sites = Vec::new();
-        self.enter(&Arc::clone(&node), &mut sites);
-        self.begin(&mut sites, is_complete)
-    }
-
-    fn begin(&self, sites: &mut Vec<SiteId>, is_complete: bool) -> Result<Flat, GrammarError> {
-        sites.sort_unstable();
-        sites.dedup();
-        self.check(
-            sites.len() <= self.max_threads,
-            "grammar_threads",
-            self.max_threads,
-        )?;
+        let node = Arc::new(Node::new(root, Vec::new(), true, |_| 0));
+        self.enter(&node, &mut sites);
+        let fits = sites.len() <= self.max_threads;
+        self.check(fits, "grammar_threads", self.max_threads)?;
         let start = |&site: &SiteId| {
             let terminal = self.sites[site as usize].terminal;
             (site, self.starts[terminal as usize].clone())
         };
         Ok(Flat {
             threads: sites.iter().map(start).collect(),
-            is_complete,
+            is_complete: self.graph.rule_cost(root) == 0,
         })
     }
 
@@ -360,6 +352,7 @@ impl Machine {
                 continue;
             }
             self.n_steps += THREAD_STEPS;
+            self.charge()?;
             let reached = self.corners.reach(&self.graph, position, node.rule);
             for &terminal in &reached.terminals {
                 let site = self.site(terminal, &node);
@@ -382,6 +375,7 @@ impl Machine {
             let fits = node.returns.len() <= self.max_threads;
             self.check(fits, "grammar_threads", self.max_threads)?;
             self.enter(&Arc::new(node), &mut following.sites);
+            self.charge()?;
         }
         following.sites.sort_unstable();
         following.sites.dedup();
@@ -471,6 +465,14 @@ impl Machine {
             .map(distance)
             .min()
             .unwrap_or(usize::MAX)
+    }
+
+    /// Counts what was found out about the grammar on the way.
+    fn charge(&mut self) -> Result<(), GrammarError> {
+        self.n_steps += THREAD_STEPS * std::mem::take(&mut self.corners.n_visited);
+        self.check(self.n_steps <= self.max_steps, "mask_steps", self.max_steps)?;
+        let fits = self.corners.n_held <= CORNERS * self.max_positions;
+        self.check(fits, "grammar_positions", self.max_positions)
     }
 
     /// An error if the terminals' automata together have grown too large.
