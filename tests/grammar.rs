@@ -112,7 +112,7 @@ fn files_that_cannot_be_used_are_usage_errors() {
     fs::write(folder.join("b.txt"), b"a\n\xff").expect("the folder is ours");
     for (arguments, part) in [
         (["check", "a.json"].as_slice(), "a.json, line 3"),
-        (&["check", "a.yaml"], ".json, .regex and .txt"),
+        (&["check", "a.yaml"], ".json, .regex, .txt, .lark and .gbnf"),
         (&["check", "b.txt"], "b.txt, line 2: not UTF-8"),
         (&["check", "none.json"], "cannot read none.json"),
         (&["check", "."], "ending"),

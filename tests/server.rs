@@ -158,7 +158,7 @@ fn what_is_not_served_is_a_clear_error() {
         (
             "/v1/chat/completions",
             json!({"messages": message, "response_format": {"type": "json_schema", "json_schema":
-                {"name": "x", "schema": {"type": "object", "minProperties": 1}}}}),
+                {"name": "x", "schema": {"type": "object", "minProperties": "1"}}}}),
             400,
         ),
     ] {

@@ -11,7 +11,6 @@ use crate::json::machine::JsonLanguage;
 use crate::language::{Language, RegexLanguage};
 use crate::literals::LiteralTrie;
 use crate::memo::MaskMemo;
-use crate::regex::condition;
 use crate::regex::dfa::Dfa;
 use crate::regex::parser::Flags;
 use crate::regex::syntax::{self, Whole};
@@ -54,12 +53,11 @@ impl Constraint {
     ) -> Result<Self, GrammarError> {
         let whole = match syntax {
             RegexSyntax::Ecma => syntax::parse_whole(pattern, Flags::default(), limits)?,
-            RegexSyntax::Rust => Whole::Plain(syntax::parse_rust(pattern, limits)?),
+            RegexSyntax::Rust => Whole::Hir(syntax::parse_rust(pattern, limits)?),
         };
         match whole {
-            Whole::Plain(hir) => Self::from_hir(&hir, limits),
-            Whole::Combined(condition) => {
-                let table = condition::table(&condition, limits)?;
+            Whole::Hir(hir) => Self::from_hir(&hir, limits),
+            Whole::Table(table) => {
                 if table.is_empty() {
                     return Err(GrammarError::Empty {
                         reason: "the regex matches nothing".into(),
@@ -187,12 +185,16 @@ impl Constraint {
         &self.prefix
     }
 
-    /// The language, for one operation. A panic elsewhere leaves only a memo behind, so a poisoned
-    /// lock is still good.
-    /// `text` is the output so far, without the prefix.
+    /// The language, for one operation on an output whose bytes, without the prefix, are `text`.
     pub(crate) fn language(&self, text: &[u8]) -> MutexGuard<'_, Language> {
-        let mut language = self.language.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut language = self.locked();
         language.begin(text);
         language
+    }
+
+    /// The language, within an operation that began with [`Constraint::language`]. A panic
+    /// elsewhere leaves only a memo behind, so a poisoned lock is still good.
+    pub(crate) fn locked(&self) -> MutexGuard<'_, Language> {
+        self.language.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

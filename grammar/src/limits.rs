@@ -15,8 +15,11 @@ pub struct Limits {
     pub nfa_bytes: usize,
     /// States of one regex's lazily built DFA.
     pub dfa_states: usize,
-    /// Heap bytes of one regex's lazily built DFA.
+    /// Heap bytes of one regex's lazily built DFA, or of those of all terminals of a grammar.
     pub dfa_bytes: usize,
+    /// States of an automaton that is built whole: that of a regex with lookarounds, and those of
+    /// all triggers of structural tags together.
+    pub table_states: usize,
     /// Counts times states of a string's pattern with length bounds beside it.
     pub length_cells: usize,
     /// Parses of the output so far that differ (from `anyOf`) kept side by side.
@@ -29,7 +32,8 @@ pub struct Limits {
     pub compile_steps: usize,
     /// Steps of automata that one mask may take; bounds its time.
     pub mask_steps: usize,
-    /// States of the automata of a grammar's rules.
+    /// States of the automata of a grammar's rules; also bounds, eight times over, what the rules
+    /// that can begin each rule hold together.
     pub grammar_positions: usize,
     /// Terminals of a grammar that one output may stand in side by side.
     pub grammar_threads: usize,
@@ -45,6 +49,7 @@ impl Default for Limits {
             nfa_bytes: 24 << 20,
             dfa_states: 65_536,
             dfa_bytes: 32 << 20,
+            table_states: 16_384,
             length_cells: 4 << 20,
             parses: 256,
             open_values: 512,

@@ -211,7 +211,7 @@ fn what_does_not_fit_together_is_refused() {
         ..StructuralTags::default()
     };
     let error = Constraint::structural_tags(&too_many, &Limits::default()).unwrap_err();
-    assert!(is_limit(&error, "dfa_states"));
+    assert!(is_limit(&error, "table_states"));
 }
 
 fn is_limit(error: &GrammarError, expected: &str) -> bool {

@@ -308,7 +308,7 @@ def errors_have_the_shape_of_the_api():
     assert refused(bad, messages=[])["param"] == "messages"
     assert refused(bad, n=100)["param"] == "n"
     assert refused(bad, functions=[{"name": "f"}])["param"] == "functions"
-    schema = {"type": "object", "properties": {"a": {"contains": {}}}}
+    schema = {"type": "object", "properties": {"a": {"type": "strin"}}}
     unsupported = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     assert "#/properties/a" in refused(bad, response_format=unsupported)["param"]
     two = {"guided_regex": "a", "guided_choice": ["a"]}

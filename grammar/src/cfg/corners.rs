@@ -18,6 +18,9 @@ use crate::cfg::compile::{Graph, Position, PositionId, RuleId};
 /// Entries of [`Corners::reaches`] after which it starts anew.
 const MAX_REACHED: usize = 1 << 20;
 
+/// Visits that a position of a new corner counts for.
+const CORNER_VISITS: usize = 8;
+
 /// The rules that can begin one rule.
 #[derive(Debug)]
 pub(crate) struct Corner {
@@ -27,6 +30,7 @@ pub(crate) struct Corner {
     parents: HashMap<RuleId, Vec<PositionId>>,
     /// Fewest bytes from a rule's completion to that of the corner's rule.
     lifts: HashMap<RuleId, usize>,
+    n_positions: usize,
 }
 
 /// What can come next at a position without a byte.
@@ -44,6 +48,10 @@ pub(crate) struct Corners {
     corners: HashMap<RuleId, Arc<Corner>>,
     reaches: HashMap<(PositionId, RuleId), Arc<Reached>>,
     n_reached: usize,
+    /// Positions of all corners together.
+    pub(crate) n_held: usize,
+    /// Positions visited since this was last set to 0.
+    pub(crate) n_visited: usize,
 }
 
 impl Corner {
@@ -52,6 +60,7 @@ impl Corner {
             entries: Vec::new(),
             parents: HashMap::new(),
             lifts: HashMap::new(),
+            n_positions: 0,
         };
         let mut seen = HashSet::new();
         let mut stack = vec![graph.starts[root as usize]];
@@ -77,6 +86,7 @@ impl Corner {
                 Position::End => {}
             }
         }
+        corner.n_positions = seen.len();
         corner.lifts = corner.lifts(graph, root);
         corner
     }
@@ -120,8 +130,14 @@ impl Corners {
 
     /// The corner of `rule`.
     pub(crate) fn corner(&mut self, graph: &Graph, rule: RuleId) -> Arc<Corner> {
-        let corner = self.corners.entry(rule);
-        Arc::clone(corner.or_insert_with(|| Arc::new(Corner::new(graph, rule))))
+        if let Some(known) = self.corners.get(&rule) {
+            return Arc::clone(known);
+        }
+        let corner = Arc::new(Corner::new(graph, rule));
+        self.n_held += corner.n_positions;
+        self.n_visited += CORNER_VISITS * corner.n_positions;
+        self.corners.insert(rule, Arc::clone(&corner));
+        corner
     }
 
     /// What can come next at `from`, in the corner of `root`.
@@ -158,6 +174,7 @@ impl Corners {
                 }
             }
         }
+        self.n_visited += seen.len();
         self.n_reached += reached.terminals.len() + reached.calls.len() + 1;
         if self.n_reached > MAX_REACHED {
             self.reaches.clear();

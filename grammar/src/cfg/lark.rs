@@ -13,7 +13,6 @@ use crate::cfg::expr::{Expr, Grammar};
 use crate::cfg::library::common;
 use crate::cfg::source::{Cursor, Rules};
 use crate::cfg::terminal::Terminal;
-use crate::regex::condition;
 use crate::regex::parser::Flags;
 use crate::regex::syntax::{self, Whole};
 use crate::{Constraint, GrammarError, Limits};
@@ -354,13 +353,12 @@ impl<'a> Parser<'a> {
             other => other,
         })?;
         match whole {
-            Whole::Plain(hir) if hir.properties().look_set().is_empty() => Ok(Expr::regular(hir)),
-            Whole::Plain(_) => {
+            Whole::Hir(hir) if hir.properties().look_set().is_empty() => Ok(Expr::regular(hir)),
+            Whole::Hir(_) => {
                 let message = "anchors are not supported in a grammar";
                 Err(self.cursor.error(start, message))
             }
-            Whole::Combined(condition) => {
-                let table = condition::table(&condition, self.limits)?;
+            Whole::Table(table) => {
                 if table.is_empty() {
                     return Ok(Expr::Choice(Vec::new()));
                 }

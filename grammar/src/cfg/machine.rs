@@ -15,22 +15,24 @@ use smallvec::SmallVec;
 use crate::cfg::compile::{Graph, Position, PositionId, RuleId, compile};
 use crate::cfg::corners::Corners;
 use crate::cfg::expr::Grammar;
+use crate::cfg::masks::CfgMasks;
 use crate::cfg::node::{Node, Return, digest};
 use crate::cfg::terminal::{Inner, Terminal};
-use crate::memo::MaskMemo;
 use crate::{GrammarError, Limits};
 
 /// Sites kept from one operation to the next.
 const MAX_SITES: usize = 1 << 16;
 /// Steps that moving one thread on counts for: it costs as much as this many visits of an NFA's
 /// states, which is what `Limits::mask_steps` counts.
-const THREAD_STEPS: usize = 16;
+const THREAD_STEPS: usize = 32;
+/// Corners that each position may lie in, on average.
+const CORNERS: usize = 8;
 
 /// A compiled grammar with its terminals' automata and the masks found so far.
 #[derive(Debug)]
 pub(crate) struct CfgLanguage {
     pub(crate) machine: Machine,
-    pub(crate) memo: MaskMemo<Threads>,
+    pub(crate) masks: CfgMasks,
     start: Threads,
 }
 
@@ -54,11 +56,9 @@ struct Thread {
 
 impl PartialEq for Threads {
     fn eq(&self, other: &Self) -> bool {
-        let inners = |threads: &Self| {
-            let threads = Arc::clone(&threads.0);
-            (0..threads.threads.len()).map(move |idx| threads.threads[idx].inner.clone())
-        };
-        Arc::ptr_eq(&self.0, &other.0) || self.0.id == other.0.id && inners(self).eq(inners(other))
+        let (left, right) = (self.0.threads.iter(), other.0.threads.iter());
+        Arc::ptr_eq(&self.0, &other.0)
+            || self.0.id == other.0.id && left.map(|t| &t.inner).eq(right.map(|t| &t.inner))
     }
 }
 
@@ -81,6 +81,8 @@ struct Site {
     terminal: u32,
     /// Fewest bytes from the terminal's end to the output's.
     cost: usize,
+    /// What follows the end of this site alone, once it was asked for.
+    following: Option<Arc<Following>>,
 }
 
 /// [`Threads`] by sites, for the length of one operation.
@@ -103,7 +105,7 @@ struct Following {
 pub(crate) struct Machine {
     graph: Graph,
     corners: Corners,
-    terminals: Vec<Terminal>,
+    pub(crate) terminals: Vec<Terminal>,
     starts: Vec<Inner>,
     sites: Vec<Site>,
     site_ids: HashMap<(PositionId, u128), SiteId>,
@@ -112,6 +114,8 @@ pub(crate) struct Machine {
     max_steps: usize,
     max_threads: usize,
     max_open: usize,
+    max_bytes: usize,
+    max_positions: usize,
 }
 
 impl CfgLanguage {
@@ -129,12 +133,14 @@ impl CfgLanguage {
             max_steps: limits.mask_steps,
             max_threads: limits.grammar_threads,
             max_open: limits.open_values,
+            max_bytes: limits.dfa_bytes,
+            max_positions: limits.grammar_positions,
         };
         let start = machine.start()?;
         Ok(Self {
             start: machine.raise(&start),
             machine,
-            memo: MaskMemo::new(limits.mask_bytes),
+            masks: CfgMasks::new(limits.mask_bytes),
         })
     }
 
@@ -194,28 +200,18 @@ impl CfgLanguage {
 impl Machine {
     fn start(&mut self) -> Result<Flat, GrammarError> {
         let root = self.graph.root;
-        let node = Arc::new(Node::new(root, Vec::new(), true, |_| 0));
-        let is_complete = self.graph.rule_cost(root) == 0;
         let mut sites = Vec::new();
-        self.enter(&Arc::clone(&node), &mut sites);
-        self.begin(&mut sites, is_complete)
-    }
-
-    fn begin(&self, sites: &mut Vec<SiteId>, is_complete: bool) -> Result<Flat, GrammarError> {
-        sites.sort_unstable();
-        sites.dedup();
-        self.check(
-            sites.len() <= self.max_threads,
-            "grammar_threads",
-            self.max_threads,
-        )?;
+        let node = Arc::new(Node::new(root, Vec::new(), true, |_| 0));
+        self.enter(&node, &mut sites);
+        let fits = sites.len() <= self.max_threads;
+        self.check(fits, "grammar_threads", self.max_threads)?;
         let start = |&site: &SiteId| {
             let terminal = self.sites[site as usize].terminal;
             (site, self.starts[terminal as usize].clone())
         };
         Ok(Flat {
             threads: sites.iter().map(start).collect(),
-            is_complete,
+            is_complete: self.graph.rule_cost(root) == 0,
         })
     }
 
@@ -261,6 +257,16 @@ impl Machine {
         }))
     }
 
+    /// For each thread its terminal's index, where it stands in it, and the fewest bytes from the
+    /// terminal's end to the output's.
+    pub(crate) fn parts(&self, flat: &Flat) -> Vec<(u32, Inner, usize)> {
+        let part = |(site, inner): &(SiteId, Inner)| {
+            let site = &self.sites[*site as usize];
+            (site.terminal, inner.clone(), site.cost)
+        };
+        flat.threads.iter().map(part).collect()
+    }
+
     /// The threads after one more byte; `None` if none is left and the output is not complete.
     pub(crate) fn step(&mut self, flat: &Flat, byte: u8) -> Result<Option<Flat>, GrammarError> {
         let mut next = Flat::default();
@@ -279,7 +285,8 @@ impl Machine {
         if !ended.is_empty() {
             self.follow(ended, &mut next)?;
         }
-        if next.threads.len() > 1 {
+        let place = |thread: &(SiteId, Inner)| (thread.0, thread.1.rank());
+        if !next.threads.is_sorted_by(|a, b| place(a) < place(b)) {
             next.threads
                 .sort_by_key(|(site, inner)| (*site, inner.rank()));
             next.threads.dedup();
@@ -294,13 +301,23 @@ impl Machine {
         ended: SmallVec<[SiteId; 2]>,
         next: &mut Flat,
     ) -> Result<(), GrammarError> {
-        let following = match self.followings.get(&ended) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let following = Arc::new(self.following(&ended)?);
-                self.followings.insert(ended, Arc::clone(&following));
-                following
-            }
+        let following = match *ended {
+            [site] => match &self.sites[site as usize].following {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let following = Arc::new(self.following(&ended)?);
+                    self.sites[site as usize].following = Some(Arc::clone(&following));
+                    following
+                }
+            },
+            _ => match self.followings.get(&ended) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let following = Arc::new(self.following(&ended)?);
+                    self.followings.insert(ended, Arc::clone(&following));
+                    following
+                }
+            },
         };
         next.is_complete |= following.is_complete;
         for &site in &following.sites {
@@ -335,6 +352,7 @@ impl Machine {
                 continue;
             }
             self.n_steps += THREAD_STEPS;
+            self.charge()?;
             let reached = self.corners.reach(&self.graph, position, node.rule);
             for &terminal in &reached.terminals {
                 let site = self.site(terminal, &node);
@@ -357,6 +375,7 @@ impl Machine {
             let fits = node.returns.len() <= self.max_threads;
             self.check(fits, "grammar_threads", self.max_threads)?;
             self.enter(&Arc::new(node), &mut following.sites);
+            self.charge()?;
         }
         following.sites.sort_unstable();
         following.sites.dedup();
@@ -409,6 +428,7 @@ impl Machine {
             node: Arc::clone(node),
             terminal,
             cost,
+            following: None,
         });
         self.site_ids.insert((position, node.id), id);
         id
@@ -445,6 +465,20 @@ impl Machine {
             .map(distance)
             .min()
             .unwrap_or(usize::MAX)
+    }
+
+    /// Counts what was found out about the grammar on the way.
+    fn charge(&mut self) -> Result<(), GrammarError> {
+        self.n_steps += THREAD_STEPS * std::mem::take(&mut self.corners.n_visited);
+        self.check(self.n_steps <= self.max_steps, "mask_steps", self.max_steps)?;
+        let fits = self.corners.n_held <= CORNERS * self.max_positions;
+        self.check(fits, "grammar_positions", self.max_positions)
+    }
+
+    /// An error if the terminals' automata together have grown too large.
+    pub(crate) fn check_memory(&self) -> Result<(), GrammarError> {
+        let n_bytes: usize = self.terminals.iter().map(Terminal::built_bytes).sum();
+        self.check(n_bytes <= self.max_bytes, "dfa_bytes", self.max_bytes)
     }
 
     fn check(&self, holds: bool, limit: &'static str, allowed: usize) -> Result<(), GrammarError> {

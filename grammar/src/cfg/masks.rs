@@ -1,13 +1,40 @@
-//! Masks of a grammar's outputs: one walk of the vocabulary, remembered by state.
+//! Masks of a grammar's outputs: what stays within a terminal is told apart from what leaves it.
+//!
+//! Whether a token stays within a thread's terminal depends on the terminal alone, so those masks
+//! are shared by all threads that stand at one place of it, whatever surrounds them; nested
+//! constraints remember their own. The other tokens are tried on the state as a whole, which is
+//! remembered by state. Where few are left, as within a string, they are tried one by one.
 
 use std::sync::Arc;
 
-use crate::cfg::machine::{CfgLanguage, Threads};
-use crate::memo::Reach;
-use crate::{GrammarError, TokenMask, Vocabulary};
+use crate::cfg::machine::{CfgLanguage, Flat, Machine, Threads};
+use crate::cfg::terminal::{Inner, Terminal};
+use crate::memo::{MaskMemo, Reach};
+use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
+
+/// The masks found so far for one grammar.
+#[derive(Debug)]
+pub(crate) struct CfgMasks {
+    /// Tokens within a terminal, by its index and state; distances are to the terminal's end.
+    insides: MaskMemo<(u32, u32)>,
+    /// Tokens that stay within no thread's terminal.
+    outsides: MaskMemo<Threads>,
+}
+
+impl CfgMasks {
+    /// Splits the limit between the two memos.
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        let half = max_bytes / 2;
+        Self {
+            insides: MaskMemo::new(half),
+            outsides: MaskMemo::new(half),
+        }
+    }
+}
 
 impl CfgLanguage {
-    /// Allows the tokens that can come next and leave at most `limit` bytes to completion.
+    /// Allows the tokens that can come next and leave at most `limit` bytes to completion. A token
+    /// that stays within a terminal is measured by the nearest end through that terminal.
     pub(crate) fn mask(
         &mut self,
         threads: &Threads,
@@ -15,41 +42,152 @@ impl CfgLanguage {
         limit: usize,
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
-        let reach = match self.memo.get(vocabulary, threads.clone()) {
+        let flat = self.machine.lower(threads);
+        self.inside(&flat, vocabulary, limit, mask)?;
+        let reach = match self.masks.outsides.get(vocabulary, threads.clone()) {
             Some(known) => known,
             None => {
-                let reach = Arc::new(self.reach(threads, vocabulary, usize::MAX)?);
-                self.memo.insert(vocabulary, threads.clone(), &reach);
+                let reach = Arc::new(self.outside(&flat, vocabulary, usize::MAX)?);
+                let memo = &mut self.masks.outsides;
+                memo.insert(vocabulary, threads.clone(), &reach);
                 reach
             }
         };
         if reach.furthest <= limit {
             mask.union(&reach.mask);
         } else if reach.nearest <= limit {
-            mask.union(&self.reach(threads, vocabulary, limit)?.mask);
+            mask.union(&self.outside(&flat, vocabulary, limit)?.mask);
         }
         Ok(())
     }
 
-    fn reach(
+    /// Allows the tokens that stay within some thread's terminal.
+    fn inside(
         &mut self,
-        threads: &Threads,
+        flat: &Flat,
+        vocabulary: &Vocabulary,
+        limit: usize,
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
+        for (terminal, inner, cost) in self.machine.parts(flat) {
+            // Without a limit nothing is measured.
+            let left = if limit == usize::MAX {
+                Some(limit)
+            } else {
+                limit.checked_sub(cost)
+            };
+            let Some(limit) = left else {
+                continue;
+            };
+            match (&self.machine.terminals[terminal as usize], inner) {
+                (Terminal::Nested(constraint), Inner::Nested(nested)) => {
+                    let mut language = constraint.locked();
+                    if language.keeps_text() {
+                        language.begin(&nested.text);
+                    }
+                    language.mask(&nested.state, vocabulary, limit, mask)?;
+                }
+                (_, Inner::Flat(state)) => {
+                    let reach = self.within(terminal, state, vocabulary)?;
+                    if reach.furthest <= limit {
+                        mask.union(&reach.mask);
+                    } else if reach.nearest <= limit {
+                        let reach = walk(&mut self.machine, terminal, state, vocabulary, limit)?;
+                        mask.union(&reach.mask);
+                    }
+                }
+                _ => unreachable!("only nested constraints have nested states"),
+            }
+        }
+        Ok(())
+    }
+
+    fn within(
+        &mut self,
+        terminal: u32,
+        state: u32,
+        vocabulary: &Vocabulary,
+    ) -> Result<Arc<Reach>, GrammarError> {
+        let key = (terminal, state);
+        if let Some(known) = self.masks.insides.get(vocabulary, key) {
+            return Ok(known);
+        }
+        let reach = walk(&mut self.machine, terminal, state, vocabulary, usize::MAX)?;
+        let reach = Arc::new(reach);
+        self.masks.insides.insert(vocabulary, key, &reach);
+        Ok(reach)
+    }
+
+    /// The tokens that can come next and stay within no thread's terminal.
+    fn outside(
+        &mut self,
+        flat: &Flat,
         vocabulary: &Vocabulary,
         limit: usize,
     ) -> Result<Reach, GrammarError> {
+        self.machine.check_memory()?;
+        let mut inside = TokenMask::new(vocabulary.n_tokens());
+        self.inside(flat, vocabulary, usize::MAX, &mut inside)?;
         let mut reach = Reach::new(vocabulary);
-        let start = self.machine.lower(threads);
-        vocabulary.all().walk(
-            &mut self.machine,
-            start,
-            |machine, flat, byte| machine.step(flat, byte),
-            |machine, token, flat| {
-                let distance = machine.distance(flat);
-                if distance <= limit {
-                    reach.add(token, distance);
-                }
-            },
-        )?;
+        let mut found = |machine: &mut Machine, token: TokenId, flat: &Flat| {
+            let distance = machine.distance(flat);
+            if distance <= limit && !inside.is_allowed(token) {
+                reach.add(token, distance);
+            }
+        };
+        let step = |machine: &mut Machine, flat: &Flat, byte| machine.step(flat, byte);
+        let n_tokens = vocabulary.n_tokens();
+        if inside.n_allowed() < n_tokens / 2 {
+            let start = flat.clone();
+            vocabulary
+                .all()
+                .walk(&mut self.machine, start, step, found)?;
+            return Ok(reach);
+        }
+        // By first byte, found when first needed.
+        let mut begun: Vec<Option<Option<Flat>>> = vec![None; 256];
+        for token in (0..n_tokens as TokenId).filter(|&token| !inside.is_allowed(token)) {
+            let Some((&first, rest)) = vocabulary.bytes(token).and_then(<[u8]>::split_first) else {
+                continue;
+            };
+            let begun = &mut begun[usize::from(first)];
+            if begun.is_none() {
+                *begun = Some(step(&mut self.machine, flat, first)?);
+            }
+            let mut end = begun.clone().flatten();
+            for &byte in rest {
+                end = match end {
+                    Some(flat) => step(&mut self.machine, &flat, byte)?,
+                    None => break,
+                };
+            }
+            if let Some(end) = end {
+                found(&mut self.machine, token, &end);
+            }
+        }
         Ok(reach)
     }
+}
+
+/// The tokens within a terminal that leave at most `limit` bytes to its end.
+fn walk(
+    machine: &mut Machine,
+    terminal: u32,
+    state: u32,
+    vocabulary: &Vocabulary,
+    limit: usize,
+) -> Result<Reach, GrammarError> {
+    let mut reach = Reach::new(vocabulary);
+    vocabulary.all().walk(
+        &mut machine.terminals[terminal as usize],
+        state,
+        |terminal, &state, byte| terminal.step_flat(state, byte),
+        |terminal, token, &state| {
+            let distance = terminal.distance_flat(state);
+            if distance <= limit {
+                reach.add(token, distance);
+            }
+        },
+    )?;
+    Ok(reach)
 }

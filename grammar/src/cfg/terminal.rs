@@ -31,9 +31,9 @@ pub(crate) enum Inner {
 /// Where an output stands within a constraint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Nested {
-    state: State,
+    pub(crate) state: State,
     /// The bytes within the constraint, where it asks for them.
-    text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
 }
 
 impl Hash for Inner {
@@ -76,7 +76,7 @@ impl Terminal {
             Self::Regex(regex) => Inner::Flat(regex.1),
             Self::Table(_) => Inner::Flat(0),
             Self::Nested(constraint) => Inner::Nested(Arc::new(Nested {
-                state: constraint.language(&[]).start(),
+                state: constraint.locked().start(),
                 text: Vec::new(),
             })),
         }
@@ -85,17 +85,11 @@ impl Terminal {
     /// The state after one more byte, or `None` where no string of the terminal goes on so.
     pub(crate) fn step(&mut self, inner: &Inner, byte: u8) -> Result<Option<Inner>, GrammarError> {
         match (self, inner) {
-            (Self::Literals(trie), Inner::Flat(node)) => {
-                Ok(trie.child(*node, byte).map(Inner::Flat))
-            }
-            (Self::Regex(regex), Inner::Flat(state)) => {
-                Ok(regex.0.step(*state, byte)?.map(Inner::Flat))
-            }
-            (Self::Table(table), Inner::Flat(state)) => {
-                Ok(table.step(*state, byte).map(Inner::Flat))
-            }
             (Self::Nested(constraint), Inner::Nested(nested)) => {
-                let mut language = constraint.language(&nested.text);
+                let mut language = constraint.locked();
+                if language.keeps_text() {
+                    language.begin(&nested.text);
+                }
                 let Some(state) = language.step(&nested.state, byte)? else {
                     return Ok(None);
                 };
@@ -105,7 +99,18 @@ impl Terminal {
                 }
                 Ok(Some(Inner::Nested(Arc::new(Nested { state, text }))))
             }
+            (flat, Inner::Flat(state)) => Ok(flat.step_flat(*state, byte)?.map(Inner::Flat)),
             _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// [`Terminal::step`] of what is no nested constraint.
+    pub(crate) fn step_flat(&mut self, state: u32, byte: u8) -> Result<Option<u32>, GrammarError> {
+        match self {
+            Self::Literals(trie) => Ok(trie.child(state, byte)),
+            Self::Regex(regex) => regex.0.step(state, byte),
+            Self::Table(table) => Ok(table.step(state, byte)),
+            Self::Nested(_) => unreachable!("{FOREIGN}"),
         }
     }
 
@@ -116,7 +121,11 @@ impl Terminal {
             (Self::Regex(regex), Inner::Flat(state)) => regex.0.is_accepting(*state),
             (Self::Table(table), Inner::Flat(state)) => table.distance(*state) == 0,
             (Self::Nested(constraint), Inner::Nested(nested)) => {
-                constraint.language(&nested.text).is_complete(&nested.state)
+                let mut language = constraint.locked();
+                if language.keeps_text() {
+                    language.begin(&nested.text);
+                }
+                language.is_complete(&nested.state)
             }
             _ => unreachable!("{FOREIGN}"),
         }
@@ -125,13 +134,21 @@ impl Terminal {
     /// Fewest bytes to a string of the terminal.
     pub(crate) fn distance(&self, inner: &Inner) -> usize {
         match (self, inner) {
-            (Self::Literals(trie), Inner::Flat(node)) => trie.distance(*node) as usize,
-            (Self::Regex(regex), Inner::Flat(state)) => regex.0.distance(*state),
-            (Self::Table(table), Inner::Flat(state)) => table.distance(*state),
             (Self::Nested(constraint), Inner::Nested(nested)) => {
-                constraint.language(&nested.text).distance(&nested.state)
+                constraint.locked().distance(&nested.state)
             }
+            (flat, Inner::Flat(state)) => flat.distance_flat(*state),
             _ => unreachable!("{FOREIGN}"),
+        }
+    }
+
+    /// [`Terminal::distance`] of what is no nested constraint.
+    pub(crate) fn distance_flat(&self, state: u32) -> usize {
+        match self {
+            Self::Literals(trie) => trie.distance(state) as usize,
+            Self::Regex(regex) => regex.0.distance(state),
+            Self::Table(table) => table.distance(state),
+            Self::Nested(_) => unreachable!("{FOREIGN}"),
         }
     }
 
@@ -146,10 +163,20 @@ impl Terminal {
         Ok(false)
     }
 
-    /// Grants the work of one operation; nested constraints see to themselves.
+    /// Grants the work of one operation.
     pub(crate) fn refuel(&mut self) {
-        if let Self::Regex(regex) = self {
-            regex.0.refuel();
+        match self {
+            Self::Literals(_) | Self::Table(_) => {}
+            Self::Regex(regex) => regex.0.refuel(),
+            Self::Nested(constraint) => constraint.locked().begin(&[]),
+        }
+    }
+
+    /// Heap bytes of the automaton as far as it was built.
+    pub(crate) fn built_bytes(&self) -> usize {
+        match self {
+            Self::Regex(regex) => regex.0.built_bytes(),
+            Self::Literals(_) | Self::Table(_) | Self::Nested(_) => 0,
         }
     }
 

@@ -8,6 +8,8 @@
 use crate::json::decimal::{GRID_DIGITS, MAX_VALUE, POWERS};
 
 const INTEGER_DIGITS: u32 = 18;
+/// Whole numbers up to this are exact in a float.
+const MAX_EXACT: i128 = 1 << 53;
 /// Admitted candidates looked at between excluded ones.
 const MAX_CANDIDATES: usize = 64;
 
@@ -181,7 +183,7 @@ impl NumberShape {
             (Phase::Fraction, b'0'..=b'9') if u32::from(number.n_digits) < GRID_DIGITS => {
                 Phase::Fraction
             }
-            (Phase::Zero | Phase::Integer, b'.') if self.pointed => {
+            (Phase::Zero | Phase::Integer, b'.') if self.pointed && self.is_exact(number.value) => {
                 next.n_digits = 0;
                 Phase::Fraction
             }
@@ -267,7 +269,19 @@ impl NumberShape {
         } else {
             (number.value % power == 0).then(|| number.value / power)
         };
-        value.is_some_and(|value| self.admits(if number.negative { -value } else { value }))
+        let whole = POWERS[GRID_DIGITS as usize];
+        value
+            .filter(|value| self.is_exact(value / whole))
+            .is_some_and(|value| self.admits(if number.negative { -value } else { value }))
+    }
+
+    /// Whether readers that hold a number with a point or an exponent as a float still hold this one,
+    /// where more is asked of it than an interval.
+    fn is_exact(&self, whole: i128) -> bool {
+        let asks = self.rules.integer
+            || !self.rules.multiples.is_empty()
+            || !self.rules.not_multiples.is_empty();
+        !asks || whole <= MAX_EXACT
     }
 
     /// Whether a value of the grid follows the rules.

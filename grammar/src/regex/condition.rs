@@ -121,8 +121,8 @@ impl Product<'_> {
 
     fn check(&self, n_states: usize, n_cells: usize) -> Result<(), GrammarError> {
         let limits = self.limits;
-        let (limit, allowed) = if n_states > limits.dfa_states {
-            ("dfa_states", limits.dfa_states)
+        let (limit, allowed) = if n_states > limits.table_states {
+            ("table_states", limits.table_states)
         } else if n_cells * size_of::<u32>() > limits.dfa_bytes {
             ("dfa_bytes", limits.dfa_bytes)
         } else if n_cells * self.regexes.len() > limits.mask_steps {

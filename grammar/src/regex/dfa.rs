@@ -158,6 +158,11 @@ impl Dfa {
         self.nfa.memory_usage()
     }
 
+    /// Heap bytes of the states built so far.
+    pub(crate) fn built_bytes(&self) -> usize {
+        self.n_bytes
+    }
+
     /// Whether the bytes that led to `state` match as a whole.
     pub(crate) fn is_accepting(&self, state: DfaState) -> bool {
         self.states[state as usize].key.accepting

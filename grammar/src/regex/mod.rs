@@ -4,6 +4,7 @@
 mod boolean;
 pub(crate) mod condition;
 pub(crate) mod dfa;
+mod marked;
 mod node;
 pub(crate) mod parser;
 pub(crate) mod product;

@@ -65,15 +65,22 @@ impl Node {
         }
     }
 
+    /// Whether it is `anchor`, `^` or `$`, or holds it.
+    pub(crate) fn contains(&self, anchor: &Self) -> bool {
+        match self {
+            Self::Start | Self::End => self == anchor,
+            Self::Class(_) | Self::Boundary { .. } => false,
+            Self::Around(around) => around.body.contains(anchor),
+            Self::Concat(parts) | Self::Alternation(parts) => {
+                parts.iter().any(|part| part.contains(anchor))
+            }
+            Self::Repeat { body, .. } => body.contains(anchor),
+        }
+    }
+
     /// Whether it holds `^` or `$`.
     pub(crate) fn has_anchors(&self) -> bool {
-        match self {
-            Self::Start | Self::End => true,
-            Self::Class(_) | Self::Boundary { .. } => false,
-            Self::Around(around) => around.body.has_anchors(),
-            Self::Concat(parts) | Self::Alternation(parts) => parts.iter().any(Self::has_anchors),
-            Self::Repeat { body, .. } => body.has_anchors(),
-        }
+        self.contains(&Self::Start) || self.contains(&Self::End)
     }
 
     /// How many characters it matches, if always the same number.

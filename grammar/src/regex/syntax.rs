@@ -1,15 +1,19 @@
 //! Patterns as regexes, and as Boolean combinations of them.
 //!
 //! A lookahead at a fixed place of the text is a second condition on the text, so a pattern with
-//! lookarounds is a Boolean combination of patterns without: see [`boolean`].
+//! lookarounds is a Boolean combination of patterns without: see [`boolean`]. What is matched as a
+//! whole may hold negative ones anywhere: see [`marked`].
 
 pub(crate) use crate::regex::boolean::Boolean;
 
 use regex_syntax::hir::{Hir, Look};
 
 use crate::regex::boolean;
+use crate::regex::condition;
+use crate::regex::marked;
 use crate::regex::node::Node;
 use crate::regex::parser::{self, Flags};
+use crate::regex::table::Table;
 use crate::{GrammarError, Limits};
 
 /// Reads a pattern in ECMA-262 syntax without lookarounds; its anchors are left in place as `Start`
@@ -39,16 +43,16 @@ pub(crate) fn parse_boolean(pattern: &str, limits: &Limits) -> Result<Boolean, G
 
 /// A pattern that texts match as a whole.
 pub(crate) enum Whole {
-    /// The texts that match this as a whole.
-    Plain(Hir),
-    /// The texts that satisfy this, each regex searched for.
-    Combined(Boolean),
+    Hir(Hir),
+    /// With lookarounds; their automaton is built at once.
+    Table(Table),
 }
 
 /// Reads a pattern in ECMA-262 syntax that texts are to match as a whole.
 ///
 /// # Errors
-/// As [`parse_boolean`].
+/// `Regex` for positive lookarounds whose place in the text is not fixed, besides those of a
+/// parser; `Limit` for an automaton that is too large.
 pub(crate) fn parse_whole(
     pattern: &str,
     flags: Flags,
@@ -56,10 +60,14 @@ pub(crate) fn parse_whole(
 ) -> Result<Whole, GrammarError> {
     let node = parser::parse(pattern, flags, limits)?;
     if node.first_around().is_none() {
-        return Ok(Whole::Plain(node.to_hir()));
+        return Ok(Whole::Hir(node.to_hir()));
     }
-    let anchored = Node::Concat(vec![Node::Start, node, Node::End]);
-    boolean::search(anchored).map(Whole::Combined)
+    let anchored = Node::Concat(vec![Node::Start, node.clone(), Node::End]);
+    let table = match boolean::search(anchored) {
+        Ok(condition) => condition::table(&condition, limits)?,
+        Err(refused) => marked::table(&node, limits)?.ok_or(refused)?,
+    };
+    Ok(Whole::Table(table))
 }
 
 /// Reads a pattern in the syntax of Rust's regex crate.

@@ -172,7 +172,7 @@ fn pattern() -> impl Strategy<Value = String> {
         1 => edge,
         1 => (around.clone(), plain.clone()).prop_map(|(a, b)| format!("(?:{a}{b})?")),
         1 => (around, plain).prop_map(|(a, b)| format!("(?:{a}|{b})")),
-        1 => prop::sample::select(vec!["(?:(?!ab).)*", "(?:(?!a)(?!--)[ab-])+"]).prop_map(String::from),
+        1 => prop::sample::select(vec!["(?:(?!ab).)*", "(?:(?!a)(?!--)[ab-])+", r"(?:a(?!-)|[^a])*", r"(?:\b[ab]+\b|-)*", "(?:(?<!a)b|[a-])+"]).prop_map(String::from),
     ];
     let borders = prop::sample::select(vec![("", ""), ("^", ""), ("", "$"), ("^", "$")]);
     (prop::collection::vec(part, 1..4), borders)
@@ -194,7 +194,7 @@ proptest! {
         prop_assume!(searched.is_ok() || whole.is_ok());
         let searched = searched.ok().map(|condition| condition::table(&condition, &limits).unwrap());
         let whole = match whole {
-            Ok(Whole::Combined(condition)) => Some(condition::table(&condition, &limits).unwrap()),
+            Ok(Whole::Table(table)) => Some(table),
             _ => None,
         };
         for text in texts {

@@ -28,11 +28,11 @@ impl Scan {
     pub(crate) fn new(triggers: &[String], limits: &Limits) -> Result<Self, GrammarError> {
         // Each trigger has a scanner of its own over the states of all.
         let n_bytes: usize = triggers.iter().map(String::len).sum();
-        if n_bytes.saturating_mul(triggers.len()) > limits.dfa_states {
+        if n_bytes.saturating_mul(triggers.len()) > limits.table_states {
             return Err(GrammarError::Limit {
                 what: "the triggers".into(),
-                limit: "dfa_states",
-                allowed: limits.dfa_states,
+                limit: "table_states",
+                allowed: limits.table_states,
             });
         }
         let search = Search::new(triggers);
