@@ -88,6 +88,15 @@ impl Heads {
     }
 }
 
+/// An RMS norm: `x / sqrt(mean(x^2) + eps) * weight`, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a, V> {
+    /// As long as a row.
+    pub weight: &'a V,
+    /// Keeps a row of zeros finite.
+    pub eps: f32,
+}
+
 /// Where one token's keys and values go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
@@ -144,30 +153,21 @@ pub trait Device: Send {
     /// `out[i] = table[rows[i]]`, exact values of the stored weights.
     fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer);
 
-    /// `out = x / sqrt(mean(x^2) + eps) * weight`, row by row.
-    fn rms_norm(
-        &mut self,
-        x: &Self::Buffer,
-        weight: &Self::Vector,
-        eps: f32,
-        out: &mut Self::Buffer,
-    );
-
-    /// `x += delta`, then `out = rms_norm(x)`.
-    fn add_rms_norm(
-        &mut self,
-        x: &mut Self::Buffer,
-        delta: &Self::Buffer,
-        weight: &Self::Vector,
-        eps: f32,
-        out: &mut Self::Buffer,
-    );
-
     /// RMS norm of each head on its own, in place; `weight` is `[head_dim]`.
     fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32);
 
-    /// `out = x * matrix^T + bias`.
+    /// `out = norm(x) * matrix^T + bias`.
     fn matmul(
+        &mut self,
+        matrix: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        out: &mut Self::Buffer,
+    );
+
+    /// `out += x * matrix^T + bias`.
+    fn matmul_add(
         &mut self,
         matrix: &Self::Matrix,
         bias: Option<&Self::Vector>,
@@ -175,8 +175,14 @@ pub trait Device: Send {
         out: &mut Self::Buffer,
     );
 
-    /// `out[i] = silu(x[i]) * x[width + i]`, where `x` is twice as wide as `out`.
-    fn silu_mul(&mut self, x: &Self::Buffer, out: &mut Self::Buffer);
+    /// `out = silu(y * gate^T) * (y * up^T)` of `y = norm(x)`, where the gate and the up are the two parts of the matrix.
+    fn gated(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        out: &mut Self::Buffer,
+    );
 
     /// The cosines, then the sines, of `positions[i] * frequencies`: `[n_positions, head_dim]`.
     fn rope_angles(
@@ -224,9 +230,6 @@ pub trait Device: Send {
 
     /// `out[i] = x[rows[i]]`.
     fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer);
-
-    /// `x += delta`.
-    fn add(&mut self, x: &mut Self::Buffer, delta: &Self::Buffer);
 
     /// Moves values into a buffer; `values` is `[n_rows, width]`.
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]);

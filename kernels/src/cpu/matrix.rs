@@ -9,6 +9,7 @@
 
 use half::f16;
 
+use super::quantise::Grain;
 use crate::blocks::Block;
 use crate::simd::LANES;
 use crate::{BLOCK_LEN, BlockFormat, KernelError, MatrixData, MatrixPart};
@@ -104,6 +105,32 @@ pub(crate) enum Tiles {
     Blocks(BlockFormat, Lines),
 }
 
+/// One tile.
+#[derive(Clone, Copy)]
+pub(crate) enum Tile<'a> {
+    /// `[n_cols, 16]`.
+    Plain(&'a [[f32; LANES]]),
+    /// `n_blocks` blocks.
+    Blocks(BlockFormat, &'a [u8]),
+}
+
+impl Tiles {
+    /// A tile of a matrix of `n_cols` inputs.
+    #[inline(always)]
+    pub(crate) fn weights(&self, tile_idx: usize, n_cols: usize) -> Tile<'_> {
+        match self {
+            Tiles::Plain(values) => {
+                let tile = &values[tile_idx * n_cols * LANES..][..n_cols * LANES];
+                Tile::Plain(tile.as_chunks().0)
+            }
+            Tiles::Blocks(format, lines) => {
+                let n_bytes = n_cols / BLOCK_LEN * BlockLayout::of(*format).bytes();
+                Tile::Blocks(*format, &lines.bytes()[tile_idx * n_bytes..][..n_bytes])
+            }
+        }
+    }
+}
+
 /// Bytes that begin on a cache line.
 #[derive(Debug)]
 pub(crate) struct Lines {
@@ -154,6 +181,7 @@ impl Part {
 pub struct Matrix {
     n_cols: usize,
     n_rows: usize,
+    grain: Grain,
     parts: Vec<Part>,
 }
 
@@ -162,6 +190,7 @@ impl Matrix {
         let mut matrix = Self {
             n_cols,
             n_rows: 0,
+            grain: grain_of(n_cols, parts),
             parts: Vec::with_capacity(parts.len()),
         };
         for part in parts {
@@ -188,6 +217,22 @@ impl Matrix {
 
     pub(crate) fn n_cols(&self) -> usize {
         self.n_cols
+    }
+
+    /// How activations are rounded for it.
+    pub(crate) fn grain(&self) -> Grain {
+        self.grain
+    }
+
+    /// Whether all parts are of one format.
+    pub(crate) fn is_uniform(&self) -> bool {
+        let format = |part: &Part| match part.tiles {
+            Tiles::Plain(_) => None,
+            Tiles::Blocks(format, _) => Some(format),
+        };
+        self.parts
+            .windows(2)
+            .all(|pair| format(&pair[0]) == format(&pair[1]))
     }
 
     pub(crate) fn parts(&self) -> &[Part] {
@@ -229,6 +274,21 @@ impl Matrix {
                 }
             }
         }
+    }
+}
+
+fn grain_of(n_cols: usize, parts: &[MatrixPart<'_>]) -> Grain {
+    let key = match (n_cols, parts.len(), parts[0].n_rows) {
+        (1536, ..) => 'd',
+        (_, 2, _) => 'g',
+        (_, 3, _) => 'q',
+        (_, _, 49152) => 'h',
+        _ => 'o',
+    };
+    if std::env::var("GRAIN16").is_ok_and(|g| g.contains(key)) {
+        Grain::Sixteen
+    } else {
+        Grain::ThirtyTwo
     }
 }
 
