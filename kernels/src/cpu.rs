@@ -6,10 +6,13 @@ mod matmul;
 mod matrix;
 mod quantise;
 
+use std::cell::RefCell;
+
 use half::bf16;
 
 use crate::buffer::Buffer;
 use crate::kv::KvPool;
+use crate::lines::Arena;
 use crate::pool::Pool;
 use crate::simd::{Kernel, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
@@ -76,6 +79,8 @@ pub(crate) fn run_on<K: Kernel>(limit: Tier, kernel: K) -> K::Output {
 pub struct Cpu {
     pool: Pool,
     vectors: Vectors,
+    /// Where matrices are placed.
+    weights: RefCell<Arena>,
     /// The activations of the current product.
     prepared: Prepared,
     /// What each thread needs for attention.
@@ -95,6 +100,7 @@ impl Cpu {
         Self {
             pool: Pool::new(n_threads),
             vectors: Vectors::detect(limit),
+            weights: RefCell::default(),
             prepared: Prepared::default(),
             scratch: Vec::new(),
         }
@@ -135,7 +141,7 @@ impl Device for Cpu {
     type Kv = KvPool<bf16>;
 
     fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError> {
-        Matrix::new(n_cols, parts)
+        Matrix::new(&mut self.weights.borrow_mut(), n_cols, parts)
     }
 
     fn vector(&self, values: &[f32]) -> Self::Vector {

@@ -18,6 +18,7 @@ mod cpu;
 mod device;
 mod error;
 mod kv;
+mod lines;
 mod pool;
 mod reference;
 mod rope;

@@ -10,10 +10,11 @@
 use std::ops::Range;
 
 use super::elementwise::{RmsNorm, silu};
-use super::matrix::{BlockLayout, HALVES, LINE, Matrix, Part, Tile};
+use super::matrix::{BlockLayout, HALVES, Matrix, Part, Tile};
 use super::quantise::{Block, GROUPS, Grain, Quantise};
 use super::Vectors;
 use crate::buffer::Buffer;
+use crate::lines::LINE;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::{Kernel, LANES, Simd};
@@ -460,6 +461,14 @@ fn blocks_product<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C:
     tiles: [&[u8]; T],
     column: usize,
 ) -> [[S::F; C]; T] {
+    if T > 1 && C == 1 {
+        // Reading the weights is all the work: one after the other is one stream.
+        let mut sums = [[s.splat(0.0); C]; T];
+        for t in 0..T {
+            [sums[t]] = blocks_product::<S, W, H, 1, C>(s, task, [tiles[t]], column);
+        }
+        return sums;
+    }
     let n_blocks = task.n_blocks;
     let n_bytes = const { W::LAYOUT.bytes() };
     let columns: [&[Block]; C] = std::array::from_fn(|c| &task.column(column + c)[..n_blocks]);

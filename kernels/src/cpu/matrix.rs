@@ -10,12 +10,11 @@
 use half::f16;
 
 use super::quantise::Grain;
+use crate::lines::{Arena, LINE, Lines};
 use crate::blocks::Block;
 use crate::simd::LANES;
 use crate::{BLOCK_LEN, BlockFormat, KernelError, MatrixData, MatrixPart};
 
-/// Bytes of one vector of codes.
-pub(crate) const LINE: usize = 64;
 /// Bytes of sixteen f16.
 pub(crate) const HALVES: usize = 2 * LANES;
 
@@ -131,37 +130,6 @@ impl Tiles {
     }
 }
 
-/// Bytes that begin on a cache line.
-#[derive(Debug)]
-pub(crate) struct Lines {
-    lines: Vec<Line>,
-}
-
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; LINE]);
-
-impl Lines {
-    fn zeroed(n_bytes: usize) -> Self {
-        Self {
-            lines: vec![Line([0; LINE]); n_bytes.div_ceil(LINE)],
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: a `Line` is 64 bytes without padding, and the vector's lines follow one another.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * LINE) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and the borrow is unique.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * LINE)
-        }
-    }
-}
-
 /// Consecutive output rows of one format.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -186,7 +154,11 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    pub(crate) fn new(n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self, KernelError> {
+    pub(crate) fn new(
+        arena: &mut Arena,
+        n_cols: usize,
+        parts: &[MatrixPart<'_>],
+    ) -> Result<Self, KernelError> {
         let mut matrix = Self {
             n_cols,
             n_rows: 0,
@@ -198,7 +170,8 @@ impl Matrix {
             let tiles = match part.data {
                 MatrixData::F32(values) => Tiles::Plain(plain_tiles(values, part.n_rows, n_cols)),
                 MatrixData::Blocks(format, bytes) => {
-                    Tiles::Blocks(format, block_tiles(format, bytes, part.n_rows, n_cols))
+                    let tiles = block_tiles(arena, format, bytes, (part.n_rows, n_cols))?;
+                    Tiles::Blocks(format, tiles)
                 }
             };
             matrix.parts.push(Part {
@@ -303,10 +276,15 @@ fn plain_tiles(values: &[f32], n_rows: usize, n_cols: usize) -> Vec<f32> {
     tiles
 }
 
-fn block_tiles(format: BlockFormat, bytes: &[u8], n_rows: usize, n_cols: usize) -> Lines {
+fn block_tiles(
+    arena: &mut Arena,
+    format: BlockFormat,
+    bytes: &[u8],
+    (n_rows, n_cols): (usize, usize),
+) -> Result<Lines, KernelError> {
     let layout = BlockLayout::of(format);
     let n_blocks = n_cols / BLOCK_LEN;
-    let mut lines = Lines::zeroed(n_rows.div_ceil(LANES) * n_blocks * layout.bytes());
+    let mut lines = arena.zeroed(n_rows.div_ceil(LANES) * n_blocks * layout.bytes())?;
     let target = lines.bytes_mut();
     for (row_idx, row) in bytes
         .chunks_exact(n_blocks * format.block_bytes())
@@ -318,5 +296,5 @@ fn block_tiles(format: BlockFormat, bytes: &[u8], n_rows: usize, n_cols: usize) 
             layout.put(target, row_idx % LANES, &format.unpack(block));
         }
     }
-    lines
+    Ok(lines)
 }
