@@ -17,9 +17,11 @@ use crate::pool::Pool;
 use crate::simd::{Kernel, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
-use crate::{AttentionSpan, Device, Heads, KernelError, KvShape, MatrixPart, Norm, RopeLayout, Slot};
-pub use matrix::Matrix;
+use crate::{
+    AttentionSpan, Device, Grain, Heads, KernelError, KvShape, MatrixPart, Norm, RopeLayout, Slot,
+};
 use matmul::{Prepared, Product, Then};
+pub use matrix::Matrix;
 
 /// The instructions that a [`Cpu`] computes with. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,7 +131,12 @@ impl Cpu {
         out: &mut Buffer,
     ) {
         let norm = norm.map(|norm| (norm.weight.as_slice(), norm.eps));
-        let product = Product { matrix, x, norm, then };
+        let product = Product {
+            matrix,
+            x,
+            norm,
+            then,
+        };
         product.run(&mut self.pool, self.vectors, &mut self.prepared, out);
     }
 }
@@ -140,8 +147,13 @@ impl Device for Cpu {
     type Vector = Vec<f32>;
     type Kv = KvPool<bf16>;
 
-    fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError> {
-        Matrix::new(&mut self.weights.borrow_mut(), n_cols, parts)
+    fn matrix(
+        &self,
+        n_cols: usize,
+        parts: &[MatrixPart<'_>],
+        grain: Grain,
+    ) -> Result<Self::Matrix, KernelError> {
+        Matrix::new(&mut self.weights.borrow_mut(), n_cols, parts, grain)
     }
 
     fn vector(&self, values: &[f32]) -> Self::Vector {
@@ -280,7 +292,13 @@ impl Device for Cpu {
             queries,
             spans,
         };
-        attention::attention(&mut self.pool, self.vectors, &mut self.scratch, &inputs, out);
+        attention::attention(
+            &mut self.pool,
+            self.vectors,
+            &mut self.scratch,
+            &inputs,
+            out,
+        );
     }
 
     fn copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32, n_tokens: usize) {

@@ -16,6 +16,15 @@ pub enum RopeLayout {
     Halves,
 }
 
+/// How many activations share a scale where they are rounded to int8 before a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grain {
+    /// About half the error, and two multiplications a block more.
+    Sixteen,
+    /// As many as a block of weights has inputs.
+    ThirtyTwo,
+}
+
 /// The values of one matrix part, row after row.
 #[derive(Debug, Clone, Copy)]
 pub enum MatrixData<'a> {
@@ -132,11 +141,17 @@ pub trait Device: Send {
     /// The pool of key and value pages, of all layers.
     type Kv: Send;
 
-    /// Places a matrix of `n_cols` inputs whose output rows are those of the `parts`, in order.
+    /// Places a matrix of `n_cols` inputs whose output rows are those of the `parts`, in order. The `grain` is for
+    /// devices that round activations.
     ///
     /// # Errors
     /// If a part's data does not match its shape.
-    fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError>;
+    fn matrix(
+        &self,
+        n_cols: usize,
+        parts: &[MatrixPart<'_>],
+        grain: Grain,
+    ) -> Result<Self::Matrix, KernelError>;
 
     /// Places a vector.
     fn vector(&self, values: &[f32]) -> Self::Vector;

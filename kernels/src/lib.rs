@@ -31,7 +31,9 @@ mod tests;
 pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};
-pub use device::{AttentionSpan, Device, Heads, MatrixData, MatrixPart, Norm, RopeLayout, Slot};
+pub use device::{
+    AttentionSpan, Device, Grain, Heads, MatrixData, MatrixPart, Norm, RopeLayout, Slot,
+};
 pub use error::KernelError;
 pub use kv::{KvElement, KvPool, KvShape};
 pub use reference::{Reference, ReferenceMatrix};

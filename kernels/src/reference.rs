@@ -5,8 +5,8 @@ use crate::kv::KvPool;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::{
-    AttentionSpan, Device, Heads, KernelError, KvShape, MatrixData, MatrixPart, Norm, RopeLayout, Slot,
-    rope,
+    AttentionSpan, Device, Grain, Heads, KernelError, KvShape, MatrixData, MatrixPart, Norm,
+    RopeLayout, Slot, rope,
 };
 
 /// A CPU device with f32 weights, activations, keys and values and scalar arithmetic.
@@ -96,7 +96,12 @@ impl Device for Reference {
     type Vector = Vec<f32>;
     type Kv = KvPool<f32>;
 
-    fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError> {
+    fn matrix(
+        &self,
+        n_cols: usize,
+        parts: &[MatrixPart<'_>],
+        _: Grain,
+    ) -> Result<Self::Matrix, KernelError> {
         let mut values = Vec::new();
         for part in parts {
             part.check(n_cols)?;

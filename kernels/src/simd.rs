@@ -10,8 +10,6 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod portable;
 
-use half::f16;
-
 pub(crate) use portable::Portable;
 
 /// Lanes of a vector.
@@ -32,9 +30,8 @@ pub(crate) trait Simd: Copy {
 
     fn splat(self, value: f32) -> Self::F;
     fn load(self, values: &[f32; LANES]) -> Self::F;
-    fn load_f16(self, values: &[f16; LANES]) -> Self::F;
-    /// As `load_f16`, of little-endian bytes.
-    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::F;
+    /// Sixteen little-endian f16.
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F;
     fn store(self, vector: Self::F, out: &mut [f32; LANES]);
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;

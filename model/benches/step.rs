@@ -22,13 +22,28 @@ fn forward(decoder: &mut dyn Decoder, spans: Vec<Span<'_>>) {
 }
 
 fn prefill(decoder: &mut dyn Decoder, n_tokens: usize) -> Duration {
-    let (tokens, pages) = (tokens(n_tokens), Vec::from_iter(0..n_tokens.div_ceil(PAGE_SIZE) as u32));
+    let (tokens, pages) = (
+        tokens(n_tokens),
+        Vec::from_iter(0..n_tokens.div_ceil(PAGE_SIZE) as u32),
+    );
     let started = Instant::now();
     for (chunk_idx, chunk) in tokens.chunks(CHUNK).enumerate() {
         let start = chunk_idx * CHUNK;
         let is_last = start + chunk.len() == n_tokens;
-        let outputs = if is_last { Outputs::Last } else { Outputs::None };
-        forward(decoder, vec![Span { tokens: chunk, start, pages: &pages, outputs }]);
+        let outputs = if is_last {
+            Outputs::Last
+        } else {
+            Outputs::None
+        };
+        forward(
+            decoder,
+            vec![Span {
+                tokens: chunk,
+                start,
+                pages: &pages,
+                outputs,
+            }],
+        );
     }
     started.elapsed()
 }
@@ -36,22 +51,32 @@ fn prefill(decoder: &mut dyn Decoder, n_tokens: usize) -> Duration {
 /// One token of each of `n_sequences`, `n_steps` times.
 fn decode(decoder: &mut dyn Decoder, n_sequences: usize, n_steps: usize) -> Duration {
     let n_pages = (N_BEFORE + n_steps).div_ceil(PAGE_SIZE);
-    let tables: Vec<Vec<u32>> =
-        (0..n_sequences).map(|i| Vec::from_iter((i * n_pages) as u32..((i + 1) * n_pages) as u32)).collect();
+    let tables: Vec<Vec<u32>> = (0..n_sequences)
+        .map(|i| Vec::from_iter((i * n_pages) as u32..((i + 1) * n_pages) as u32))
+        .collect();
     let tokens = tokens(N_BEFORE + n_steps);
     let started = Instant::now();
     for step in 0..n_steps {
         let start = N_BEFORE + step;
-        let span = |pages| Span { tokens: &tokens[start..=start], start, pages, outputs: Outputs::Last };
+        let span = |pages| Span {
+            tokens: &tokens[start..=start],
+            start,
+            pages,
+            outputs: Outputs::Last,
+        };
         forward(decoder, tables.iter().map(|pages| span(pages)).collect());
     }
     started.elapsed() / n_steps as u32
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"));
     let path = arguments.next().expect("the path of a checkpoint");
-    let n_runs = arguments.next().map_or(5, |n| n.parse().expect("a number of runs"));
+    let n_runs = arguments
+        .next()
+        .map_or(5, |n| n.parse().expect("a number of runs"));
     let only: Option<String> = arguments.next();
     let checkpoint = Checkpoint::open(Path::new(&path)).expect("a checkpoint");
     let options = DecoderOptions {

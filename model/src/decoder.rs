@@ -3,7 +3,7 @@
 //! Source: Touvron et al. 2023 (Llama), Ainslie et al. 2023 (grouped queries), the Qwen 2 and 3
 //! reports for biases and head norms. Each family is a set of switches of [`Config`].
 
-use lmrun_kernels::{AttentionSpan, Device, Heads, KvShape, Norm, Slot};
+use lmrun_kernels::{AttentionSpan, Device, Grain, Heads, KvShape, Norm, Slot};
 
 use crate::config::rope_frequencies;
 use crate::weights::{LayerWeight, Loader, Source, Weight};
@@ -101,6 +101,7 @@ fn load_layer<D: Device>(
         (weight(L::Key), n_kv),
         (weight(L::Value), n_kv),
     ];
+    let gate_up = [(weight(L::Gate), ff), (weight(L::Up), ff)];
     let qkv_bias = [
         (weight(L::QueryBias), n_query),
         (weight(L::KeyBias), n_kv),
@@ -112,20 +113,21 @@ fn load_layer<D: Device>(
     };
     Ok(Layer {
         attention_norm: loader.vector(weight(L::AttentionNorm), hidden)?,
-        qkv: loader.matrix(hidden, &qkv)?,
+        qkv: loader.matrix(hidden, &qkv, Grain::ThirtyTwo)?,
         qkv_bias: config
             .qkv_bias
             .then(|| loader.vectors(&qkv_bias))
             .transpose()?,
         head_norms: config.qk_norm.then(head_norms).transpose()?,
-        output: loader.matrix(n_query, &[(weight(L::Output), hidden)])?,
+        output: loader.matrix(n_query, &[(weight(L::Output), hidden)], Grain::ThirtyTwo)?,
         output_bias: config
             .output_bias
             .then(|| loader.vector(weight(L::OutputBias), hidden))
             .transpose()?,
         ff_norm: loader.vector(weight(L::FfNorm), hidden)?,
-        gate_up: loader.matrix(hidden, &[(weight(L::Gate), ff), (weight(L::Up), ff)])?,
-        down: loader.matrix(ff, &[(weight(L::Down), hidden)])?,
+        gate_up: loader.matrix(hidden, &gate_up, Grain::ThirtyTwo)?,
+        // Its inputs are products: a few large among many small.
+        down: loader.matrix(ff, &[(weight(L::Down), hidden)], Grain::Sixteen)?,
     })
 }
 
@@ -153,9 +155,11 @@ impl<D: Device> DeviceDecoder<D> {
             precision: options.precision,
         };
         let vocabulary = |weight| [(weight, config.n_vocab)];
-        let embedding = loader.matrix(config.hidden, &vocabulary(Weight::Embedding))?;
+        // Nothing comes after the head that could even out its error, and few rows go through it.
+        let head = |weight| loader.matrix(config.hidden, &vocabulary(weight), Grain::Sixteen);
+        let embedding = head(Weight::Embedding)?;
         let head = (!config.tied_head)
-            .then(|| loader.matrix(config.hidden, &vocabulary(Weight::Head)))
+            .then(|| head(Weight::Head))
             .transpose()?;
         let layers = (0..config.n_layers)
             .map(|layer_idx| load_layer(&loader, config, layer_idx))
@@ -239,7 +243,10 @@ impl<D: Device> DeviceDecoder<D> {
                 (&mut buffers.x, &buffers.attended)
             };
             device.matmul_add(&layer.output, layer.output_bias.as_ref(), attended, x);
-            let norm = Norm { weight: &layer.ff_norm, eps: self.config.norm_eps };
+            let norm = Norm {
+                weight: &layer.ff_norm,
+                eps: self.config.norm_eps,
+            };
             device.gated(&layer.gate_up, x, Some(norm), &mut buffers.activated);
             device.matmul_add(&layer.down, None, &buffers.activated, x);
         }
@@ -255,7 +262,10 @@ impl<D: Device> DeviceDecoder<D> {
             config.value_heads(),
         );
         let (eps, layout) = (config.norm_eps, config.rope.layout);
-        let norm = Norm { weight: &layer.attention_norm, eps };
+        let norm = Norm {
+            weight: &layer.attention_norm,
+            eps,
+        };
         let bias = layer.qkv_bias.as_ref();
         device.matmul(&layer.qkv, bias, &buffers.x, Some(norm), &mut buffers.qkv);
         if let Some((query_norm, key_norm)) = &layer.head_norms {
@@ -362,7 +372,10 @@ impl<D: Device> Decoder for DeviceDecoder<D> {
             return Ok(Logits::new(Vec::new(), self.config.n_vocab));
         }
         let (device, buffers) = (&mut self.device, &mut self.buffers);
-        let norm = Norm { weight: &self.final_norm, eps: self.config.norm_eps };
+        let norm = Norm {
+            weight: &self.final_norm,
+            eps: self.config.norm_eps,
+        };
         let head = self.head.as_ref().unwrap_or(&self.embedding);
         device.matmul(head, None, &buffers.last_x, Some(norm), &mut buffers.logits);
         Ok(Logits::new(

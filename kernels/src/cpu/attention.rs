@@ -111,7 +111,8 @@ impl Scratch {
         self.scores_len = (self.stride + 2 * LANES).next_multiple_of(LANES);
         self.scores.resize(N_QUERIES * self.scores_len, 0.0);
         let no_pair = [bf16::ZERO; 2];
-        self.weights.resize(N_QUERIES * self.scores_len / 2, no_pair);
+        self.weights
+            .resize(N_QUERIES * self.scores_len / 2, no_pair);
         self.queries.resize(N_QUERIES * head_dim / 2, no_pair);
         self.sums.resize(N_QUERIES * head_dim, 0.0);
     }
@@ -245,7 +246,12 @@ impl ItemKernel<'_> {
         let n_pages = (end - start).div_ceil(shape.page_size);
         let vectors_of = |page_idx: usize| {
             let is_last = page_idx + 1 == n_pages;
-            (if is_last { n_slots_last } else { shape.page_size }).div_ceil(LANES)
+            (if is_last {
+                n_slots_last
+            } else {
+                shape.page_size
+            })
+            .div_ceil(LANES)
         };
         let mut pending: Option<(usize, usize)> = None;
         for page_idx in 0..n_pages {
@@ -280,7 +286,12 @@ impl ItemKernel<'_> {
             let page = self.inputs.kv.keys(layer_idx, page, kv_head);
             *keys = &page[vector_idx * 2 * LANES..];
         }
-        let Scratch { scores, scores_len, queries, .. } = &mut *self.scratch;
+        let Scratch {
+            scores,
+            scores_len,
+            queries,
+            ..
+        } = &mut *self.scratch;
         let queries: [&[[bf16; 2]]; Q] =
             std::array::from_fn(|i| &queries[i * n_pairs..][..n_pairs]);
         let mut sums = [[s.splat(0.0); P]; Q];
@@ -319,7 +330,13 @@ impl ItemKernel<'_> {
         total: &mut S::F,
     ) {
         let head_dim = self.inputs.kv.shape.head_dim;
-        let Scratch { scores, scores_len, weights, sums, .. } = &mut *self.scratch;
+        let Scratch {
+            scores,
+            scores_len,
+            weights,
+            sums,
+            ..
+        } = &mut *self.scratch;
         let scores = &mut scores[query_idx * *scores_len..][..*scores_len];
         let weights = &mut weights[query_idx * *scores_len / 2..][..*scores_len / 2];
         let (weights, _) = weights.as_chunks_mut::<{ LANES / 2 }>();
@@ -343,7 +360,11 @@ impl ItemKernel<'_> {
             for sum in &mut sums[query_idx * head_dim..][..head_dim] {
                 let scaled = *sum * factor[0];
                 // The products take no denormal sums.
-                *sum = if scaled.abs() < f32::MIN_POSITIVE { 0.0 } else { scaled };
+                *sum = if scaled.abs() < f32::MIN_POSITIVE {
+                    0.0
+                } else {
+                    scaled
+                };
             }
             *largest = found;
         }
@@ -359,7 +380,10 @@ impl ItemKernel<'_> {
             let weight = s.load(vector);
             *total = s.add(*total, weight);
             let rounded = s.to_bf16(weight);
-            for (pair, bits) in weights[vector_idx].iter_mut().zip(rounded.as_chunks::<2>().0) {
+            for (pair, bits) in weights[vector_idx]
+                .iter_mut()
+                .zip(rounded.as_chunks::<2>().0)
+            {
                 *pair = bits.map(bf16::from_bits);
             }
         }
@@ -391,7 +415,12 @@ impl ItemKernel<'_> {
         let (layer_idx, kv_head) = (self.inputs.layer_idx, self.item.kv_head);
         let shape = self.inputs.kv.shape;
         let head_dim = shape.head_dim;
-        let Scratch { scores_len, weights, sums, .. } = &mut *self.scratch;
+        let Scratch {
+            scores_len,
+            weights,
+            sums,
+            ..
+        } = &mut *self.scratch;
         let mut lanes = [[s.splat(0.0); V]; Q];
         for q in 0..Q {
             let (vectors, _) = sums[q * head_dim..][..head_dim].as_chunks::<LANES>();
@@ -411,7 +440,9 @@ impl ItemKernel<'_> {
                 let mut vectors = [s.splat_int(0); V];
                 for v in 0..V {
                     let at = 2 * (pair_idx * head_dim + (vector_idx + v) * LANES);
-                    let line = values[at..].first_chunk().expect("values fill whole vectors");
+                    let line = values[at..]
+                        .first_chunk()
+                        .expect("values fill whole vectors");
                     vectors[v] = load_pairs(s, line);
                     if 2 * pair_idx + 1 == n_slots {
                         // Nothing need have been written there.

@@ -9,16 +9,16 @@
 
 use std::ops::Range;
 
+use super::Vectors;
 use super::elementwise::{RmsNorm, silu};
 use super::matrix::{BlockLayout, HALVES, Matrix, Part, Tile};
-use super::quantise::{Block, GROUPS, Grain, Quantise};
-use super::Vectors;
+use super::quantise::{Block, GROUPS, Quantise};
 use crate::buffer::Buffer;
 use crate::lines::LINE;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::{Kernel, LANES, Simd};
-use crate::{BLOCK_LEN, BlockFormat};
+use crate::{BLOCK_LEN, BlockFormat, Grain};
 
 /// Columns whose activations stay in the nearer caches while all tiles pass over them.
 const N_RESIDENT: usize = 96;
@@ -77,9 +77,19 @@ impl Product<'_> {
             _ => self.matrix.n_rows(),
         };
         assert_eq!(out.width(), n_outputs, "outputs of a matrix");
-        let n_blocks = if self.matrix.has_blocks() { n_cols / BLOCK_LEN } else { 0 };
-        prepared.blocks.resize(n_columns * n_blocks, Block::default());
-        let n_normed = if self.norm.is_some() { n_columns * n_cols } else { 0 };
+        let n_blocks = if self.matrix.has_blocks() {
+            n_cols / BLOCK_LEN
+        } else {
+            0
+        };
+        prepared
+            .blocks
+            .resize(n_columns * n_blocks, Block::default());
+        let n_normed = if self.norm.is_some() {
+            n_columns * n_cols
+        } else {
+            0
+        };
         prepared.normed.resize(n_normed, 0.0);
         let width = out.width();
         let task = Task {
@@ -114,16 +124,24 @@ impl Product<'_> {
     fn pairs(&self) -> Vec<Pair<'_>> {
         let parts = self.matrix.parts();
         if let Then::Gate = self.then {
-            let [gate, up] = parts else { panic!("a gated product has two parts") };
+            let [gate, up] = parts else {
+                panic!("a gated product has two parts")
+            };
             assert_eq!(gate.n_rows, up.n_rows, "a gate for each up");
             return (0..gate.n_tiles())
-                .map(|tile| Pair { tiles: [(gate, tile), (up, tile)], n_tiles: 2 })
+                .map(|tile| Pair {
+                    tiles: [(gate, tile), (up, tile)],
+                    n_tiles: 2,
+                })
                 .collect();
         }
         let pairs = parts.iter().flat_map(|part| {
             (0..part.n_tiles()).step_by(2).map(move |tile| {
                 let n_tiles = 2.min(part.n_tiles() - tile);
-                Pair { tiles: [(part, tile), (part, tile + n_tiles - 1)], n_tiles }
+                Pair {
+                    tiles: [(part, tile), (part, tile + n_tiles - 1)],
+                    n_tiles,
+                }
             })
         });
         pairs.collect()
@@ -158,22 +176,36 @@ impl Task<'_> {
                 None => x,
                 Some((weight, eps)) => {
                     // SAFETY: columns are split among the threads, so nobody else has this one.
-                    let out = unsafe { self.normed.part_mut(column * n_cols..(column + 1) * n_cols) };
-                    self.vectors.run(RmsNorm { x, weight, eps, out });
+                    let out =
+                        unsafe { self.normed.part_mut(column * n_cols..(column + 1) * n_cols) };
+                    self.vectors.run(RmsNorm {
+                        x,
+                        weight,
+                        eps,
+                        out,
+                    });
                     &*out
                 }
             };
             let range = column * self.n_blocks..(column + 1) * self.n_blocks;
             // SAFETY: as above.
             let blocks = unsafe { self.blocks.part_mut(range) };
-            self.vectors.run(Quantise { values: x, grain: self.product.matrix.grain(), blocks });
+            self.vectors.run(Quantise {
+                values: x,
+                grain: self.product.matrix.grain(),
+                blocks,
+            });
         }
     }
 
     /// Multiplies some tiles and some columns, which have been prepared.
     fn multiply(&self, pairs: &[Pair<'_>], columns: Range<usize>) {
         for &pair in pairs {
-            self.vectors.run(PairProduct { task: self, pair, columns: columns.clone() });
+            self.vectors.run(PairProduct {
+                task: self,
+                pair,
+                columns: columns.clone(),
+            });
         }
     }
 
@@ -181,7 +213,10 @@ impl Task<'_> {
     #[inline(always)]
     fn column(&self, column: usize) -> &[Block] {
         // SAFETY: the column has been prepared, and nobody writes it before the next product.
-        unsafe { self.blocks.part(column * self.n_blocks..(column + 1) * self.n_blocks) }
+        unsafe {
+            self.blocks
+                .part(column * self.n_blocks..(column + 1) * self.n_blocks)
+        }
     }
 
     /// The plain values of a column.
@@ -226,7 +261,11 @@ impl Task<'_> {
             Then::Gate => (None, false),
         };
         if let (Ok(target), None) = (<&mut [f32; LANES]>::try_from(&mut *target), bias) {
-            let sums = if is_added { s.add(s.load(target), sums) } else { sums };
+            let sums = if is_added {
+                s.add(s.load(target), sums)
+            } else {
+                sums
+            };
             return s.store(sums, target);
         }
         let mut lanes = [0.0; LANES];
@@ -311,7 +350,12 @@ impl<'a> PairProduct<'a> {
         column: usize,
     ) -> usize {
         // A kernel of its own, so that its registers are allotted for it alone.
-        s.run(Group::<W, T, C> { task: self.task, pair: self.pair, tiles, column });
+        s.run(Group::<W, T, C> {
+            task: self.task,
+            pair: self.pair,
+            tiles,
+            column,
+        });
         C
     }
 }
@@ -402,16 +446,26 @@ struct Nibbles<const OFFSET: i32, const HAS_MINIMUMS: bool, const H: usize>;
 impl<const OFFSET: i32, const HAS_MINIMUMS: bool, const H: usize> Codes<H>
     for Nibbles<OFFSET, HAS_MINIMUMS, H>
 {
-    const LAYOUT: BlockLayout = BlockLayout { n_lines: 4, has_minimums: HAS_MINIMUMS };
+    const LAYOUT: BlockLayout = BlockLayout {
+        n_lines: 4,
+        has_minimums: HAS_MINIMUMS,
+    };
     const OFFSET: i32 = OFFSET;
     // Both nibbles of a line one after the other, where they belong to one sum.
-    const ORDER: [usize; GROUPS] =
-        if H == 1 { [0, 4, 1, 5, 2, 6, 3, 7] } else { [0, 1, 2, 3, 4, 5, 6, 7] };
+    const ORDER: [usize; GROUPS] = if H == 1 {
+        [0, 4, 1, 5, 2, 6, 3, 7]
+    } else {
+        [0, 1, 2, 3, 4, 5, 6, 7]
+    };
 
     #[inline(always)]
     fn group<S: Simd>(s: S, block: &[u8], group: usize) -> S::I {
         let bytes = s.load_bytes(line(block, group % 4));
-        if group < 4 { s.low_nibbles(bytes) } else { s.high_nibbles(bytes) }
+        if group < 4 {
+            s.low_nibbles(bytes)
+        } else {
+            s.high_nibbles(bytes)
+        }
     }
 }
 
@@ -481,7 +535,11 @@ fn blocks_product<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C:
             if W::OFFSET != 0 {
                 for c in 0..C {
                     let block = &columns[c][block_idx];
-                    let sum = if H == 1 { block.sums[0].wrapping_add(block.sums[1]) } else { block.sums[half] };
+                    let sum = if H == 1 {
+                        block.sums[0].wrapping_add(block.sums[1])
+                    } else {
+                        block.sums[half]
+                    };
                     let start = s.splat_int(sum.wrapping_mul(-W::OFFSET));
                     for t in 0..T {
                         dots[t][c] = start;
@@ -533,5 +591,9 @@ fn line(block: &[u8], line_idx: usize) -> &[u8; LINE] {
 /// The sixteen f16 of a block that begin at byte `at`.
 #[inline(always)]
 fn halves<S: Simd>(s: S, block: &[u8], at: usize) -> S::F {
-    s.load_f16_bytes(block[at..].first_chunk().expect("a block holds its scales and minimums"))
+    s.load_f16(
+        block[at..]
+            .first_chunk()
+            .expect("a block holds its scales and minimums"),
+    )
 }

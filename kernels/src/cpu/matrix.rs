@@ -9,11 +9,10 @@
 
 use half::f16;
 
-use super::quantise::Grain;
-use crate::lines::{Arena, LINE, Lines};
 use crate::blocks::Block;
+use crate::lines::{Arena, LINE, Lines};
 use crate::simd::LANES;
-use crate::{BLOCK_LEN, BlockFormat, KernelError, MatrixData, MatrixPart};
+use crate::{BLOCK_LEN, BlockFormat, Grain, KernelError, MatrixData, MatrixPart};
 
 /// Bytes of sixteen f16.
 pub(crate) const HALVES: usize = 2 * LANES;
@@ -158,11 +157,12 @@ impl Matrix {
         arena: &mut Arena,
         n_cols: usize,
         parts: &[MatrixPart<'_>],
+        grain: Grain,
     ) -> Result<Self, KernelError> {
         let mut matrix = Self {
             n_cols,
             n_rows: 0,
-            grain: grain_of(n_cols, parts),
+            grain,
             parts: Vec::with_capacity(parts.len()),
         };
         for part in parts {
@@ -247,21 +247,6 @@ impl Matrix {
                 }
             }
         }
-    }
-}
-
-fn grain_of(n_cols: usize, parts: &[MatrixPart<'_>]) -> Grain {
-    let key = match (n_cols, parts.len(), parts[0].n_rows) {
-        (1536, ..) => 'd',
-        (_, 2, _) => 'g',
-        (_, 3, _) => 'q',
-        (_, _, 49152) => 'h',
-        _ => 'o',
-    };
-    if std::env::var("GRAIN16").is_ok_and(|g| g.contains(key)) {
-        Grain::Sixteen
-    } else {
-        Grain::ThirtyTwo
     }
 }
 

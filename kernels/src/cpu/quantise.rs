@@ -4,18 +4,11 @@
 //! and costs the product a multiplication and an addition a block.
 
 use super::elementwise;
-use crate::BLOCK_LEN;
 use crate::simd::{Kernel, LANES, Simd};
+use crate::{BLOCK_LEN, Grain};
 
 /// Groups of four int8 in a block.
 pub(crate) const GROUPS: usize = BLOCK_LEN / 4;
-
-/// How many activations share a scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Grain {
-    Sixteen,
-    ThirtyTwo,
-}
 
 /// 32 activations of one token: value `i` is `scales[i / 16] * code[i]`, |code| <= 127.
 #[derive(Clone, Copy, Default)]
@@ -54,7 +47,10 @@ impl Kernel for Quantise<'_> {
 fn quantise_block<S: Simd>(s: S, values: &[f32; BLOCK_LEN], grain: Grain, block: &mut Block) {
     let (halves, _) = values.as_chunks::<LANES>();
     let halves = [s.load(&halves[0]), s.load(&halves[1])];
-    let sizes = [elementwise::abs(s, halves[0]), elementwise::abs(s, halves[1])];
+    let sizes = [
+        elementwise::abs(s, halves[0]),
+        elementwise::abs(s, halves[1]),
+    ];
     let largest = match grain {
         Grain::Sixteen => [s.reduce_max(sizes[0]), s.reduce_max(sizes[1])],
         Grain::ThirtyTwo => [s.reduce_max(s.max(sizes[0], sizes[1])); 2],

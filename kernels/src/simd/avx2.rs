@@ -2,8 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use half::f16;
-
 use super::{Kernel, LANES, Simd};
 
 /// Proof that the machine has AVX2, FMA and F16C.
@@ -158,11 +156,7 @@ impl Simd for Avx2 {
         ])
     }
     #[inline(always)]
-    fn load_f16(self, values: &[f16; LANES]) -> Self::F {
-        load_halves(values.as_ptr().cast())
-    }
-    #[inline(always)]
-    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::F {
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
         load_halves(bytes.as_ptr())
     }
     #[inline(always)]

@@ -2,8 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use half::f16;
-
 use super::{Kernel, LANES, Simd, avx2};
 
 /// Proof that the machine has AVX-512 F, BW, VL, DQ, VNNI, BF16 and FMA.
@@ -59,11 +57,7 @@ impl Simd for Avx512 {
         avx512!(_mm512_loadu_ps(values.as_ptr()))
     }
     #[inline(always)]
-    fn load_f16(self, values: &[f16; LANES]) -> Self::F {
-        avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(values.as_ptr().cast())))
-    }
-    #[inline(always)]
-    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::F {
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
         avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())))
     }
     #[inline(always)]
@@ -183,10 +177,7 @@ impl Simd for Avx512 {
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             let rounding = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
             let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, rounding));
-            _mm256_storeu_si256(
-                halves.as_mut_ptr().cast(),
-                _mm512_cvtepi32_epi16(rounded),
-            );
+            _mm256_storeu_si256(halves.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(rounded));
         });
         halves
     }

@@ -33,11 +33,7 @@ impl Simd for Portable {
         *values
     }
     #[inline(always)]
-    fn load_f16(self, values: &[f16; LANES]) -> Self::F {
-        lanes(|i| values[i].to_f32())
-    }
-    #[inline(always)]
-    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::F {
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
         lanes(|i| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32())
     }
     #[inline(always)]
@@ -90,9 +86,7 @@ impl Simd for Portable {
     fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
         lanes(|i| {
             let a = a[i].to_le_bytes().map(i32::from);
-            let x = x[i]
-                .to_le_bytes()
-                .map(|byte| i32::from(byte.cast_signed()));
+            let x = x[i].to_le_bytes().map(|byte| i32::from(byte.cast_signed()));
             sum[i].wrapping_add(a[0] * x[0] + a[1] * x[1] + a[2] * x[2] + a[3] * x[3])
         })
     }
@@ -120,7 +114,11 @@ impl Simd for Portable {
     fn reduce_max(self, mut a: Self::F) -> f32 {
         for half in [8, 4, 2, 1] {
             for i in 0..half {
-                a[i] = if a[i] > a[i + half] { a[i] } else { a[i + half] };
+                a[i] = if a[i] > a[i + half] {
+                    a[i]
+                } else {
+                    a[i + half]
+                };
             }
         }
         a[0]
