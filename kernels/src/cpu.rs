@@ -72,7 +72,6 @@ impl Vectors {
 }
 
 /// Runs a kernel on the machine's best tier that is no better than `limit`.
-#[cfg(test)]
 pub(crate) fn run_on<K: Kernel>(limit: Tier, kernel: K) -> K::Output {
     Vectors::detect(limit).run(kernel)
 }

@@ -22,6 +22,7 @@ mod lines;
 mod pool;
 mod reference;
 mod rope;
+mod rows;
 mod shared;
 mod simd;
 
@@ -37,3 +38,4 @@ pub use device::{
 pub use error::KernelError;
 pub use kv::{KvElement, KvPool, KvShape};
 pub use reference::{Reference, ReferenceMatrix};
+pub use rows::{log_sum_exp, row_max};

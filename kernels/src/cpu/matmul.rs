@@ -77,6 +77,12 @@ impl Product<'_> {
             _ => self.matrix.n_rows(),
         };
         assert_eq!(out.width(), n_outputs, "outputs of a matrix");
+        if let Then::Gate = self.then {
+            let [gate, up] = self.matrix.parts() else {
+                panic!("a gated product has two parts")
+            };
+            assert_eq!(gate.n_rows, up.n_rows, "a gate for each up");
+        }
         let n_blocks = if self.matrix.has_blocks() {
             n_cols / BLOCK_LEN
         } else {
@@ -101,11 +107,11 @@ impl Product<'_> {
             out: SharedSlice::new(out.values_mut()),
             width,
         };
-        let pairs = self.pairs();
+        let n_pairs = self.n_pairs();
         if n_columns < N_OWN_COLUMNS * pool.n_threads() {
             pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
-            pool.run_split(pairs.len(), 2, |mine| {
-                task.multiply(&pairs[mine], 0..n_columns);
+            pool.run_split(n_pairs, 2, |pairs| {
+                task.multiply(pairs, 0..n_columns);
             });
         } else {
             let n_groups = n_columns.div_ceil(N_TOGETHER);
@@ -114,37 +120,38 @@ impl Product<'_> {
                 for first in columns.clone().step_by(N_RESIDENT) {
                     let columns = first..columns.end.min(first + N_RESIDENT);
                     task.prepare(columns.clone());
-                    task.multiply(&pairs, columns);
+                    task.multiply(0..n_pairs, columns);
                 }
             });
         }
     }
 
+    /// How many pairs the tiles make.
+    fn n_pairs(&self) -> usize {
+        let parts = self.matrix.parts();
+        match self.then {
+            Then::Gate => parts[0].n_tiles(),
+            _ => parts.iter().map(Part::n_pairs).sum(),
+        }
+    }
+
     /// Tiles that are taken together: neighbours, or a gate and its up.
-    fn pairs(&self) -> Vec<Pair<'_>> {
+    fn pair(&self, mut pair_idx: usize) -> Pair<'_> {
         let parts = self.matrix.parts();
         if let Then::Gate = self.then {
-            let [gate, up] = parts else {
-                panic!("a gated product has two parts")
-            };
-            assert_eq!(gate.n_rows, up.n_rows, "a gate for each up");
-            return (0..gate.n_tiles())
-                .map(|tile| Pair {
-                    tiles: [(gate, tile), (up, tile)],
-                    n_tiles: 2,
-                })
-                .collect();
+            let tiles = [(&parts[0], pair_idx), (&parts[1], pair_idx)];
+            return Pair { tiles, n_tiles: 2 };
         }
-        let pairs = parts.iter().flat_map(|part| {
-            (0..part.n_tiles()).step_by(2).map(move |tile| {
-                let n_tiles = 2.min(part.n_tiles() - tile);
-                Pair {
-                    tiles: [(part, tile), (part, tile + n_tiles - 1)],
-                    n_tiles,
-                }
-            })
+        let mut parts = parts.iter();
+        let part = parts.find(|part| {
+            let is_here = pair_idx < part.n_pairs();
+            pair_idx -= if is_here { 0 } else { part.n_pairs() };
+            is_here
         });
-        pairs.collect()
+        let part = part.expect("a pair of the matrix");
+        let (tile, n_tiles) = (2 * pair_idx, 2.min(part.n_tiles() - 2 * pair_idx));
+        let tiles = [(part, tile), (part, tile + n_tiles - 1)];
+        Pair { tiles, n_tiles }
     }
 }
 
@@ -198,13 +205,14 @@ impl Task<'_> {
         }
     }
 
-    /// Multiplies some tiles and some columns, which have been prepared.
-    fn multiply(&self, pairs: &[Pair<'_>], columns: Range<usize>) {
-        for &pair in pairs {
+    /// Multiplies some pairs of tiles and some columns, which have been prepared.
+    fn multiply(&self, pairs: Range<usize>, columns: Range<usize>) {
+        for pair_idx in pairs {
+            let (pair, columns) = (self.product.pair(pair_idx), columns.clone());
             self.vectors.run(PairProduct {
                 task: self,
                 pair,
-                columns: columns.clone(),
+                columns,
             });
         }
     }

@@ -141,6 +141,11 @@ impl Part {
     pub(crate) fn n_tiles(&self) -> usize {
         self.n_rows.div_ceil(LANES)
     }
+
+    /// Pairs of tiles, the last of which may be a single one.
+    pub(crate) fn n_pairs(&self) -> usize {
+        self.n_tiles().div_ceil(2)
+    }
 }
 
 /// A weight matrix of a [`crate::Cpu`].
