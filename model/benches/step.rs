@@ -1,6 +1,10 @@
-//! Steps of the decoder alone, without an engine: `cargo bench -p lmrun-model --bench step -- FILE [N_RUNS]`.
+//! Steps of the decoder alone, without an engine:
+//! `[THREADS=1] cargo bench -p lmrun-model --bench step -- FILE [N_RUNS [SHAPE]]`.
 //!
-//! Prints the shortest and the median time of each shape. No figure depends on what the tokens are.
+//! Prints the shortest and the median time of each shape. No figure depends on what the tokens are. Where other work
+//! runs beside, compare the shortest times of two builds that take turns.
+
+#![expect(clippy::print_stdout, reason = "it reports to whoever runs it")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -73,7 +77,9 @@ fn main() {
     let mut arguments = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with("--"));
-    let path = arguments.next().expect("the path of a checkpoint");
+    let Some(path) = arguments.next() else {
+        return println!("no checkpoint given: nothing is measured");
+    };
     let n_runs = arguments
         .next()
         .map_or(5, |n| n.parse().expect("a number of runs"));

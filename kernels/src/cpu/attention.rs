@@ -438,15 +438,15 @@ impl ItemKernel<'_> {
             let first = page_start - start;
             for pair_idx in 0..n_slots.div_ceil(2) {
                 let mut vectors = [s.splat_int(0); V];
-                for v in 0..V {
+                for (v, vector) in vectors.iter_mut().enumerate() {
                     let at = 2 * (pair_idx * head_dim + (vector_idx + v) * LANES);
                     let line = values[at..]
                         .first_chunk()
                         .expect("values fill whole vectors");
-                    vectors[v] = load_pairs(s, line);
+                    *vector = load_pairs(s, line);
                     if 2 * pair_idx + 1 == n_slots {
                         // Nothing need have been written there.
-                        vectors[v] = s.low_halves(vectors[v]);
+                        *vector = s.low_halves(*vector);
                     }
                 }
                 for q in 0..Q {

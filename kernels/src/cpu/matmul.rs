@@ -17,7 +17,7 @@ use crate::buffer::Buffer;
 use crate::lines::LINE;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{BLOCK_LEN, BlockFormat, Grain};
 
 /// Columns whose activations stay in the nearer caches while all tiles pass over them.
@@ -363,6 +363,7 @@ impl<'a> PairProduct<'a> {
             pair: self.pair,
             tiles,
             column,
+            is_first: column == self.columns.start,
         });
         C
     }
@@ -374,6 +375,8 @@ struct Group<'a, W: Weights, const T: usize, const C: usize> {
     pair: Pair<'a>,
     tiles: [W::Tile<'a>; T],
     column: usize,
+    /// Whether these columns are the first that the tiles are multiplied by.
+    is_first: bool,
 }
 
 impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
@@ -381,13 +384,13 @@ impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let sums = W::product::<S, T, C>(s, self.task, self.tiles, self.column);
-        for c in 0..C {
+        let sums = W::product::<S, T, C>(s, self.task, self.tiles, self.column, self.is_first);
+        for (c, column) in (self.column..self.column + C).enumerate() {
             let mut of_column = [s.splat(0.0); T];
             for t in 0..T {
                 of_column[t] = sums[t][c];
             }
-            self.task.put(s, &self.pair, self.column + c, of_column);
+            self.task.put(s, &self.pair, column, of_column);
         }
     }
 }
@@ -397,12 +400,14 @@ trait Weights {
     /// One tile's weights.
     type Tile<'a>: Copy;
 
-    /// `T` tiles times `C` columns from `column` on.
+    /// `T` tiles times `C` columns from `column` on. While the first columns are computed, the tiles that come next are
+    /// fetched.
     fn product<S: Simd, const T: usize, const C: usize>(
         s: S,
         task: &Task<'_>,
         tiles: [Self::Tile<'_>; T],
         column: usize,
+        is_first: bool,
     ) -> [[S::F; C]; T];
 }
 
@@ -418,6 +423,7 @@ impl Weights for Plain {
         task: &Task<'_>,
         tiles: [&[[f32; LANES]]; T],
         column: usize,
+        _: bool,
     ) -> [[S::F; C]; T] {
         let n_cols = task.product.matrix.n_cols();
         let columns: [&[f32]; C] =
@@ -503,8 +509,9 @@ macro_rules! quantised {
                 task: &Task<'_>,
                 tiles: [&[u8]; T],
                 column: usize,
+                is_first: bool,
             ) -> [[S::F; C]; T] {
-                blocks_product::<S, Self, H, T, C>(s, task, tiles, column)
+                blocks_product::<S, Self, H, T, C>(s, task, tiles, column, is_first)
             }
         }
     };
@@ -513,63 +520,46 @@ macro_rules! quantised {
 quantised!([const OFFSET: i32, const HAS_MINIMUMS: bool, const H: usize] Nibbles<OFFSET, HAS_MINIMUMS, H>);
 quantised!([const H: usize] Bytes<H>);
 
-/// The product of quantised tiles, one step of four inputs after another: the sums of all tiles and columns stay in
-/// registers, the weights of a step are loaded once for all columns. Arrays are filled in loops: a closure handed to
-/// `from_fn` would not be compiled for the tier.
+/// The product of quantised tiles: the sums of all tiles and columns stay in registers. Arrays are filled in loops: a
+/// closure handed to `from_fn` would not be compiled for the tier.
 #[inline(always)]
 fn blocks_product<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize>(
     s: S,
     task: &Task<'_>,
     tiles: [&[u8]; T],
     column: usize,
+    is_first: bool,
 ) -> [[S::F; C]; T] {
+    let mut sums = [[s.splat(0.0); C]; T];
     if T > 1 && C == 1 {
         // Reading the weights is all the work: one after the other is one stream.
-        let mut sums = [[s.splat(0.0); C]; T];
-        for t in 0..T {
-            [sums[t]] = blocks_product::<S, W, H, 1, C>(s, task, [tiles[t]], column);
+        for (sums, tile) in sums.iter_mut().zip(tiles) {
+            [*sums] = blocks_product::<S, W, H, 1, C>(s, task, [tile], column, false);
         }
         return sums;
     }
-    let n_blocks = task.n_blocks;
-    let n_bytes = const { W::LAYOUT.bytes() };
+    let (n_blocks, n_bytes) = (task.n_blocks, const { W::LAYOUT.bytes() });
     let columns: [&[Block]; C] = std::array::from_fn(|c| &task.column(column + c)[..n_blocks]);
     let tiles = tiles.map(|tile| &tile[..n_blocks * n_bytes]);
-    let mut sums = [[s.splat(0.0); C]; T];
-    for block_idx in 0..n_blocks {
-        let at = block_idx * n_bytes;
+    // The next gate lies behind this one, the next pair of neighbours behind both of these.
+    let n_tiles_ahead = if let Then::Gate = task.product.then {
+        1
+    } else {
+        T
+    };
+    let ahead = n_tiles_ahead * n_blocks * n_bytes;
+    for (block_idx, at) in (0..n_blocks).map(|block_idx| (block_idx, block_idx * n_bytes)) {
+        let weights: [&[u8]; T] = std::array::from_fn(|t| &tiles[t][at..at + n_bytes]);
+        let blocks: [&Block; C] = std::array::from_fn(|c| &columns[c][block_idx]);
+        if is_first && C > 1 {
+            prefetch(&weights, ahead);
+        }
         for half in 0..H {
-            let mut dots = [[s.splat_int(0); C]; T];
-            if W::OFFSET != 0 {
-                for c in 0..C {
-                    let block = &columns[c][block_idx];
-                    let sum = if H == 1 {
-                        block.sums[0].wrapping_add(block.sums[1])
-                    } else {
-                        block.sums[half]
-                    };
-                    let start = s.splat_int(sum.wrapping_mul(-W::OFFSET));
-                    for t in 0..T {
-                        dots[t][c] = start;
-                    }
-                }
-            }
-            for group in &W::ORDER[half * GROUPS / H..(half + 1) * GROUPS / H] {
-                let mut weights = [s.splat_int(0); T];
-                for t in 0..T {
-                    weights[t] = W::group(s, &tiles[t][at..at + n_bytes], *group);
-                }
-                for c in 0..C {
-                    let codes = s.splat_int(columns[c][block_idx].codes[*group]);
-                    for t in 0..T {
-                        dots[t][c] = s.dot4(dots[t][c], weights[t], codes);
-                    }
-                }
-            }
+            let dots = dots::<S, W, H, T, C>(s, &weights, &blocks, half);
             for t in 0..T {
-                let scales = halves(s, &tiles[t][at..at + n_bytes], W::LAYOUT.n_lines * LINE);
+                let scales = halves(s, weights[t], W::LAYOUT.n_lines * LINE);
                 for c in 0..C {
-                    let scale = s.splat(columns[c][block_idx].scales[half]);
+                    let scale = s.splat(blocks[c].scales[half]);
                     let dot = s.mul(s.to_f32(dots[t][c]), scale);
                     sums[t][c] = s.mul_add(dot, scales, sums[t][c]);
                 }
@@ -577,16 +567,64 @@ fn blocks_product<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C:
         }
         if W::LAYOUT.has_minimums {
             for t in 0..T {
-                let block = &tiles[t][at..at + n_bytes];
-                let minimums = halves(s, block, W::LAYOUT.n_lines * LINE + HALVES);
+                let minimums = halves(s, weights[t], W::LAYOUT.n_lines * LINE + HALVES);
                 for c in 0..C {
-                    let total = s.splat(columns[c][block_idx].total);
+                    let total = s.splat(blocks[c].total);
                     sums[t][c] = s.mul_add(minimums, total, sums[t][c]);
                 }
             }
         }
     }
     sums
+}
+
+/// The integer products of one scale's part of a block, one step of four inputs after another: the weights of a step are
+/// loaded once for all columns, its codes once for all tiles.
+#[inline(always)]
+fn dots<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize>(
+    s: S,
+    weights: &[&[u8]; T],
+    blocks: &[&Block; C],
+    half: usize,
+) -> [[S::I; C]; T] {
+    let mut dots = [[s.splat_int(0); C]; T];
+    if W::OFFSET != 0 {
+        for c in 0..C {
+            let [first, second] = blocks[c].sums;
+            let sum = match (H, half) {
+                (1, _) => first.wrapping_add(second),
+                (_, 0) => first,
+                _ => second,
+            };
+            let start = s.splat_int(sum.wrapping_mul(-W::OFFSET));
+            for dots in &mut dots {
+                dots[c] = start;
+            }
+        }
+    }
+    for group in &W::ORDER[half * GROUPS / H..(half + 1) * GROUPS / H] {
+        let mut steps = [s.splat_int(0); T];
+        for t in 0..T {
+            steps[t] = W::group(s, weights[t], *group);
+        }
+        for c in 0..C {
+            let codes = s.splat_int(blocks[c].codes[*group]);
+            for t in 0..T {
+                dots[t][c] = s.dot4(dots[t][c], steps[t], codes);
+            }
+        }
+    }
+    dots
+}
+
+/// Asks for the lines that lie `ahead` bytes after some weights.
+#[inline(always)]
+fn prefetch(weights: &[&[u8]], ahead: usize) {
+    for weights in weights {
+        for line in weights.chunks(LINE) {
+            simd::prefetch(line.as_ptr().wrapping_add(ahead));
+        }
+    }
 }
 
 #[inline(always)]
