@@ -334,12 +334,13 @@ impl<'a> PairProduct<'a> {
 }
 
 impl<'a> PairProduct<'a> {
-    /// Covers the columns with groups of six, four, two and single ones, where the machine has registers for them.
+    /// Covers the columns with groups of six, four, two and single ones. Six are for machines with registers for all their
+    /// sums; four are the best of the others, though some of theirs go through memory.
     #[inline(always)]
     fn each_group<S: Simd, W: Weights, const T: usize>(&self, s: S, tiles: [W::Tile<'a>; T]) {
         let (mut column, end) = (self.columns.start, self.columns.end);
         while column < end {
-            let n_left = if S::IS_WIDE { end - column } else { 1 };
+            let n_left = (end - column).min(if S::IS_WIDE { 6 } else { 4 });
             column += match n_left {
                 6.. => self.group::<S, W, T, 6>(s, tiles, column),
                 4.. => self.group::<S, W, T, 4>(s, tiles, column),
