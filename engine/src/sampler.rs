@@ -10,6 +10,8 @@ mod tests;
 use std::collections::HashMap;
 
 use lmrun_grammar::TokenMask;
+pub(crate) use lmrun_kernels::log_sum_exp;
+use lmrun_kernels::row_max;
 
 use crate::{Sampling, TokenId};
 
@@ -142,11 +144,8 @@ pub(crate) fn choose(
 
 /// The highest logit's token, the lowest id among equals.
 fn greedy(row: &[f32], allowed: Allowed<'_>) -> Option<TokenId> {
-    if allowed.mask.is_none() && allowed.banned.is_empty() {
-        let row = &row[..row.len().min(allowed.n_tokens)];
-        let max = max_logit(row);
-        // Without any number above negative infinity the first token is as good as another.
-        return Some(row.iter().position(|&logit| logit == max).unwrap_or(0) as TokenId);
+    if allowed.mask.is_none() {
+        return highest_but(&row[..row.len().min(allowed.n_tokens)], allowed.banned);
     }
     let mut best: Option<(f32, TokenId)> = None;
     allowed.for_each(row.len(), |token| {
@@ -156,6 +155,31 @@ fn greedy(row: &[f32], allowed: Allowed<'_>) -> Option<TokenId> {
         }
     });
     best.map(|(_, token)| token)
+}
+
+/// The highest logit's token that is not banned, the lowest id among equals; the first token if no logit is above
+/// negative infinity.
+fn highest_but(row: &[f32], banned: &[TokenId]) -> Option<TokenId> {
+    /// Logits whose maximum is taken at once: most stretches are passed over without looking at each.
+    const STRETCH: usize = 1024;
+    let mut ends: Vec<usize> = banned.iter().map(|&token| token as usize).collect();
+    ends.retain(|&token| token < row.len());
+    ends.sort_unstable();
+    ends.push(row.len());
+    let mut best: Option<(f32, usize, &[f32])> = None;
+    let mut start = 0;
+    for end in ends {
+        for (i, stretch) in row[start.min(end)..end].chunks(STRETCH).enumerate() {
+            let max = row_max(stretch);
+            if best.is_none_or(|(highest, ..)| max > highest) {
+                best = Some((max, start + i * STRETCH, stretch));
+            }
+        }
+        start = end + 1;
+    }
+    let (max, first, stretch) = best?;
+    let offset = stretch.iter().position(|&logit| logit == max).unwrap_or(0);
+    Some((first + offset) as TokenId)
 }
 
 fn number_or_least(logit: f32) -> f32 {
@@ -245,73 +269,6 @@ fn draw(candidates: &mut [(f32, TokenId)], max: f32, random: f64) -> Option<Toke
         reached > goal
     });
     chosen.or(candidates.last()).map(|&(_, token)| token)
-}
-
-/// The greatest number in a row; negative infinity if there is none.
-fn max_logit(row: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let chunks = row.chunks_exact(16);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (max, &logit) in lanes.iter_mut().zip(chunk) {
-            *max = if logit > *max { logit } else { *max };
-        }
-    }
-    lanes
-        .iter()
-        .chain(rest)
-        .fold(f32::NEG_INFINITY, |max, &logit| max.max(logit))
-}
-
-/// The logarithm of the sum of exponentials: what a logit lacks to be a log-probability. Infinite logits have no
-/// distribution; they count as the greatest finite number.
-pub(crate) fn log_sum_exp(row: &[f32]) -> f32 {
-    let max = max_logit(row).clamp(f32::MIN, f32::MAX);
-    // Sixteen partial sums, so that the compiler can use vectors; f32 suffices within each, f64 over all.
-    let mut sum = 0.0_f64;
-    for block in row.chunks(4096) {
-        let mut lanes = [0.0_f32; 16];
-        let chunks = block.chunks_exact(16);
-        let rest = chunks.remainder();
-        for chunk in chunks {
-            for (partial, &logit) in lanes.iter_mut().zip(chunk) {
-                *partial += exp_below_zero(logit - max);
-            }
-        }
-        sum += lanes.iter().map(|&partial| f64::from(partial)).sum::<f64>();
-        sum += rest
-            .iter()
-            .map(|&logit| f64::from(exp_below_zero(logit - max)))
-            .sum::<f64>();
-    }
-    max + sum.ln() as f32
-}
-
-/// e to a power that is not above 0, to f32's precision, without branches or calls. Not a number gives 0.
-fn exp_below_zero(x: f32) -> f32 {
-    // 2^t with t = n + f, |f| <= 1/2: the exponent bits hold n, a polynomial (Taylor, in f * ln 2) the rest.
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
-    let x = if x > -87.0 { x } else { -87.0 };
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    // ln 2 in two parts, so that x - n * ln 2 keeps its low bits.
-    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    let p = 1.0 / 5040.0;
-    let p = p * r + 1.0 / 720.0;
-    let p = p * r + 1.0 / 120.0;
-    let p = p * r + 1.0 / 24.0;
-    let p = p * r + 1.0 / 6.0;
-    let p = p * r + 0.5;
-    let p = p * r + 1.0;
-    let p = p * r + 1.0;
-    let scale = f32::from_bits(
-        (shifted
-            .to_bits()
-            .wrapping_sub(ROUND.to_bits())
-            .wrapping_add(127))
-            << 23,
-    );
-    p * scale
 }
 
 /// The log-probability of a token, given the row's [`log_sum_exp`]. Never above 0, never NaN.

@@ -41,7 +41,7 @@ impl BlockFormat {
     }
 
     /// What is subtracted from a code before it is scaled.
-    pub(crate) fn offset(self) -> i32 {
+    pub(crate) const fn offset(self) -> i32 {
         match self {
             BlockFormat::Q4_0 => 8,
             BlockFormat::Q4_1 => 0,

@@ -1,4 +1,4 @@
-//! The fast CPU device: quantised weights, int8 activations, f16 keys and values.
+//! The fast CPU device: quantised weights, int8 activations, bf16 keys and values.
 
 mod attention;
 mod elementwise;
@@ -6,17 +6,22 @@ mod matmul;
 mod matrix;
 mod quantise;
 
-use half::f16;
+use std::cell::RefCell;
+
+use half::bf16;
 
 use crate::buffer::Buffer;
 use crate::kv::KvPool;
+use crate::lines::Arena;
 use crate::pool::Pool;
 use crate::simd::{Kernel, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
-use crate::{AttentionSpan, Device, Heads, KernelError, KvShape, MatrixPart, RopeLayout, Slot};
+use crate::{
+    AttentionSpan, Device, Grain, Heads, KernelError, KvShape, MatrixPart, Norm, RopeLayout, Slot,
+};
+use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
-use quantise::Columns;
 
 /// The instructions that a [`Cpu`] computes with. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +72,6 @@ impl Vectors {
 }
 
 /// Runs a kernel on the machine's best tier that is no better than `limit`.
-#[cfg(test)]
 pub(crate) fn run_on<K: Kernel>(limit: Tier, kernel: K) -> K::Output {
     Vectors::detect(limit).run(kernel)
 }
@@ -76,8 +80,12 @@ pub(crate) fn run_on<K: Kernel>(limit: Tier, kernel: K) -> K::Output {
 pub struct Cpu {
     pool: Pool,
     vectors: Vectors,
-    /// The activations of the current product, quantised.
-    columns: Columns,
+    /// Where matrices are placed.
+    weights: RefCell<Arena>,
+    /// The activations of the current product.
+    prepared: Prepared,
+    /// What each thread needs for attention.
+    scratch: Vec<attention::Scratch>,
 }
 
 impl Cpu {
@@ -93,7 +101,9 @@ impl Cpu {
         Self {
             pool: Pool::new(n_threads),
             vectors: Vectors::detect(limit),
-            columns: Columns::default(),
+            weights: RefCell::default(),
+            prepared: Prepared::default(),
+            scratch: Vec::new(),
         }
     }
 
@@ -110,14 +120,39 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    fn product(
+        &mut self,
+        matrix: &Matrix,
+        x: &Buffer,
+        norm: Option<Norm<'_, Vec<f32>>>,
+        then: Then<'_>,
+        out: &mut Buffer,
+    ) {
+        let norm = norm.map(|norm| (norm.weight.as_slice(), norm.eps));
+        let product = Product {
+            matrix,
+            x,
+            norm,
+            then,
+        };
+        product.run(&mut self.pool, self.vectors, &mut self.prepared, out);
+    }
+}
+
 impl Device for Cpu {
     type Buffer = Buffer;
     type Matrix = Matrix;
     type Vector = Vec<f32>;
-    type Kv = KvPool<f16>;
+    type Kv = KvPool<bf16>;
 
-    fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError> {
-        Matrix::new(n_cols, parts)
+    fn matrix(
+        &self,
+        n_cols: usize,
+        parts: &[MatrixPart<'_>],
+        grain: Grain,
+    ) -> Result<Self::Matrix, KernelError> {
+        Matrix::new(&mut self.weights.borrow_mut(), n_cols, parts, grain)
     }
 
     fn vector(&self, values: &[f32]) -> Self::Vector {
@@ -139,38 +174,6 @@ impl Device for Cpu {
         }
     }
 
-    fn rms_norm(
-        &mut self,
-        x: &Self::Buffer,
-        weight: &Self::Vector,
-        eps: f32,
-        out: &mut Self::Buffer,
-    ) {
-        let width = out.width();
-        out.resize(x.n_rows());
-        elementwise::each_row(&mut self.pool, out, |row_idx, out| {
-            self.vectors.run(elementwise::RmsNorm {
-                x: x.row(row_idx),
-                weight,
-                eps,
-                out,
-            });
-        });
-        debug_assert_eq!(width, weight.len(), "a norm's weight");
-    }
-
-    fn add_rms_norm(
-        &mut self,
-        x: &mut Self::Buffer,
-        delta: &Self::Buffer,
-        weight: &Self::Vector,
-        eps: f32,
-        out: &mut Self::Buffer,
-    ) {
-        self.add(x, delta);
-        self.rms_norm(x, weight, eps, out);
-    }
-
     fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32) {
         let vectors = self.vectors;
         elementwise::each_row(&mut self.pool, x, |_, row| {
@@ -189,30 +192,42 @@ impl Device for Cpu {
         matrix: &Self::Matrix,
         bias: Option<&Self::Vector>,
         x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
         out: &mut Self::Buffer,
     ) {
-        if matrix.has_blocks() {
-            self.columns.quantise(&mut self.pool, self.vectors, x);
-        }
-        matmul::matmul(
-            &mut self.pool,
-            self.vectors,
-            matrix,
-            bias,
-            x,
-            &self.columns,
-            out,
-        );
+        out.resize(x.n_rows());
+        let then = Then::Store(bias.map(Vec::as_slice));
+        self.product(matrix, x, norm, then, out);
     }
 
-    fn silu_mul(&mut self, x: &Self::Buffer, out: &mut Self::Buffer) {
-        let vectors = self.vectors;
+    fn matmul_add(
+        &mut self,
+        matrix: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        x: &Self::Buffer,
+        out: &mut Self::Buffer,
+    ) {
+        let then = Then::Add(bias.map(Vec::as_slice));
+        self.product(matrix, x, None, then, out);
+    }
+
+    fn gated(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        out: &mut Self::Buffer,
+    ) {
         out.resize(x.n_rows());
+        if matrix.is_uniform() {
+            return self.product(matrix, x, norm, Then::Gate, out);
+        }
+        let mut both = Buffer::new(matrix.n_rows());
+        self.matmul(matrix, None, x, norm, &mut both);
+        let vectors = self.vectors;
         elementwise::each_row(&mut self.pool, out, |row_idx, out| {
-            vectors.run(elementwise::SiluMul {
-                x: x.row(row_idx),
-                out,
-            });
+            let x = both.row(row_idx);
+            vectors.run(elementwise::SiluMul { x, out });
         });
     }
 
@@ -235,8 +250,15 @@ impl Device for Cpu {
         layout: RopeLayout,
         angles: &Self::Buffer,
     ) {
+        let vectors = self.vectors;
         elementwise::each_row(&mut self.pool, x, |row_idx, row| {
-            crate::rope::rotate(row, heads, layout, angles.row(row_idx));
+            let angles = angles.row(row_idx);
+            vectors.run(elementwise::Rotate {
+                row,
+                heads,
+                layout,
+                angles,
+            });
         });
     }
 
@@ -249,9 +271,8 @@ impl Device for Cpu {
         values: Heads,
         slots: &[Slot],
     ) {
-        for (row, &slot) in x.rows().zip(slots) {
-            kv.put(layer_idx, slot, row, keys, values);
-        }
+        let row = |i| x.row(i);
+        kv.put(&mut self.pool, layer_idx, slots, row, (keys, values));
     }
 
     fn attention(
@@ -270,7 +291,13 @@ impl Device for Cpu {
             queries,
             spans,
         };
-        attention::attention(&mut self.pool, self.vectors, &inputs, out);
+        attention::attention(
+            &mut self.pool,
+            self.vectors,
+            &mut self.scratch,
+            &inputs,
+            out,
+        );
     }
 
     fn copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32, n_tokens: usize) {
@@ -279,15 +306,6 @@ impl Device for Cpu {
 
     fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer) {
         out.select(x, rows);
-    }
-
-    fn add(&mut self, x: &mut Self::Buffer, delta: &Self::Buffer) {
-        assert_eq!(x.values().len(), delta.values().len(), "a sum's shapes");
-        elementwise::each_row(&mut self.pool, x, |row_idx, row| {
-            for (x, delta) in row.iter_mut().zip(delta.row(row_idx)) {
-                *x += delta;
-            }
-        });
     }
 
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {

@@ -16,6 +16,15 @@ pub enum RopeLayout {
     Halves,
 }
 
+/// How many activations share a scale where they are rounded to int8 before a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grain {
+    /// About half the error, and two multiplications a block more.
+    Sixteen,
+    /// As many as a block of weights has inputs.
+    ThirtyTwo,
+}
+
 /// The values of one matrix part, row after row.
 #[derive(Debug, Clone, Copy)]
 pub enum MatrixData<'a> {
@@ -88,6 +97,15 @@ impl Heads {
     }
 }
 
+/// An RMS norm: `x / sqrt(mean(x^2) + eps) * weight`, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a, V> {
+    /// As long as a row.
+    pub weight: &'a V,
+    /// Keeps a row of zeros finite.
+    pub eps: f32,
+}
+
 /// Where one token's keys and values go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
@@ -123,11 +141,17 @@ pub trait Device: Send {
     /// The pool of key and value pages, of all layers.
     type Kv: Send;
 
-    /// Places a matrix of `n_cols` inputs whose output rows are those of the `parts`, in order.
+    /// Places a matrix of `n_cols` inputs whose output rows are those of the `parts`, in order. The `grain` is for
+    /// devices that round activations.
     ///
     /// # Errors
     /// If a part's data does not match its shape.
-    fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError>;
+    fn matrix(
+        &self,
+        n_cols: usize,
+        parts: &[MatrixPart<'_>],
+        grain: Grain,
+    ) -> Result<Self::Matrix, KernelError>;
 
     /// Places a vector.
     fn vector(&self, values: &[f32]) -> Self::Vector;
@@ -144,30 +168,21 @@ pub trait Device: Send {
     /// `out[i] = table[rows[i]]`, exact values of the stored weights.
     fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer);
 
-    /// `out = x / sqrt(mean(x^2) + eps) * weight`, row by row.
-    fn rms_norm(
-        &mut self,
-        x: &Self::Buffer,
-        weight: &Self::Vector,
-        eps: f32,
-        out: &mut Self::Buffer,
-    );
-
-    /// `x += delta`, then `out = rms_norm(x)`.
-    fn add_rms_norm(
-        &mut self,
-        x: &mut Self::Buffer,
-        delta: &Self::Buffer,
-        weight: &Self::Vector,
-        eps: f32,
-        out: &mut Self::Buffer,
-    );
-
     /// RMS norm of each head on its own, in place; `weight` is `[head_dim]`.
     fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32);
 
-    /// `out = x * matrix^T + bias`.
+    /// `out = norm(x) * matrix^T + bias`.
     fn matmul(
+        &mut self,
+        matrix: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        out: &mut Self::Buffer,
+    );
+
+    /// `out += x * matrix^T + bias`.
+    fn matmul_add(
         &mut self,
         matrix: &Self::Matrix,
         bias: Option<&Self::Vector>,
@@ -175,8 +190,14 @@ pub trait Device: Send {
         out: &mut Self::Buffer,
     );
 
-    /// `out[i] = silu(x[i]) * x[width + i]`, where `x` is twice as wide as `out`.
-    fn silu_mul(&mut self, x: &Self::Buffer, out: &mut Self::Buffer);
+    /// `out = silu(y * gate^T) * (y * up^T)` of `y = norm(x)`, where the gate and the up are the two parts of the matrix.
+    fn gated(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        out: &mut Self::Buffer,
+    );
 
     /// The cosines, then the sines, of `positions[i] * frequencies`: `[n_positions, head_dim]`.
     fn rope_angles(
@@ -224,9 +245,6 @@ pub trait Device: Send {
 
     /// `out[i] = x[rows[i]]`.
     fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer);
-
-    /// `x += delta`.
-    fn add(&mut self, x: &mut Self::Buffer, delta: &Self::Buffer);
 
     /// Moves values into a buffer; `values` is `[n_rows, width]`.
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]);

@@ -1,14 +1,18 @@
 //! The pool of key and value pages of a CPU device.
 //!
 //! One allocation holds all layers: `[n_layers, n_pages]` pages, each with its keys
-//! `[n_kv_heads, head_dim, n_lanes]` and then its values `[n_kv_heads, page_size, head_dim]`, where
-//! `n_lanes` is the page size rounded up to whole vectors. Keys are transposed so that a vector of
-//! scores is 16 positions, which needs no horizontal sum.
+//! `[n_kv_heads, head_dim / 2, n_lanes, 2]` and then its values `[n_kv_heads, n_pairs, head_dim, 2]`, where
+//! `n_lanes` is the page size rounded up to whole vectors and `n_pairs` half of it rounded up. Keys are
+//! transposed so that a vector of scores is 16 positions, which needs no horizontal sum; both are in
+//! pairs of what is summed over, elements of a key and positions of a value, as the products of two
+//! bf16 want them.
 
 use std::alloc::{Layout, alloc_zeroed};
 
-use half::f16;
+use half::bf16;
 
+use crate::pool::Pool;
+use crate::shared::SharedSlice;
 use crate::{Heads, KernelError, Slot};
 
 /// Positions scored by one vector.
@@ -41,10 +45,15 @@ impl KvElement for f32 {
     }
 }
 
-impl KvElement for f16 {
-    /// Saturates, so that no key or value becomes infinite by being stored.
+impl KvElement for bf16 {
+    /// Saturates, so that no key or value becomes infinite by being stored; denormals become zero, as in the products.
+    #[inline(always)]
     fn from_f32(value: f32) -> Self {
-        f16::from_f32(value.clamp(f16::MIN.to_f32_const(), f16::MAX.to_f32_const()))
+        if value.abs() < f32::MIN_POSITIVE {
+            return bf16::ZERO;
+        }
+        let limit = bf16::MAX.to_f32_const();
+        bf16::from_f32(value.clamp(-limit, limit))
     }
 }
 
@@ -61,12 +70,28 @@ impl KvShape {
         self.page_size.next_multiple_of(LANES)
     }
 
+    /// Elements of one head's keys in a page.
     fn keys_len(&self) -> usize {
-        self.n_kv_heads * self.head_dim * self.n_lanes()
+        self.head_dim * self.n_lanes()
+    }
+
+    /// Elements of one head's values in a page.
+    fn values_len(&self) -> usize {
+        self.head_dim * self.page_size.next_multiple_of(2)
     }
 
     fn page_len(&self) -> usize {
-        self.keys_len() + self.n_kv_heads * self.head_dim * self.page_size
+        self.n_kv_heads * (self.keys_len() + self.values_len())
+    }
+
+    /// Where an element of a slot's key lies among its head's keys.
+    pub(crate) fn key_at(&self, slot: usize, element: usize) -> usize {
+        2 * (element / 2 * self.n_lanes() + slot) + element % 2
+    }
+
+    /// Where an element of a slot's value lies among its head's values.
+    pub(crate) fn value_at(&self, slot: usize, element: usize) -> usize {
+        2 * (slot / 2 * self.head_dim + element) + slot % 2
     }
 
     /// Elements of the whole pool, or `None` if that is no number.
@@ -74,7 +99,7 @@ impl KvShape {
         let lanes = self
             .page_size
             .checked_next_multiple_of(LANES)?
-            .checked_add(self.page_size)?;
+            .checked_add(self.page_size.checked_next_multiple_of(2)?)?;
         [self.n_kv_heads, self.head_dim, self.n_layers, self.n_pages]
             .into_iter()
             .try_fold(lanes, usize::checked_mul)
@@ -116,48 +141,71 @@ impl<T: KvElement> KvPool<T> {
         (layer_idx * self.shape.n_pages + page) * self.shape.page_len()
     }
 
-    /// The keys of one head in a page: `[head_dim, n_lanes]`.
+    /// The keys of one head in a page: `[head_dim / 2, n_lanes, 2]`.
     #[inline]
     pub(crate) fn keys(&self, layer_idx: usize, page: u32, head_idx: usize) -> &[T] {
-        let len = self.shape.head_dim * self.shape.n_lanes();
-        &self.elements[self.page_start(layer_idx, page) + head_idx * len..][..len]
+        let start = self.page_start(layer_idx, page) + self.keys_start(head_idx);
+        &self.elements[start..][..self.shape.keys_len()]
     }
 
-    /// The values of one head in a page: `[page_size, head_dim]`.
+    /// The values of one head in a page: `[n_pairs, head_dim, 2]`.
     #[inline]
     pub(crate) fn values(&self, layer_idx: usize, page: u32, head_idx: usize) -> &[T] {
-        let len = self.shape.head_dim * self.shape.page_size;
-        let start = self.page_start(layer_idx, page) + self.shape.keys_len() + head_idx * len;
-        &self.elements[start..][..len]
+        let start = self.page_start(layer_idx, page) + self.values_start(head_idx);
+        &self.elements[start..][..self.shape.values_len()]
     }
 
-    /// Writes one token's keys and values, all heads of a row of activations.
-    pub(crate) fn put(
+    /// Where a head's keys begin in a page.
+    fn keys_start(&self, head_idx: usize) -> usize {
+        head_idx * self.shape.keys_len()
+    }
+
+    /// Where a head's values begin in a page.
+    fn values_start(&self, head_idx: usize) -> usize {
+        self.shape.n_kv_heads * self.shape.keys_len() + head_idx * self.shape.values_len()
+    }
+
+    /// Writes tokens' keys and values, all heads of their rows of activations, `x(i)` for `slots[i]`.
+    pub(crate) fn put<'x>(
         &mut self,
+        pool: &mut Pool,
         layer_idx: usize,
-        slot: Slot,
-        row: &[f32],
-        keys: Heads,
-        values: Heads,
+        slots: &[Slot],
+        x: impl Fn(usize) -> &'x [f32] + Sync,
+        (keys, values): (Heads, Heads),
     ) {
-        let offset = slot.offset as usize;
-        assert!(offset < self.shape.page_size, "no slot {offset}");
-        let (n_lanes, keys_len) = (self.shape.n_lanes(), self.shape.keys_len());
-        let head_len = self.shape.head_dim * self.shape.page_size;
-        let start = self.page_start(layer_idx, slot.page);
-        let page = &mut self.elements[start..][..self.shape.page_len()];
-        for (idx, &value) in row[keys.first..keys.end()].iter().enumerate() {
-            page[idx * n_lanes + offset] = T::from_f32(value);
+        let shape = self.shape;
+        let starts: Vec<usize> = slots
+            .iter()
+            .map(|slot| self.page_start(layer_idx, slot.page))
+            .collect();
+        for slot in slots {
+            let offset = slot.offset as usize;
+            assert!(offset < shape.page_size, "no slot {offset}");
         }
-        for (head_idx, head) in row[values.first..values.end()]
-            .chunks_exact(values.head_dim)
-            .enumerate()
-        {
-            let at = keys_len + head_idx * head_len + offset * values.head_dim;
-            for (stored, &value) in page[at..at + values.head_dim].iter_mut().zip(head) {
-                *stored = T::from_f32(value);
+        let parts: Vec<usize> = (0..shape.n_kv_heads)
+            .flat_map(|head_idx| [self.keys_start(head_idx), self.values_start(head_idx)])
+            .collect();
+        let elements = SharedSlice::new(&mut self.elements);
+        // Keys and values of heads are units of their own; a few rows are not worth a second thread.
+        let n_worthwhile = if slots.len() < 8 { usize::MAX } else { 2 };
+        pool.run_split(parts.len(), n_worthwhile, |units| {
+            for unit in units {
+                let (head_idx, is_value) = (unit / 2, unit % 2 == 1);
+                let (heads, len) = if is_value {
+                    (values, shape.values_len())
+                } else {
+                    (keys, shape.keys_len())
+                };
+                for (i, slot) in slots.iter().enumerate() {
+                    let head = &x(i)[heads.first + head_idx * heads.head_dim..][..heads.head_dim];
+                    let start = starts[i] + parts[unit];
+                    // SAFETY: units are split among the threads, and each has its own part of every page.
+                    let target = unsafe { elements.part_mut(start..start + len) };
+                    put_head(&shape, target, slot.offset as usize, head, is_value);
+                }
             }
-        }
+        });
     }
 
     /// Copies the first `n_tokens` slots of a page to another, in all layers.
@@ -173,17 +221,40 @@ impl<T: KvElement> KvPool<T> {
                 self.page_start(layer_idx, from),
                 self.page_start(layer_idx, to),
             );
-            for row in 0..shape.n_kv_heads * shape.head_dim {
-                let at = source + row * shape.n_lanes();
-                self.elements
-                    .copy_within(at..at + n_tokens, target + row * shape.n_lanes());
-            }
-            let head_len = shape.page_size * shape.head_dim;
             for head_idx in 0..shape.n_kv_heads {
-                let at = shape.keys_len() + head_idx * head_len;
-                let copied = source + at..source + at + n_tokens * shape.head_dim;
-                self.elements.copy_within(copied, target + at);
+                let (keys, values) = (self.keys_start(head_idx), self.values_start(head_idx));
+                for slot in 0..n_tokens {
+                    for element in 0..shape.head_dim {
+                        for at in [
+                            keys + shape.key_at(slot, element),
+                            values + shape.value_at(slot, element),
+                        ] {
+                            self.elements[target + at] = self.elements[source + at];
+                        }
+                    }
+                }
             }
         }
+    }
+}
+
+/// Writes one slot of one head's keys or values.
+fn put_head<T: KvElement>(
+    shape: &KvShape,
+    target: &mut [T],
+    slot: usize,
+    head: &[f32],
+    is_value: bool,
+) {
+    // From one pair of elements to the next, and within a pair.
+    let (first, stride, next) = if is_value {
+        (shape.value_at(slot, 0), 4, 2)
+    } else {
+        (shape.key_at(slot, 0), 2 * shape.n_lanes(), 1)
+    };
+    for (i, pair) in head.as_chunks::<2>().0.iter().enumerate() {
+        let at = first + i * stride;
+        target[at] = T::from_f32(pair[0]);
+        target[at + next] = T::from_f32(pair[1]);
     }
 }

@@ -18,9 +18,11 @@ mod cpu;
 mod device;
 mod error;
 mod kv;
+mod lines;
 mod pool;
 mod reference;
 mod rope;
+mod rows;
 mod shared;
 mod simd;
 
@@ -30,7 +32,10 @@ mod tests;
 pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};
-pub use device::{AttentionSpan, Device, Heads, MatrixData, MatrixPart, RopeLayout, Slot};
+pub use device::{
+    AttentionSpan, Device, Grain, Heads, MatrixData, MatrixPart, Norm, RopeLayout, Slot,
+};
 pub use error::KernelError;
 pub use kv::{KvElement, KvPool, KvShape};
 pub use reference::{Reference, ReferenceMatrix};
+pub use rows::{log_sum_exp, row_max};

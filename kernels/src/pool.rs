@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
 /// Checks of a flag before a thread parks: some hundred microseconds.
-const N_SPINS: u32 = 5_000;
+const N_SPINS: u32 = 20_000;
 
 /// A closure borrowed for the length of one section.
 type Section<'a> = dyn Fn(usize) + Sync + 'a;

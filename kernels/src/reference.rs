@@ -5,8 +5,8 @@ use crate::kv::KvPool;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::{
-    AttentionSpan, Device, Heads, KernelError, KvShape, MatrixData, MatrixPart, RopeLayout, Slot,
-    rope,
+    AttentionSpan, Device, Grain, Heads, KernelError, KvShape, MatrixData, MatrixPart, Norm,
+    RopeLayout, Slot, rope,
 };
 
 /// A CPU device with f32 weights, activations, keys and values and scalar arithmetic.
@@ -61,19 +61,18 @@ fn attend(
     (pages, n_positions): (&[u32], usize),
     out: &mut [f32],
 ) {
-    let KvShape {
-        page_size,
-        head_dim,
-        ..
-    } = kv.shape;
-    let scale = 1.0 / (head_dim as f32).sqrt();
+    let page_size = kv.shape.page_size;
+    let scale = 1.0 / (kv.shape.head_dim as f32).sqrt();
     let place = |position: usize| (pages[position / page_size], position % page_size);
     let mut weights: Vec<f32> = (0..n_positions)
         .map(|position| {
             let (page, slot) = place(position);
             let keys = kv.keys(layer_idx, page, head_idx);
-            let key = keys.iter().skip(slot).step_by(kv.shape.n_lanes());
-            query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>() * scale
+            let products = query.iter().enumerate();
+            products
+                .map(|(element, q)| q * keys[kv.shape.key_at(slot, element)])
+                .sum::<f32>()
+                * scale
         })
         .collect();
     let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -84,9 +83,9 @@ fn attend(
     out.fill(0.0);
     for (position, weight) in weights.iter().enumerate() {
         let (page, slot) = place(position);
-        let value = &kv.values(layer_idx, page, head_idx)[slot * head_dim..][..head_dim];
-        for (out, v) in out.iter_mut().zip(value) {
-            *out += weight / total * v;
+        let values = kv.values(layer_idx, page, head_idx);
+        for (element, out) in out.iter_mut().enumerate() {
+            *out += weight / total * values[kv.shape.value_at(slot, element)];
         }
     }
 }
@@ -97,7 +96,12 @@ impl Device for Reference {
     type Vector = Vec<f32>;
     type Kv = KvPool<f32>;
 
-    fn matrix(&self, n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, KernelError> {
+    fn matrix(
+        &self,
+        n_cols: usize,
+        parts: &[MatrixPart<'_>],
+        _: Grain,
+    ) -> Result<Self::Matrix, KernelError> {
         let mut values = Vec::new();
         for part in parts {
             part.check(n_cols)?;
@@ -129,31 +133,6 @@ impl Device for Reference {
         }
     }
 
-    fn rms_norm(
-        &mut self,
-        x: &Self::Buffer,
-        weight: &Self::Vector,
-        eps: f32,
-        out: &mut Self::Buffer,
-    ) {
-        out.resize(x.n_rows());
-        for (row, out) in x.rows().zip(out.rows_mut()) {
-            rms_norm(row, weight, eps, out);
-        }
-    }
-
-    fn add_rms_norm(
-        &mut self,
-        x: &mut Self::Buffer,
-        delta: &Self::Buffer,
-        weight: &Self::Vector,
-        eps: f32,
-        out: &mut Self::Buffer,
-    ) {
-        self.add(x, delta);
-        self.rms_norm(x, weight, eps, out);
-    }
-
     fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32) {
         for row in x.rows_mut() {
             for head in row[heads.first..heads.end()].chunks_exact_mut(heads.head_dim) {
@@ -168,8 +147,16 @@ impl Device for Reference {
         matrix: &Self::Matrix,
         bias: Option<&Self::Vector>,
         x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
         out: &mut Self::Buffer,
     ) {
+        if let Some(norm) = norm {
+            let mut normed = x.clone();
+            for (row, out) in x.rows().zip(normed.rows_mut()) {
+                rms_norm(row, norm.weight, norm.eps, out);
+            }
+            return self.matmul(matrix, bias, &normed, None, out);
+        }
         assert_eq!(x.width(), matrix.n_cols, "inputs of a matrix");
         let width = out.width();
         let shared = SharedSlice::new(out.resize(x.n_rows()));
@@ -187,11 +174,33 @@ impl Device for Reference {
         });
     }
 
-    fn silu_mul(&mut self, x: &Self::Buffer, out: &mut Self::Buffer) {
+    fn matmul_add(
+        &mut self,
+        matrix: &Self::Matrix,
+        bias: Option<&Self::Vector>,
+        x: &Self::Buffer,
+        out: &mut Self::Buffer,
+    ) {
+        let mut delta = Buffer::new(out.width());
+        self.matmul(matrix, bias, x, None, &mut delta);
+        for (out, delta) in out.values_mut().iter_mut().zip(delta.values()) {
+            *out += delta;
+        }
+    }
+
+    fn gated(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        out: &mut Self::Buffer,
+    ) {
         let width = out.width();
+        let mut both = Buffer::new(2 * width);
+        self.matmul(matrix, None, x, norm, &mut both);
         out.resize(x.n_rows());
-        for (x, out) in x.rows().zip(out.rows_mut()) {
-            let (gate, up) = x.split_at(width);
+        for (both, out) in both.rows().zip(out.rows_mut()) {
+            let (gate, up) = both.split_at(width);
             for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
                 *out = gate / (1.0 + (-gate).exp()) * up;
             }
@@ -231,9 +240,8 @@ impl Device for Reference {
         values: Heads,
         slots: &[Slot],
     ) {
-        for (row, &slot) in x.rows().zip(slots) {
-            kv.put(layer_idx, slot, row, keys, values);
-        }
+        let row = |i| x.row(i);
+        kv.put(&mut self.pool, layer_idx, slots, row, (keys, values));
     }
 
     fn attention(
@@ -273,12 +281,6 @@ impl Device for Reference {
 
     fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer) {
         out.select(x, rows);
-    }
-
-    fn add(&mut self, x: &mut Self::Buffer, delta: &Self::Buffer) {
-        for (x, delta) in x.values_mut().iter_mut().zip(delta.values()) {
-            *x += delta;
-        }
     }
 
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {

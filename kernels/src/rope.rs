@@ -14,19 +14,28 @@ pub(crate) fn angles(frequencies: &[f32], position: u32, out: &mut [f32]) {
 }
 
 /// Rotates the heads of one row by its angles, in place.
+#[inline(always)]
 pub(crate) fn rotate(row: &mut [f32], heads: Heads, layout: RopeLayout, angles: &[f32]) {
     let n_pairs = heads.head_dim / 2;
     let (cosines, sines) = angles.split_at(n_pairs);
     for head in row[heads.first..heads.end()].chunks_exact_mut(heads.head_dim) {
-        for pair_idx in 0..n_pairs {
-            let (a, b) = match layout {
-                RopeLayout::Interleaved => (2 * pair_idx, 2 * pair_idx + 1),
-                RopeLayout::Halves => (pair_idx, pair_idx + n_pairs),
-            };
-            let (x, y) = (head[a], head[b]);
-            let (c, s) = (cosines[pair_idx], sines[pair_idx]);
-            head[a] = x * c - y * s;
-            head[b] = x * s + y * c;
+        match layout {
+            RopeLayout::Interleaved => {
+                let turns = cosines.iter().zip(sines);
+                for (pair, (&c, &s)) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
+                    let [x, y] = *pair;
+                    *pair = [x * c - y * s, x * s + y * c];
+                }
+            }
+            RopeLayout::Halves => {
+                let (first, second) = head.split_at_mut(n_pairs);
+                let turns = cosines.iter().zip(sines);
+                for ((a, b), (&c, &s)) in first.iter_mut().zip(second).zip(turns) {
+                    let (x, y) = (*a, *b);
+                    *a = x * c - y * s;
+                    *b = x * s + y * c;
+                }
+            }
         }
     }
 }

@@ -39,4 +39,19 @@ impl<'a, T> SharedSlice<'a, T> {
         // holds an overlapping part.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
+
+    /// One part of the slice, to be read.
+    ///
+    /// # Safety
+    /// While the returned part lives, no overlapping part may be taken mutably.
+    #[inline]
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &[T] {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "{range:?} of {}",
+            self.len
+        );
+        // SAFETY: the range lies within the borrowed slice, and the caller promises that nobody writes it.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
+    }
 }

@@ -10,8 +10,6 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod portable;
 
-use half::f16;
-
 pub(crate) use portable::Portable;
 
 /// Lanes of a vector.
@@ -24,19 +22,23 @@ pub(crate) trait Simd: Copy {
     /// Sixteen i32, or the 64 bytes in their place.
     type I: Copy;
 
+    /// Whether there are registers for a dozen sums.
+    const IS_WIDE: bool;
+
     /// Runs `kernel` compiled for this tier's instructions.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
     fn splat(self, value: f32) -> Self::F;
     fn load(self, values: &[f32; LANES]) -> Self::F;
-    fn load_f16(self, values: &[f16; LANES]) -> Self::F;
-    /// As `load_f16`, of little-endian bytes.
-    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::F;
+    /// Sixteen little-endian f16.
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F;
     fn store(self, vector: Self::F, out: &mut [f32; LANES]);
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once.
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The greater; `b` where either is no number.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     /// Reads each lane's bits as an integer n plus a constant whose low nine bits are zero, and gives
     /// 2^n: the last step of an exponential.
@@ -48,10 +50,28 @@ pub(crate) trait Simd: Copy {
     fn low_nibbles(self, bytes: Self::I) -> Self::I;
     /// The high four bits of every byte.
     fn high_nibbles(self, bytes: Self::I) -> Self::I;
-    /// `sum + a0*x0 + a1*x1 + a2*x2 + a3*x3` in each lane, of its four unsigned bytes `a` and the four
-    /// signed bytes of `x`.
-    fn dot4(self, sum: Self::I, a: Self::I, x: i32) -> Self::I;
+    /// `sum + a0*x0 + a1*x1 + a2*x2 + a3*x3` in each lane, of its four unsigned bytes `a` and four
+    /// signed bytes `x`.
+    fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I;
     fn to_f32(self, a: Self::I) -> Self::F;
+    /// `sum + a1*b1 + a0*b0` in each lane, of its two bf16 `a` and two bf16 `b`, the second product
+    /// added first: two fused multiply-adds, each of which gives zero for a denormal result. No operand
+    /// may be denormal. This is what `vdpbf16ps` computes.
+    fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F;
+    /// The low sixteen bits of each lane, zeros above them.
+    fn low_halves(self, a: Self::I) -> Self::I;
+    /// The nearest bf16, ties to even, in the low sixteen bits of each lane; of numbers only.
+    fn to_bf16(self, a: Self::F) -> [u16; LANES];
+    /// The bits of `a` less those of `b`.
+    fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I;
+    /// The lowest byte of each lane.
+    fn low_bytes(self, a: Self::I) -> [u8; LANES];
+    /// The sum of the lanes, which wraps.
+    fn reduce_add_int(self, a: Self::I) -> i32;
+    /// The greatest lane, found by halves as [`Simd::reduce_add`] adds.
+    fn reduce_max(self, a: Self::F) -> f32;
+    /// The sum of the lanes, by halves: lane i and lane i + 8, then i and i + 4, and so on.
+    fn reduce_add(self, a: Self::F) -> f32;
 
     /// e^x for x <= 0, within 2 units in the last place; below -87 about 1e-38.
     ///
@@ -83,19 +103,6 @@ pub(crate) trait Simd: Copy {
         let sum = self.mul_add(sum, r, self.splat(1.0));
         self.mul(sum, self.exponent_of_bits(shifted))
     }
-
-    /// The sum of the lanes, by halves: always in the same order.
-    #[inline(always)]
-    fn reduce_add(self, a: Self::F) -> f32 {
-        let mut lanes = [0.0; LANES];
-        self.store(a, &mut lanes);
-        for half in [8, 4, 2, 1] {
-            for lane in 0..half {
-                lanes[lane] += lanes[lane + half];
-            }
-        }
-        lanes[0]
-    }
 }
 
 /// Work that is compiled once for each tier. Everything it calls with a tier must be
@@ -103,4 +110,16 @@ pub(crate) trait Simd: Copy {
 pub(crate) trait Kernel {
     type Output;
     fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Asks for the cache line at an address, which need not be readable.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing, and every x86-64 has it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

@@ -3,7 +3,7 @@
 //! Source: Touvron et al. 2023 (Llama), Ainslie et al. 2023 (grouped queries), the Qwen 2 and 3
 //! reports for biases and head norms. Each family is a set of switches of [`Config`].
 
-use lmrun_kernels::{AttentionSpan, Device, Heads, KvShape, Slot};
+use lmrun_kernels::{AttentionSpan, Device, Grain, Heads, KvShape, Norm, Slot};
 
 use crate::config::rope_frequencies;
 use crate::weights::{LayerWeight, Loader, Source, Weight};
@@ -29,13 +29,8 @@ struct Layer<D: Device> {
 struct Buffers<D: Device> {
     /// The residual stream, `[n_tokens, hidden]`.
     x: D::Buffer,
-    /// What a sublayer reads.
-    normed: D::Buffer,
     qkv: D::Buffer,
     attended: D::Buffer,
-    /// What a sublayer adds to the stream.
-    delta: D::Buffer,
-    gate_up: D::Buffer,
     activated: D::Buffer,
     /// Cosines and sines of each token's position, `[n_tokens, head_dim]`.
     angles: D::Buffer,
@@ -106,6 +101,7 @@ fn load_layer<D: Device>(
         (weight(L::Key), n_kv),
         (weight(L::Value), n_kv),
     ];
+    let gate_up = [(weight(L::Gate), ff), (weight(L::Up), ff)];
     let qkv_bias = [
         (weight(L::QueryBias), n_query),
         (weight(L::KeyBias), n_kv),
@@ -117,20 +113,21 @@ fn load_layer<D: Device>(
     };
     Ok(Layer {
         attention_norm: loader.vector(weight(L::AttentionNorm), hidden)?,
-        qkv: loader.matrix(hidden, &qkv)?,
+        qkv: loader.matrix(hidden, &qkv, Grain::ThirtyTwo)?,
         qkv_bias: config
             .qkv_bias
             .then(|| loader.vectors(&qkv_bias))
             .transpose()?,
         head_norms: config.qk_norm.then(head_norms).transpose()?,
-        output: loader.matrix(n_query, &[(weight(L::Output), hidden)])?,
+        output: loader.matrix(n_query, &[(weight(L::Output), hidden)], Grain::ThirtyTwo)?,
         output_bias: config
             .output_bias
             .then(|| loader.vector(weight(L::OutputBias), hidden))
             .transpose()?,
         ff_norm: loader.vector(weight(L::FfNorm), hidden)?,
-        gate_up: loader.matrix(hidden, &[(weight(L::Gate), ff), (weight(L::Up), ff)])?,
-        down: loader.matrix(ff, &[(weight(L::Down), hidden)])?,
+        gate_up: loader.matrix(hidden, &gate_up, Grain::ThirtyTwo)?,
+        // Its inputs are products: a few large among many small.
+        down: loader.matrix(ff, &[(weight(L::Down), hidden)], Grain::Sixteen)?,
     })
 }
 
@@ -158,9 +155,11 @@ impl<D: Device> DeviceDecoder<D> {
             precision: options.precision,
         };
         let vocabulary = |weight| [(weight, config.n_vocab)];
-        let embedding = loader.matrix(config.hidden, &vocabulary(Weight::Embedding))?;
+        // Nothing comes after the head that could even out its error, and few rows go through it.
+        let head = |weight| loader.matrix(config.hidden, &vocabulary(weight), Grain::Sixteen);
+        let embedding = head(Weight::Embedding)?;
         let head = (!config.tied_head)
-            .then(|| loader.matrix(config.hidden, &vocabulary(Weight::Head)))
+            .then(|| head(Weight::Head))
             .transpose()?;
         let layers = (0..config.n_layers)
             .map(|layer_idx| load_layer(&loader, config, layer_idx))
@@ -172,11 +171,8 @@ impl<D: Device> DeviceDecoder<D> {
         );
         let buffers = Buffers {
             x: device.buffer(config.hidden),
-            normed: device.buffer(config.hidden),
             qkv: device.buffer(n_query + 2 * n_kv),
             attended: device.buffer(n_query),
-            delta: device.buffer(config.hidden),
-            gate_up: device.buffer(2 * config.ff),
             activated: device.buffer(config.ff),
             angles: device.buffer(config.head_dim),
             last_x: device.buffer(config.hidden),
@@ -246,18 +242,13 @@ impl<D: Device> DeviceDecoder<D> {
             } else {
                 (&mut buffers.x, &buffers.attended)
             };
-            device.matmul(
-                &layer.output,
-                layer.output_bias.as_ref(),
-                attended,
-                &mut buffers.delta,
-            );
-            let (eps, normed) = (self.config.norm_eps, &mut buffers.normed);
-            device.add_rms_norm(x, &buffers.delta, &layer.ff_norm, eps, normed);
-            device.matmul(&layer.gate_up, None, normed, &mut buffers.gate_up);
-            device.silu_mul(&buffers.gate_up, &mut buffers.activated);
-            device.matmul(&layer.down, None, &buffers.activated, &mut buffers.delta);
-            device.add(x, &buffers.delta);
+            device.matmul_add(&layer.output, layer.output_bias.as_ref(), attended, x);
+            let norm = Norm {
+                weight: &layer.ff_norm,
+                eps: self.config.norm_eps,
+            };
+            device.gated(&layer.gate_up, x, Some(norm), &mut buffers.activated);
+            device.matmul_add(&layer.down, None, &buffers.activated, x);
         }
     }
 
@@ -271,13 +262,12 @@ impl<D: Device> DeviceDecoder<D> {
             config.value_heads(),
         );
         let (eps, layout) = (config.norm_eps, config.rope.layout);
-        device.rms_norm(&buffers.x, &layer.attention_norm, eps, &mut buffers.normed);
-        device.matmul(
-            &layer.qkv,
-            layer.qkv_bias.as_ref(),
-            &buffers.normed,
-            &mut buffers.qkv,
-        );
+        let norm = Norm {
+            weight: &layer.attention_norm,
+            eps,
+        };
+        let bias = layer.qkv_bias.as_ref();
+        device.matmul(&layer.qkv, bias, &buffers.x, Some(norm), &mut buffers.qkv);
         if let Some((query_norm, key_norm)) = &layer.head_norms {
             device.head_norm(&mut buffers.qkv, queries, query_norm, eps);
             device.head_norm(&mut buffers.qkv, keys, key_norm, eps);
@@ -382,10 +372,12 @@ impl<D: Device> Decoder for DeviceDecoder<D> {
             return Ok(Logits::new(Vec::new(), self.config.n_vocab));
         }
         let (device, buffers) = (&mut self.device, &mut self.buffers);
-        let (eps, normed) = (self.config.norm_eps, &mut buffers.normed);
-        device.rms_norm(&buffers.last_x, &self.final_norm, eps, normed);
+        let norm = Norm {
+            weight: &self.final_norm,
+            eps: self.config.norm_eps,
+        };
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        device.matmul(head, None, normed, &mut buffers.logits);
+        device.matmul(head, None, &buffers.last_x, Some(norm), &mut buffers.logits);
         Ok(Logits::new(
             device.read(&buffers.logits),
             self.config.n_vocab,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use half::{bf16, f16};
-use lmrun_kernels::{BLOCK_LEN, BlockFormat, Device, MatrixData, MatrixPart, quantise_q8_0};
+use lmrun_kernels::{BLOCK_LEN, BlockFormat, Device, Grain, MatrixData, MatrixPart, quantise_q8_0};
 
 use crate::{ModelError, Precision};
 
@@ -151,6 +151,7 @@ impl<D: Device> Loader<'_, D> {
         &self,
         n_cols: usize,
         weights: &[(Weight, usize)],
+        grain: Grain,
     ) -> Result<D::Matrix, ModelError> {
         let mut staged = Vec::with_capacity(weights.len());
         for &(weight, n_rows) in weights {
@@ -168,7 +169,7 @@ impl<D: Device> Loader<'_, D> {
             })
             .collect();
         self.device
-            .matrix(n_cols, &parts)
+            .matrix(n_cols, &parts, grain)
             .map_err(|error| self.source.invalid(error.to_string()))
     }
 

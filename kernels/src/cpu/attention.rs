@@ -1,15 +1,15 @@
-//! Causal attention over pages, with the softmax taken online.
+//! Causal attention over pages, in bf16 with f32 sums, with the softmax taken online.
 //!
 //! Positions are taken in *strides*, a fixed number of whole pages of at least 128 positions, counted
 //! from position 0: within a stride all scores, then their maximum, then the weighted values in
 //! ascending order; between strides the sums so far are rescaled (Milakov and Gimelshein 2018). What
 //! a query computes depends on its own position and on nothing else.
 
-use half::f16;
+use half::bf16;
 
 use super::Vectors;
 use crate::buffer::Buffer;
-use crate::kv::KvPool;
+use crate::kv::{KvElement, KvPool};
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::{Kernel, LANES, Simd};
@@ -19,10 +19,12 @@ use crate::{AttentionSpan, Heads};
 const MIN_STRIDE: usize = 128;
 /// Rows of a work item.
 const N_ROWS: usize = 8;
+/// Queries that read keys and values together, at most.
+const N_QUERIES: usize = 6;
 
 /// What attention reads.
 pub(crate) struct Inputs<'a> {
-    pub(crate) kv: &'a KvPool<f16>,
+    pub(crate) kv: &'a KvPool<bf16>,
     pub(crate) layer_idx: usize,
     pub(crate) x: &'a Buffer,
     pub(crate) queries: Heads,
@@ -38,12 +40,24 @@ struct Item<'a> {
 }
 
 /// Fills `out`, `[n_rows, n_heads * head_dim]`.
-pub(crate) fn attention(pool: &mut Pool, vectors: Vectors, inputs: &Inputs<'_>, out: &mut Buffer) {
+pub(crate) fn attention(
+    pool: &mut Pool,
+    vectors: Vectors,
+    scratch: &mut Vec<Scratch>,
+    inputs: &Inputs<'_>,
+    out: &mut Buffer,
+) {
     let width = out.width();
     let out = SharedSlice::new(out.resize(inputs.x.n_rows()));
     let n_threads = pool.n_threads();
+    scratch.resize_with(n_threads, Scratch::default);
+    for scratch in &mut *scratch {
+        scratch.fit(inputs);
+    }
+    let scratch = SharedSlice::new(scratch);
     pool.run(&|thread_idx| {
-        let mut scratch = Scratch::new(inputs);
+        // SAFETY: each thread's index is run once, and has its own.
+        let scratch = unsafe { &mut scratch.part_mut(thread_idx..thread_idx + 1)[0] };
         // Later rows see more positions: dealing items out in turn shares the long ones too.
         for item in items(inputs).skip(thread_idx).step_by(n_threads) {
             vectors.run(ItemKernel {
@@ -51,7 +65,7 @@ pub(crate) fn attention(pool: &mut Pool, vectors: Vectors, inputs: &Inputs<'_>, 
                 item,
                 out: &out,
                 width,
-                scratch: &mut scratch,
+                scratch,
             });
         }
     });
@@ -71,34 +85,50 @@ fn items<'a>(inputs: &'a Inputs<'a>) -> impl Iterator<Item = Item<'a>> {
     })
 }
 
-/// A thread's own memory, for up to four queries.
-struct Scratch {
+/// A thread's own memory.
+#[derive(Default)]
+pub(crate) struct Scratch {
     /// Positions of a stride.
     stride: usize,
-    /// Elements of one query's scores: a stride and one vector.
+    /// Elements of one query's scores: a stride and two vectors.
     scores_len: usize,
-    /// `[4, scores_len]`.
+    /// `[N_QUERIES, scores_len]`.
     scores: Vec<f32>,
-    /// `[4, head_dim]`: queries, already scaled.
-    queries: Vec<f32>,
-    /// `[4, head_dim]`: weighted sums of values.
+    /// What the scores become, in pairs of positions: `[N_QUERIES, scores_len / 2]`.
+    weights: Vec<[bf16; 2]>,
+    /// `[N_QUERIES, head_dim / 2]`: queries, already scaled.
+    queries: Vec<[bf16; 2]>,
+    /// `[N_QUERIES, head_dim]`: weighted sums of values.
     sums: Vec<f32>,
 }
 
 impl Scratch {
-    fn new(inputs: &Inputs<'_>) -> Self {
+    /// Makes room for a model's shape.
+    fn fit(&mut self, inputs: &Inputs<'_>) {
         let page_size = inputs.kv.shape.page_size;
-        let stride = page_size * MIN_STRIDE.div_ceil(page_size);
-        let scores_len = (stride + LANES).next_multiple_of(LANES);
         let head_dim = inputs.kv.shape.head_dim;
-        Self {
-            stride,
-            scores_len,
-            scores: vec![0.0; 4 * scores_len],
-            queries: vec![0.0; 4 * head_dim],
-            sums: vec![0.0; 4 * head_dim],
-        }
+        self.stride = page_size * MIN_STRIDE.div_ceil(page_size);
+        self.scores_len = (self.stride + 2 * LANES).next_multiple_of(LANES);
+        self.scores.resize(N_QUERIES * self.scores_len, 0.0);
+        let no_pair = [bf16::ZERO; 2];
+        self.weights
+            .resize(N_QUERIES * self.scores_len / 2, no_pair);
+        self.queries.resize(N_QUERIES * head_dim / 2, no_pair);
+        self.sums.resize(N_QUERIES * head_dim, 0.0);
     }
+}
+
+/// A pair as the lanes of a product want it.
+#[inline(always)]
+fn lane(pair: [bf16; 2]) -> i32 {
+    i32::from(pair[0].to_bits()) | i32::from(pair[1].to_bits()) << 16
+}
+
+/// A vector of sixteen pairs.
+#[inline(always)]
+fn load_pairs<S: Simd>(s: S, pairs: &[bf16; 2 * LANES]) -> S::I {
+    // SAFETY: a bf16 is two bytes without padding, so these are 64 bytes.
+    s.load_bytes(unsafe { &*std::ptr::from_ref(pairs).cast::<[u8; 4 * LANES]>() })
 }
 
 /// One query head of one row.
@@ -124,16 +154,16 @@ impl Kernel for ItemKernel<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let n_queries = self.item.n_rows * self.group_len();
-        let mut query_idx = 0;
-        while query_idx + 4 <= n_queries {
-            self.attend::<S, 4>(s, query_idx);
-            query_idx += 4;
-        }
-        match n_queries - query_idx {
-            3 => self.attend::<S, 3>(s, query_idx),
-            2 => self.attend::<S, 2>(s, query_idx),
-            1 => self.attend::<S, 1>(s, query_idx),
-            _ => {}
+        let mut first = 0;
+        while first < n_queries {
+            let n_left = n_queries - first;
+            let n_left = if S::IS_WIDE { n_left } else { n_left.min(2) };
+            first += match n_left {
+                6.. => self.attend::<S, 6>(s, first),
+                3.. => self.attend::<S, 3>(s, first),
+                2 => self.attend::<S, 2>(s, first),
+                _ => self.attend::<S, 1>(s, first),
+            };
         }
     }
 }
@@ -156,23 +186,13 @@ impl ItemKernel<'_> {
         }
     }
 
-    /// Attention of `Q` queries from `first` on.
+    /// Attention of `Q` queries from `first` on; returns their number.
     #[inline(always)]
-    fn attend<S: Simd, const Q: usize>(&mut self, s: S, first: usize) {
+    fn attend<S: Simd, const Q: usize>(&mut self, s: S, first: usize) -> usize {
         let head_dim = self.inputs.kv.shape.head_dim;
         let queries: [Query; Q] = std::array::from_fn(|i| self.query(first + i));
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        for (query, scaled) in queries
-            .iter()
-            .zip(self.scratch.queries.chunks_exact_mut(head_dim))
-        {
-            let row = self.inputs.x.row(query.row_idx);
-            let head = &row[self.inputs.queries.first + query.head_idx * head_dim..][..head_dim];
-            for (scaled, x) in scaled.iter_mut().zip(head) {
-                *scaled = x * scale;
-            }
-        }
-        self.scratch.sums.fill(0.0);
+        self.scale_queries(&queries);
+        self.scratch.sums[..Q * head_dim].fill(0.0);
         let mut largest = [f32::NEG_INFINITY; Q];
         let mut totals = [s.splat(0.0); Q];
         // The last query sees most.
@@ -192,47 +212,108 @@ impl ItemKernel<'_> {
             // SAFETY: items are split among the threads, and each writes its own rows' own heads.
             let out = unsafe { self.out.part_mut(at..at + head_dim) };
             for (out, sum) in out.iter_mut().zip(&self.scratch.sums[i * head_dim..]) {
-                *out = sum * inverse;
+                // A zero has no sign here: positions that a neighbour sees may have changed it.
+                *out = sum * inverse + 0.0;
+            }
+        }
+        Q
+    }
+
+    /// Rounds the scaled queries to bf16.
+    #[inline(always)]
+    fn scale_queries(&mut self, queries: &[Query]) {
+        let head_dim = self.inputs.kv.shape.head_dim;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let targets = self.scratch.queries.chunks_exact_mut(head_dim / 2);
+        for (query, scaled) in queries.iter().zip(targets) {
+            let row = self.inputs.x.row(query.row_idx);
+            let head = &row[self.inputs.queries.first + query.head_idx * head_dim..][..head_dim];
+            for (scaled, pair) in scaled.iter_mut().zip(head.as_chunks::<2>().0) {
+                *scaled = [
+                    KvElement::from_f32(pair[0] * scale),
+                    KvElement::from_f32(pair[1] * scale),
+                ];
             }
         }
     }
 
-    /// The scores of positions `start..end`, sixteen at a time. A page's last vector may run over; the
+    /// The scores of positions `start..end`, two vectors of sixteen at a time. A page's last vector may run over; the
     /// next page, or the weighing, overwrites what it left.
     #[inline(always)]
     fn score<S: Simd, const Q: usize>(&mut self, s: S, start: usize, end: usize) {
         let shape = self.inputs.kv.shape;
-        let (head_dim, n_lanes) = (shape.head_dim, shape.n_lanes());
+        let n_slots_last = (end - start - 1) % shape.page_size + 1;
+        let n_pages = (end - start).div_ceil(shape.page_size);
+        let vectors_of = |page_idx: usize| {
+            let is_last = page_idx + 1 == n_pages;
+            (if is_last {
+                n_slots_last
+            } else {
+                shape.page_size
+            })
+            .div_ceil(LANES)
+        };
+        let mut pending: Option<(usize, usize)> = None;
+        for page_idx in 0..n_pages {
+            for vector_idx in 0..vectors_of(page_idx) {
+                match pending.take() {
+                    None => pending = Some((page_idx, vector_idx)),
+                    Some(other) => {
+                        self.score_vectors::<S, Q, 2>(s, start, [other, (page_idx, vector_idx)]);
+                    }
+                }
+            }
+        }
+        if let Some(last) = pending {
+            self.score_vectors::<S, Q, 1>(s, start, [last]);
+        }
+    }
+
+    /// The scores of `P` vectors of positions, given as their page in the stride and their place in the page; in order.
+    #[inline(always)]
+    fn score_vectors<S: Simd, const Q: usize, const P: usize>(
+        &mut self,
+        s: S,
+        start: usize,
+        places: [(usize, usize); P],
+    ) {
+        let (layer_idx, kv_head) = (self.inputs.layer_idx, self.item.kv_head);
+        let shape = self.inputs.kv.shape;
+        let (n_pairs, line_len) = (shape.head_dim / 2, 2 * shape.n_lanes());
+        let mut keys: [&[bf16]; P] = [&[]; P];
+        for (keys, (page_idx, vector_idx)) in keys.iter_mut().zip(places) {
+            let page = self.item.span.pages[start / shape.page_size + page_idx];
+            let page = self.inputs.kv.keys(layer_idx, page, kv_head);
+            *keys = &page[vector_idx * 2 * LANES..];
+        }
         let Scratch {
             scores,
             scores_len,
             queries,
             ..
         } = &mut *self.scratch;
-        let queries: [&[f32]; Q] = std::array::from_fn(|i| &queries[i * head_dim..][..head_dim]);
-        for page_start in (start..end).step_by(shape.page_size) {
-            let page = self.item.span.pages[page_start / shape.page_size];
-            let keys = self
-                .inputs
-                .kv
-                .keys(self.inputs.layer_idx, page, self.item.kv_head);
-            let n_slots = shape.page_size.min(end - page_start);
-            for slot in (0..n_slots).step_by(LANES) {
-                let mut sums = [s.splat(0.0); Q];
-                for (element, keys) in keys.chunks_exact(n_lanes).enumerate() {
-                    let keys = keys[slot..].first_chunk().expect("keys fill whole vectors");
-                    let keys = s.load_f16(keys);
-                    for (sum, query) in sums.iter_mut().zip(&queries) {
-                        *sum = s.mul_add(keys, s.splat(query[element]), *sum);
-                    }
+        let queries: [&[[bf16; 2]]; Q] =
+            std::array::from_fn(|i| &queries[i * n_pairs..][..n_pairs]);
+        let mut sums = [[s.splat(0.0); P]; Q];
+        for pair_idx in 0..n_pairs {
+            let mut vectors = [s.splat_int(0); P];
+            for p in 0..P {
+                let line = &keys[p][pair_idx * line_len..];
+                vectors[p] = load_pairs(s, line.first_chunk().expect("keys fill whole vectors"));
+            }
+            for q in 0..Q {
+                let query = s.splat_int(lane(queries[q][pair_idx]));
+                for p in 0..P {
+                    sums[q][p] = s.dot2(sums[q][p], vectors[p], query);
                 }
-                for (i, sum) in sums.into_iter().enumerate() {
-                    let at = i * *scores_len + page_start - start + slot;
-                    let target = scores[at..]
-                        .first_chunk_mut()
-                        .expect("room for one vector more");
-                    s.store(sum, target);
-                }
+            }
+        }
+        for (p, (page_idx, vector_idx)) in places.into_iter().enumerate() {
+            let at = page_idx * shape.page_size + vector_idx * LANES;
+            for q in 0..Q {
+                let target = &mut scores[q * *scores_len + at..];
+                let target = target.first_chunk_mut().expect("room for one vector more");
+                s.store(sums[q][p], target);
             }
         }
     }
@@ -252,41 +333,59 @@ impl ItemKernel<'_> {
         let Scratch {
             scores,
             scores_len,
+            weights,
             sums,
             ..
         } = &mut *self.scratch;
         let scores = &mut scores[query_idx * *scores_len..][..*scores_len];
-        scores[n_seen..n_scores.next_multiple_of(LANES)].fill(f32::NEG_INFINITY);
+        let weights = &mut weights[query_idx * *scores_len / 2..][..*scores_len / 2];
+        let (weights, _) = weights.as_chunks_mut::<{ LANES / 2 }>();
+        let n_vectors = n_seen.div_ceil(LANES);
+        weights[n_vectors..n_scores.div_ceil(LANES)].fill([[bf16::ZERO; 2]; LANES / 2]);
         if n_seen == 0 {
-            scores[..n_scores].fill(0.0);
             return;
         }
+        scores[n_seen..n_vectors * LANES].fill(f32::NEG_INFINITY);
         let (vectors, _) = scores.as_chunks_mut::<LANES>();
-        let vectors = &mut vectors[..n_seen.div_ceil(LANES)];
+        let vectors = &mut vectors[..n_vectors];
         let mut lanes = s.splat(f32::NEG_INFINITY);
         for vector in vectors.iter() {
             lanes = s.max(lanes, s.load(vector));
         }
-        let mut found = [0.0; LANES];
-        s.store(lanes, &mut found);
-        let found = found.into_iter().fold(*largest, f32::max);
+        let found = s.reduce_max(lanes).max(*largest);
         if found > *largest {
             let mut factor = [0.0; LANES];
             s.store(s.exp(s.splat(*largest - found)), &mut factor);
             *total = s.mul(*total, s.splat(factor[0]));
             for sum in &mut sums[query_idx * head_dim..][..head_dim] {
-                *sum *= factor[0];
+                let scaled = *sum * factor[0];
+                // The products take no denormal sums.
+                *sum = if scaled.abs() < f32::MIN_POSITIVE {
+                    0.0
+                } else {
+                    scaled
+                };
             }
             *largest = found;
         }
         let shift = s.splat(-*largest);
-        for vector in vectors.iter_mut() {
-            let weights = s.exp(s.add(s.load(vector), shift));
-            s.store(weights, vector);
-        }
-        scores[n_seen..n_scores.next_multiple_of(LANES)].fill(0.0);
-        for vector in &scores.as_chunks::<LANES>().0[..n_seen.div_ceil(LANES)] {
-            *total = s.add(*total, s.load(vector));
+        for (vector_idx, vector) in vectors.iter_mut().enumerate() {
+            let weight = s.exp(s.add(s.load(vector), shift));
+            s.store(weight, vector);
+            let n_lanes = n_seen - vector_idx * LANES;
+            if n_lanes < LANES {
+                // The exponential of what is not seen is tiny, not zero.
+                vector[n_lanes..].fill(0.0);
+            }
+            let weight = s.load(vector);
+            *total = s.add(*total, weight);
+            let rounded = s.to_bf16(weight);
+            for (pair, bits) in weights[vector_idx]
+                .iter_mut()
+                .zip(rounded.as_chunks::<2>().0)
+            {
+                *pair = bits.map(bf16::from_bits);
+            }
         }
     }
 
@@ -295,7 +394,7 @@ impl ItemKernel<'_> {
     fn add_values<S: Simd, const Q: usize>(&mut self, s: S, start: usize, end: usize) {
         let n_vectors = self.inputs.kv.shape.head_dim / LANES;
         let mut vector_idx = 0;
-        while vector_idx + 4 <= n_vectors {
+        while S::IS_WIDE && vector_idx + 4 <= n_vectors {
             self.add_value_vectors::<S, Q, 4>(s, start, end, vector_idx);
             vector_idx += 4;
         }
@@ -313,46 +412,66 @@ impl ItemKernel<'_> {
         end: usize,
         vector_idx: usize,
     ) {
+        let (layer_idx, kv_head) = (self.inputs.layer_idx, self.item.kv_head);
         let shape = self.inputs.kv.shape;
         let head_dim = shape.head_dim;
         let Scratch {
-            scores,
             scores_len,
+            weights,
             sums,
             ..
         } = &mut *self.scratch;
-        let mut lanes: [[S::F; V]; Q] = [[s.splat(0.0); V]; Q];
-        for (i, lanes) in lanes.iter_mut().enumerate() {
-            let (vectors, _) = sums[i * head_dim..][..head_dim].as_chunks::<LANES>();
-            for (v, lanes) in lanes.iter_mut().enumerate() {
-                *lanes = s.load(&vectors[vector_idx + v]);
+        let mut lanes = [[s.splat(0.0); V]; Q];
+        for q in 0..Q {
+            let (vectors, _) = sums[q * head_dim..][..head_dim].as_chunks::<LANES>();
+            for v in 0..V {
+                lanes[q][v] = s.load(&vectors[vector_idx + v]);
             }
         }
-        let weights: [&[f32]; Q] =
-            std::array::from_fn(|i| &scores[i * *scores_len..][..*scores_len]);
+        let half_len = *scores_len / 2;
+        let weights: [&[[bf16; 2]]; Q] =
+            std::array::from_fn(|q| &weights[q * half_len..][..half_len]);
         for page_start in (start..end).step_by(shape.page_size) {
             let page = self.item.span.pages[page_start / shape.page_size];
-            let values = self
-                .inputs
-                .kv
-                .values(self.inputs.layer_idx, page, self.item.kv_head);
+            let values = self.inputs.kv.values(layer_idx, page, kv_head);
             let n_slots = shape.page_size.min(end - page_start);
-            for (slot, value) in values.chunks_exact(head_dim).take(n_slots).enumerate() {
-                let (vectors, _) = value.as_chunks::<LANES>();
-                let position = page_start - start + slot;
-                for v in 0..V {
-                    let value = s.load_f16(&vectors[vector_idx + v]);
-                    for (lanes, weights) in lanes.iter_mut().zip(&weights) {
-                        lanes[v] = s.mul_add(value, s.splat(weights[position]), lanes[v]);
+            let first = page_start - start;
+            for pair_idx in 0..n_slots.div_ceil(2) {
+                let mut vectors = [s.splat_int(0); V];
+                for (v, vector) in vectors.iter_mut().enumerate() {
+                    let at = 2 * (pair_idx * head_dim + (vector_idx + v) * LANES);
+                    let line = values[at..]
+                        .first_chunk()
+                        .expect("values fill whole vectors");
+                    *vector = load_pairs(s, line);
+                    if 2 * pair_idx + 1 == n_slots {
+                        // Nothing need have been written there.
+                        *vector = s.low_halves(*vector);
+                    }
+                }
+                for q in 0..Q {
+                    let weight = s.splat_int(pair_of(weights[q], first + 2 * pair_idx));
+                    for v in 0..V {
+                        lanes[q][v] = s.dot2(lanes[q][v], vectors[v], weight);
                     }
                 }
             }
         }
-        for (i, lanes) in lanes.into_iter().enumerate() {
-            let (vectors, _) = sums[i * head_dim..][..head_dim].as_chunks_mut::<LANES>();
-            for (v, lanes) in lanes.into_iter().enumerate() {
-                s.store(lanes, &mut vectors[vector_idx + v]);
+        for q in 0..Q {
+            let (vectors, _) = sums[q * head_dim..][..head_dim].as_chunks_mut::<LANES>();
+            for v in 0..V {
+                s.store(lanes[q][v], &mut vectors[vector_idx + v]);
             }
         }
+    }
+}
+
+/// The weights of two positions, of which the first may be an odd one: pages of an odd size begin there too.
+#[inline(always)]
+fn pair_of(weights: &[[bf16; 2]], first: usize) -> i32 {
+    if first.is_multiple_of(2) {
+        lane(weights[first / 2])
+    } else {
+        lane([weights[first / 2][1], weights[first / 2 + 1][0]])
     }
 }

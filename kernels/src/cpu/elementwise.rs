@@ -4,6 +4,7 @@ use crate::buffer::Buffer;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::{Kernel, LANES, Simd};
+use crate::{Heads, RopeLayout, rope};
 
 /// Rows from which a second thread is worth waking.
 const N_WORTHWHILE: usize = 8;
@@ -26,16 +27,19 @@ pub(crate) fn each_row(
     });
 }
 
-/// One over the root of the mean square, its sum taken in sixteen lanes.
+/// One over the root of the mean square, its sum taken in four vectors in turn.
 #[inline(always)]
 fn inverse_rms<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    let mut sums = s.splat(0.0);
-    for chunk in chunks {
-        let x = s.load(chunk);
-        sums = s.mul_add(x, x, sums);
+    let (quads, rest) = x.as_chunks::<{ 4 * LANES }>();
+    let mut sums = [s.splat(0.0); 4];
+    for quad in quads {
+        for (i, chunk) in quad.as_chunks::<LANES>().0.iter().enumerate() {
+            let x = s.load(chunk);
+            sums[i] = s.mul_add(x, x, sums[i]);
+        }
     }
-    let mut total = s.reduce_add(sums);
+    let sum = s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]));
+    let mut total = s.reduce_add(sum);
     for value in rest {
         total += value * value;
     }
@@ -87,16 +91,30 @@ pub(crate) struct SiluMul<'a> {
     pub(crate) out: &'a mut [f32],
 }
 
+/// |x|
+#[inline(always)]
+pub(crate) fn abs<S: Simd>(s: S, x: S::F) -> S::F {
+    s.max(s.mul(x, s.splat(-1.0)), x)
+}
+
+/// `x / (1 + e^-x)`.
+#[inline(always)]
+pub(crate) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
+    // e^-|x| is at most 1, so neither branch of the sigmoid can overflow: x / (1 + e^-|x|) above zero, and
+    // x e^-|x| / (1 + e^-|x|) below.
+    let negative = s.mul(x, s.splat(-1.0));
+    let decay = s.exp(s.mul(abs(s, x), s.splat(-1.0)));
+    // The second operand of `max` is what is kept of no number.
+    let above = s.max(s.splat(0.0), x);
+    let below = s.mul(s.max(s.splat(0.0), negative), s.splat(-1.0));
+    let numerator = s.mul_add(below, decay, above);
+    s.div(numerator, s.add(s.splat(1.0), decay))
+}
+
 /// Sixteen gates and sixteen ups.
 #[inline(always)]
 fn silu_mul<S: Simd>(s: S, gate: &[f32; LANES], up: &[f32; LANES], out: &mut [f32; LANES]) {
-    // e^-|x| is at most 1, so neither branch of the sigmoid can overflow.
-    let mut decay = [0.0; LANES];
-    s.store(s.exp(s.load(&gate.map(|x| -x.abs()))), &mut decay);
-    for lane in 0..LANES {
-        let numerator = if gate[lane] >= 0.0 { 1.0 } else { decay[lane] };
-        out[lane] = gate[lane] * (numerator / (1.0 + decay[lane])) * up[lane];
-    }
+    s.store(s.mul(silu(s, s.load(gate)), s.load(up)), out);
 }
 
 impl Kernel for SiluMul<'_> {
@@ -115,5 +133,22 @@ impl Kernel for SiluMul<'_> {
         up[..up_rest.len()].copy_from_slice(up_rest);
         silu_mul(s, &gate, &up, &mut out);
         out_rest.copy_from_slice(&out[..out_rest.len()]);
+    }
+}
+
+/// Rotates the heads of one row.
+pub(crate) struct Rotate<'a> {
+    pub(crate) row: &'a mut [f32],
+    pub(crate) heads: Heads,
+    pub(crate) layout: RopeLayout,
+    pub(crate) angles: &'a [f32],
+}
+
+impl Kernel for Rotate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        rope::rotate(self.row, self.heads, self.layout, self.angles);
     }
 }

@@ -10,11 +10,10 @@
 use half::f16;
 
 use crate::blocks::Block;
+use crate::lines::{Arena, LINE, Lines};
 use crate::simd::LANES;
-use crate::{BLOCK_LEN, BlockFormat, KernelError, MatrixData, MatrixPart};
+use crate::{BLOCK_LEN, BlockFormat, Grain, KernelError, MatrixData, MatrixPart};
 
-/// Bytes of one vector of codes.
-pub(crate) const LINE: usize = 64;
 /// Bytes of sixteen f16.
 pub(crate) const HALVES: usize = 2 * LANES;
 
@@ -104,33 +103,28 @@ pub(crate) enum Tiles {
     Blocks(BlockFormat, Lines),
 }
 
-/// Bytes that begin on a cache line.
-#[derive(Debug)]
-pub(crate) struct Lines {
-    lines: Vec<Line>,
+/// One tile.
+#[derive(Clone, Copy)]
+pub(crate) enum Tile<'a> {
+    /// `[n_cols, 16]`.
+    Plain(&'a [[f32; LANES]]),
+    /// `n_blocks` blocks.
+    Blocks(BlockFormat, &'a [u8]),
 }
 
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; LINE]);
-
-impl Lines {
-    fn zeroed(n_bytes: usize) -> Self {
-        Self {
-            lines: vec![Line([0; LINE]); n_bytes.div_ceil(LINE)],
-        }
-    }
-
+impl Tiles {
+    /// A tile of a matrix of `n_cols` inputs.
     #[inline(always)]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: a `Line` is 64 bytes without padding, and the vector's lines follow one another.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * LINE) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and the borrow is unique.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * LINE)
+    pub(crate) fn weights(&self, tile_idx: usize, n_cols: usize) -> Tile<'_> {
+        match self {
+            Tiles::Plain(values) => {
+                let tile = &values[tile_idx * n_cols * LANES..][..n_cols * LANES];
+                Tile::Plain(tile.as_chunks().0)
+            }
+            Tiles::Blocks(format, lines) => {
+                let n_bytes = n_cols / BLOCK_LEN * BlockLayout::of(*format).bytes();
+                Tile::Blocks(*format, &lines.bytes()[tile_idx * n_bytes..][..n_bytes])
+            }
         }
     }
 }
@@ -147,6 +141,11 @@ impl Part {
     pub(crate) fn n_tiles(&self) -> usize {
         self.n_rows.div_ceil(LANES)
     }
+
+    /// Pairs of tiles, the last of which may be a single one.
+    pub(crate) fn n_pairs(&self) -> usize {
+        self.n_tiles().div_ceil(2)
+    }
 }
 
 /// A weight matrix of a [`crate::Cpu`].
@@ -154,14 +153,21 @@ impl Part {
 pub struct Matrix {
     n_cols: usize,
     n_rows: usize,
+    grain: Grain,
     parts: Vec<Part>,
 }
 
 impl Matrix {
-    pub(crate) fn new(n_cols: usize, parts: &[MatrixPart<'_>]) -> Result<Self, KernelError> {
+    pub(crate) fn new(
+        arena: &mut Arena,
+        n_cols: usize,
+        parts: &[MatrixPart<'_>],
+        grain: Grain,
+    ) -> Result<Self, KernelError> {
         let mut matrix = Self {
             n_cols,
             n_rows: 0,
+            grain,
             parts: Vec::with_capacity(parts.len()),
         };
         for part in parts {
@@ -169,7 +175,8 @@ impl Matrix {
             let tiles = match part.data {
                 MatrixData::F32(values) => Tiles::Plain(plain_tiles(values, part.n_rows, n_cols)),
                 MatrixData::Blocks(format, bytes) => {
-                    Tiles::Blocks(format, block_tiles(format, bytes, part.n_rows, n_cols))
+                    let tiles = block_tiles(arena, format, bytes, (part.n_rows, n_cols))?;
+                    Tiles::Blocks(format, tiles)
                 }
             };
             matrix.parts.push(Part {
@@ -188,6 +195,22 @@ impl Matrix {
 
     pub(crate) fn n_cols(&self) -> usize {
         self.n_cols
+    }
+
+    /// How activations are rounded for it.
+    pub(crate) fn grain(&self) -> Grain {
+        self.grain
+    }
+
+    /// Whether all parts are of one format.
+    pub(crate) fn is_uniform(&self) -> bool {
+        let format = |part: &Part| match part.tiles {
+            Tiles::Plain(_) => None,
+            Tiles::Blocks(format, _) => Some(format),
+        };
+        self.parts
+            .windows(2)
+            .all(|pair| format(&pair[0]) == format(&pair[1]))
     }
 
     pub(crate) fn parts(&self) -> &[Part] {
@@ -243,10 +266,15 @@ fn plain_tiles(values: &[f32], n_rows: usize, n_cols: usize) -> Vec<f32> {
     tiles
 }
 
-fn block_tiles(format: BlockFormat, bytes: &[u8], n_rows: usize, n_cols: usize) -> Lines {
+fn block_tiles(
+    arena: &mut Arena,
+    format: BlockFormat,
+    bytes: &[u8],
+    (n_rows, n_cols): (usize, usize),
+) -> Result<Lines, KernelError> {
     let layout = BlockLayout::of(format);
     let n_blocks = n_cols / BLOCK_LEN;
-    let mut lines = Lines::zeroed(n_rows.div_ceil(LANES) * n_blocks * layout.bytes());
+    let mut lines = arena.zeroed(n_rows.div_ceil(LANES) * n_blocks * layout.bytes())?;
     let target = lines.bytes_mut();
     for (row_idx, row) in bytes
         .chunks_exact(n_blocks * format.block_bytes())
@@ -258,5 +286,5 @@ fn block_tiles(format: BlockFormat, bytes: &[u8], n_rows: usize, n_cols: usize) 
             layout.put(target, row_idx % LANES, &format.unpack(block));
         }
     }
-    lines
+    Ok(lines)
 }

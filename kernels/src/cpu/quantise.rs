@@ -1,34 +1,21 @@
-//! Activations as int8: blocks of 32, an f32 scale for each half of them.
+//! Activations as int8, in blocks of 32.
 //!
-//! Sixteen values to a scale rather than 32 make the rounding error about a fifth smaller, and cost the
-//! product one more multiplication a block: its integer sum is kept in two halves as it is.
+//! A block has one f32 scale, or one for each of its halves: [`Grain`] says which. A finer grain rounds better
+//! and costs the product a multiplication and an addition a block.
 
-use super::Vectors;
-use crate::BLOCK_LEN;
-use crate::buffer::Buffer;
-use crate::pool::Pool;
-use crate::shared::SharedSlice;
-use crate::simd::{Kernel, Simd};
+use super::elementwise;
+use crate::simd::{Kernel, LANES, Simd};
+use crate::{BLOCK_LEN, Grain};
 
 /// Groups of four int8 in a block.
 pub(crate) const GROUPS: usize = BLOCK_LEN / 4;
 
-/// Quantised activations: value `i` of a block is `scales[i / 16] * code[i]`, |code| <= 127.
-#[derive(Default)]
-pub(crate) struct Columns {
-    n_blocks: usize,
-    /// Four codes each, little-endian; `[n_columns, n_blocks]` of [`GROUPS`].
-    codes: Vec<[i32; GROUPS]>,
-    /// `[n_columns, n_blocks]`.
-    extents: Vec<Extent>,
-}
-
-/// Values that share a scale.
-pub(crate) const HALF: usize = BLOCK_LEN / 2;
-
-/// What else a block's product needs.
+/// 32 activations of one token: value `i` is `scales[i / 16] * code[i]`, |code| <= 127.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Extent {
+#[repr(C)]
+pub(crate) struct Block {
+    /// Four codes each, little-endian.
+    pub(crate) codes: [i32; GROUPS],
     pub(crate) scales: [f32; 2],
     /// The sum of the codes of each half.
     pub(crate) sums: [i32; 2],
@@ -36,112 +23,62 @@ pub(crate) struct Extent {
     pub(crate) total: f32,
 }
 
-/// One column: a token's activations.
-#[derive(Clone, Copy)]
-pub(crate) struct Column<'a> {
-    pub(crate) codes: &'a [[i32; GROUPS]],
-    pub(crate) extents: &'a [Extent],
-}
-
-impl Columns {
-    /// Quantises the rows of `x`.
-    pub(crate) fn quantise(&mut self, pool: &mut Pool, vectors: Vectors, x: &Buffer) {
-        self.n_blocks = x.width() / BLOCK_LEN;
-        let n_blocks = self.n_blocks;
-        self.codes.resize(x.n_rows() * n_blocks, [0; GROUPS]);
-        self.extents
-            .resize(x.n_rows() * n_blocks, Extent::default());
-        let codes = SharedSlice::new(&mut self.codes);
-        let extents = SharedSlice::new(&mut self.extents);
-        pool.run_split(x.n_rows(), 4, |rows| {
-            let blocks = rows.start * n_blocks..rows.end * n_blocks;
-            let values = &x.values()[rows.start * x.width()..rows.end * x.width()];
-            // SAFETY: rows are split among the threads, so nobody else has these blocks.
-            let (codes, extents) =
-                unsafe { (codes.part_mut(blocks.clone()), extents.part_mut(blocks)) };
-            vectors.run(Quantise {
-                values,
-                codes,
-                extents,
-            });
-        });
-    }
-
-    #[inline(always)]
-    pub(crate) fn column(&self, column_idx: usize) -> Column<'_> {
-        let range = column_idx * self.n_blocks..(column_idx + 1) * self.n_blocks;
-        Column {
-            codes: &self.codes[range.clone()],
-            extents: &self.extents[range],
-        }
-    }
-}
-
-struct Quantise<'a> {
-    values: &'a [f32],
-    codes: &'a mut [[i32; GROUPS]],
-    extents: &'a mut [Extent],
+/// Quantises one row; `blocks` are as many as it fills.
+pub(crate) struct Quantise<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) grain: Grain,
+    pub(crate) blocks: &'a mut [Block],
 }
 
 impl Kernel for Quantise<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let (blocks, _) = self.values.as_chunks::<BLOCK_LEN>();
-        for ((block, codes), extent) in blocks.iter().zip(self.codes).zip(self.extents) {
-            (*codes, *extent) = quantise_block(block);
+    fn run<S: Simd>(self, s: S) {
+        let (values, _) = self.values.as_chunks::<BLOCK_LEN>();
+        for (values, block) in values.iter().zip(self.blocks) {
+            quantise_block(s, values, self.grain, block);
         }
     }
 }
 
-/// Rounds a block to int8, each half's largest value to 127.
+/// Rounds 32 values to int8, the largest of those that share a scale to 127.
 #[inline(always)]
-pub(crate) fn quantise_block(block: &[f32; BLOCK_LEN]) -> ([i32; GROUPS], Extent) {
-    let mut codes = [0; GROUPS];
-    let mut extent = Extent::default();
-    let (halves, _) = block.as_chunks::<HALF>();
-    for (half_idx, (half, codes)) in halves
-        .iter()
-        .zip(codes.chunks_exact_mut(GROUPS / 2))
-        .enumerate()
-    {
-        let (rounded, scale) = round_half(half);
-        for (code, group) in codes.iter_mut().zip(rounded.as_chunks::<4>().0) {
-            let [a, b, c, d] = group.map(|code| code & 0xff);
-            *code = a | b << 8 | c << 16 | d << 24;
+fn quantise_block<S: Simd>(s: S, values: &[f32; BLOCK_LEN], grain: Grain, block: &mut Block) {
+    let (halves, _) = values.as_chunks::<LANES>();
+    let halves = [s.load(&halves[0]), s.load(&halves[1])];
+    let sizes = [
+        elementwise::abs(s, halves[0]),
+        elementwise::abs(s, halves[1]),
+    ];
+    let largest = match grain {
+        Grain::Sixteen => [s.reduce_max(sizes[0]), s.reduce_max(sizes[1])],
+        Grain::ThirtyTwo => [s.reduce_max(s.max(sizes[0], sizes[1])); 2],
+    };
+    block.total = 0.0;
+    let (targets, _) = block.codes.as_chunks_mut::<{ GROUPS / 2 }>();
+    for (half_idx, codes) in targets.iter_mut().enumerate() {
+        let rounded = round_half(s, halves[half_idx], largest[half_idx]);
+        let bytes = s.low_bytes(rounded);
+        for (code, group) in codes.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *code = i32::from_le_bytes(*group);
         }
         // Values that are no number give codes without meaning, which must not overflow the sum.
-        let sum = rounded
-            .iter()
-            .fold(0i32, |sum, code| sum.wrapping_add(*code));
-        (extent.scales[half_idx], extent.sums[half_idx]) = (scale, sum);
-        extent.total += scale * sum as f32;
+        let (sum, scale) = (s.reduce_add_int(rounded), largest[half_idx] / 127.0);
+        (block.scales[half_idx], block.sums[half_idx]) = (scale, sum);
+        block.total += scale * sum as f32;
     }
-    (codes, extent)
 }
 
-/// The values in units of the scale, rounded to the nearest and to even, and the scale.
+/// The values in units of `largest / 127`, rounded to the nearest and to even.
 #[inline(always)]
-fn round_half(half: &[f32; HALF]) -> ([i32; HALF], f32) {
+fn round_half<S: Simd>(s: S, values: S::F, largest: f32) -> S::I {
     // Adding 1.5 * 2^23 rounds to whole numbers, which are then the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let mut largest = half.map(f32::abs);
-    for n in [8, 4, 2, 1] {
-        for i in 0..n {
-            if largest[i + n] > largest[i] {
-                largest[i] = largest[i + n];
-            }
-        }
-    }
-    let largest = largest[0];
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     // Denormal values have an infinite inverse: they count as zero.
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    let codes = half.map(|x| {
-        (x * inverse + ROUND)
-            .to_bits()
-            .wrapping_sub(ROUND.to_bits()) as i32
-    });
-    (codes, largest / 127.0)
+    let round = s.splat(ROUND);
+    let shifted = s.mul_add(values, s.splat(inverse), round);
+    s.sub_bits(shifted, round)
 }

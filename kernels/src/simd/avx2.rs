@@ -2,8 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use half::f16;
-
 use super::{Kernel, LANES, Simd};
 
 /// Proof that the machine has AVX2, FMA and F16C.
@@ -19,6 +17,7 @@ impl Avx2 {
     }
 }
 
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn run_inside<K: Kernel>(kernel: K, tier: Avx2) -> K::Output {
     kernel.run(tier)
@@ -36,9 +35,8 @@ macro_rules! avx2 {
 /// The four products of bytes of a lane, summed, for eight lanes. `maddubs` would saturate; even and
 /// odd bytes apart fit 16 bits.
 #[inline(always)]
-fn dot4_half(sum: __m256i, a: __m256i, x: i32) -> __m256i {
+fn dot4_half(sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
     avx2!({
-        let x = _mm256_set1_epi32(x);
         let even_a = _mm256_and_si256(a, _mm256_set1_epi16(0xff));
         let odd_a = _mm256_srli_epi16::<8>(a);
         let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
@@ -61,6 +59,71 @@ fn load_halves(start: *const u8) -> [__m256; 2] {
     ])
 }
 
+/// Two bf16 products added to each of eight lanes; see [`Simd::dot2`].
+#[inline(always)]
+fn dot2_half(sum: __m256, a: __m256i, b: __m256i) -> __m256 {
+    avx2!({
+        let sum = flushed(_mm256_fmadd_ps(high_bf16(a), high_bf16(b), sum));
+        flushed(_mm256_fmadd_ps(low_bf16(a), low_bf16(b), sum))
+    })
+}
+
+#[inline(always)]
+fn high_bf16(pairs: __m256i) -> __m256 {
+    avx2!({
+        let mask = _mm256_set1_epi32(-0x1_0000);
+        _mm256_castsi256_ps(_mm256_and_si256(pairs, mask))
+    })
+}
+
+#[inline(always)]
+fn low_bf16(pairs: __m256i) -> __m256 {
+    avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)))
+}
+
+/// Zeros, with their signs, in place of denormal numbers.
+#[inline(always)]
+fn flushed(x: __m256) -> __m256 {
+    avx2!({
+        let sign = _mm256_set1_ps(-0.0);
+        let size = _mm256_andnot_ps(sign, x);
+        let least = _mm256_set1_ps(f32::MIN_POSITIVE);
+        let is_tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(size, least);
+        _mm256_blendv_ps(x, _mm256_and_ps(x, sign), is_tiny)
+    })
+}
+
+/// Eight lanes in the low halves of which bf16 are to be had by rounding.
+#[inline(always)]
+fn bf16_half(a: __m256) -> __m256i {
+    avx2!({
+        let bits = _mm256_castps_si256(a);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounding = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+        _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, rounding))
+    })
+}
+
+/// The greatest of eight lanes, by halves.
+#[inline(always)]
+pub(super) fn reduce_max(a: __m256) -> f32 {
+    avx2!({
+        let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+        _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
+    })
+}
+
+/// The sum of eight lanes, by halves.
+#[inline(always)]
+pub(super) fn reduce_add(a: __m256) -> f32 {
+    avx2!({
+        let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+        _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+    })
+}
+
 #[inline(always)]
 fn exponent_half(a: __m256) -> __m256 {
     avx2!({
@@ -73,6 +136,8 @@ fn exponent_half(a: __m256) -> __m256 {
 impl Simd for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
+
+    const IS_WIDE: bool = false;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -91,11 +156,7 @@ impl Simd for Avx2 {
         ])
     }
     #[inline(always)]
-    fn load_f16(self, values: &[f16; LANES]) -> Self::F {
-        load_halves(values.as_ptr().cast())
-    }
-    #[inline(always)]
-    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::F {
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
         load_halves(bytes.as_ptr())
     }
     #[inline(always)]
@@ -119,6 +180,10 @@ impl Simd for Avx2 {
             _mm256_fmadd_ps(a[0], b[0], c[0]),
             _mm256_fmadd_ps(a[1], b[1], c[1])
         ])
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        avx2!([_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])])
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
@@ -159,11 +224,60 @@ impl Simd for Avx2 {
         self.low_nibbles(shifted)
     }
     #[inline(always)]
-    fn dot4(self, sum: Self::I, a: Self::I, x: i32) -> Self::I {
-        [dot4_half(sum[0], a[0], x), dot4_half(sum[1], a[1], x)]
+    fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
+        [dot4_half(sum[0], a[0], x[0]), dot4_half(sum[1], a[1], x[1])]
     }
     #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         avx2!([_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])])
     }
+    #[inline(always)]
+    fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
+        avx2!([
+            _mm256_sub_epi32(_mm256_castps_si256(a[0]), _mm256_castps_si256(b[0])),
+            _mm256_sub_epi32(_mm256_castps_si256(a[1]), _mm256_castps_si256(b[1]))
+        ])
+    }
+    #[inline(always)]
+    fn low_bytes(self, a: Self::I) -> [u8; LANES] {
+        lanes_of(a).map(|lane| lane.to_le_bytes()[0])
+    }
+    #[inline(always)]
+    fn reduce_add_int(self, a: Self::I) -> i32 {
+        lanes_of(a).into_iter().fold(0, i32::wrapping_add)
+    }
+    #[inline(always)]
+    fn reduce_max(self, a: Self::F) -> f32 {
+        reduce_max(avx2!(_mm256_max_ps(a[0], a[1])))
+    }
+    #[inline(always)]
+    fn reduce_add(self, a: Self::F) -> f32 {
+        reduce_add(avx2!(_mm256_add_ps(a[0], a[1])))
+    }
+    #[inline(always)]
+    fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
+        [dot2_half(sum[0], a[0], b[0]), dot2_half(sum[1], a[1], b[1])]
+    }
+    #[inline(always)]
+    fn low_halves(self, a: Self::I) -> Self::I {
+        avx2!({
+            let mask = _mm256_set1_epi32(0xffff);
+            [_mm256_and_si256(a[0], mask), _mm256_and_si256(a[1], mask)]
+        })
+    }
+    #[inline(always)]
+    fn to_bf16(self, a: Self::F) -> [u16; LANES] {
+        lanes_of([bf16_half(a[0]), bf16_half(a[1])]).map(|lane| lane as u16)
+    }
+}
+
+#[inline(always)]
+fn lanes_of(a: [__m256i; 2]) -> [i32; LANES] {
+    let mut lanes = [0; LANES];
+    avx2!({
+        let start = lanes.as_mut_ptr().cast::<__m256i>();
+        _mm256_storeu_si256(start, a[0]);
+        _mm256_storeu_si256(start.add(1), a[1]);
+    });
+    lanes
 }

@@ -2,11 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use half::f16;
+use super::{Kernel, LANES, Simd, avx2};
 
-use super::{Kernel, LANES, Simd};
-
-/// Proof that the machine has AVX-512 F, BW, VL, DQ, VNNI and FMA.
+/// Proof that the machine has AVX-512 F, BW, VL, DQ, VNNI, BF16 and FMA.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -17,13 +15,15 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("avx512bf16")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
         has_all.then_some(Self(()))
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,f16c")]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,fma,f16c")]
 fn run_inside<K: Kernel>(kernel: K, tier: Avx512) -> K::Output {
     kernel.run(tier)
 }
@@ -41,6 +41,8 @@ impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
 
+    const IS_WIDE: bool = true;
+
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         avx512!(run_inside(kernel, self))
@@ -55,11 +57,7 @@ impl Simd for Avx512 {
         avx512!(_mm512_loadu_ps(values.as_ptr()))
     }
     #[inline(always)]
-    fn load_f16(self, values: &[f16; LANES]) -> Self::F {
-        avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(values.as_ptr().cast())))
-    }
-    #[inline(always)]
-    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::F {
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
         avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())))
     }
     #[inline(always)]
@@ -77,6 +75,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         avx512!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        avx512!(_mm512_div_ps(a, b))
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
@@ -111,11 +113,72 @@ impl Simd for Avx512 {
         ))
     }
     #[inline(always)]
-    fn dot4(self, sum: Self::I, a: Self::I, x: i32) -> Self::I {
-        avx512!(_mm512_dpbusd_epi32(sum, a, _mm512_set1_epi32(x)))
+    fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
+        avx512!(_mm512_dpbusd_epi32(sum, a, x))
     }
     #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         avx512!(_mm512_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
+        avx512!(_mm512_sub_epi32(
+            _mm512_castps_si512(a),
+            _mm512_castps_si512(b)
+        ))
+    }
+    #[inline(always)]
+    fn low_bytes(self, a: Self::I) -> [u8; LANES] {
+        let mut bytes = [0; LANES];
+        avx512!(_mm_storeu_si128(
+            bytes.as_mut_ptr().cast(),
+            _mm512_cvtepi32_epi8(a)
+        ));
+        bytes
+    }
+    #[inline(always)]
+    fn reduce_add_int(self, a: Self::I) -> i32 {
+        avx512!(_mm512_reduce_add_epi32(a))
+    }
+    #[inline(always)]
+    fn reduce_max(self, a: Self::F) -> f32 {
+        avx512!({
+            let (low, high) = (_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            avx2::reduce_max(_mm256_max_ps(low, high))
+        })
+    }
+    #[inline(always)]
+    fn reduce_add(self, a: Self::F) -> f32 {
+        avx512!({
+            let (low, high) = (_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            avx2::reduce_add(_mm256_add_ps(low, high))
+        })
+    }
+    #[inline(always)]
+    fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
+        // SAFETY: as in `avx512!`; both types are 64 bytes in which every bit pattern is valid.
+        unsafe {
+            let (a, b) = (
+                std::mem::transmute::<__m512i, __m512bh>(a),
+                std::mem::transmute::<__m512i, __m512bh>(b),
+            );
+            _mm512_dpbf16_ps(sum, a, b)
+        }
+    }
+    #[inline(always)]
+    fn low_halves(self, a: Self::I) -> Self::I {
+        avx512!(_mm512_and_si512(a, _mm512_set1_epi32(0xffff)))
+    }
+    #[inline(always)]
+    fn to_bf16(self, a: Self::F) -> [u16; LANES] {
+        let mut halves = [0; LANES];
+        avx512!({
+            let bits = _mm512_castps_si512(a);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounding = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, rounding));
+            _mm256_storeu_si256(halves.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(rounded));
+        });
+        halves
     }
 }

@@ -17,6 +17,8 @@ impl Simd for Portable {
     type F = [f32; LANES];
     type I = [i32; LANES];
 
+    const IS_WIDE: bool = false;
+
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
@@ -31,11 +33,7 @@ impl Simd for Portable {
         *values
     }
     #[inline(always)]
-    fn load_f16(self, values: &[f16; LANES]) -> Self::F {
-        lanes(|i| values[i].to_f32())
-    }
-    #[inline(always)]
-    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::F {
+    fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
         lanes(|i| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32())
     }
     #[inline(always)]
@@ -53,6 +51,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
         lanes(|i| a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        lanes(|i| a[i] / b[i])
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
@@ -81,17 +83,81 @@ impl Simd for Portable {
         lanes(|i| (bytes[i] >> 4) & 0x0f0f_0f0f)
     }
     #[inline(always)]
-    fn dot4(self, sum: Self::I, a: Self::I, x: i32) -> Self::I {
-        let x = x
-            .to_le_bytes()
-            .map(|byte| i32::from(i8::from_le_bytes([byte])));
+    fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
         lanes(|i| {
             let a = a[i].to_le_bytes().map(i32::from);
+            let x = x[i].to_le_bytes().map(|byte| i32::from(byte.cast_signed()));
             sum[i].wrapping_add(a[0] * x[0] + a[1] * x[1] + a[2] * x[2] + a[3] * x[3])
         })
     }
     #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         lanes(|i| a[i] as f32)
+    }
+    #[inline(always)]
+    fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
+        lanes(|i| {
+            a[i].to_bits()
+                .cast_signed()
+                .wrapping_sub(b[i].to_bits().cast_signed())
+        })
+    }
+    #[inline(always)]
+    fn low_bytes(self, a: Self::I) -> [u8; LANES] {
+        a.map(|lane| lane.to_le_bytes()[0])
+    }
+    #[inline(always)]
+    fn reduce_add_int(self, a: Self::I) -> i32 {
+        a.into_iter().fold(0, i32::wrapping_add)
+    }
+    #[inline(always)]
+    fn reduce_max(self, mut a: Self::F) -> f32 {
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                a[i] = if a[i] > a[i + half] {
+                    a[i]
+                } else {
+                    a[i + half]
+                };
+            }
+        }
+        a[0]
+    }
+    #[inline(always)]
+    fn reduce_add(self, mut a: Self::F) -> f32 {
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                a[i] += a[i + half];
+            }
+        }
+        a[0]
+    }
+    #[inline(always)]
+    fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
+        let flushed = |x: f32| {
+            if x.abs() < f32::MIN_POSITIVE {
+                0.0f32.copysign(x)
+            } else {
+                x
+            }
+        };
+        let high = |x: i32| f32::from_bits(x.cast_unsigned() & 0xffff_0000);
+        let low = |x: i32| f32::from_bits(x.cast_unsigned() << 16);
+        lanes(|i| {
+            let sum = flushed(high(a[i]).mul_add(high(b[i]), sum[i]));
+            flushed(low(a[i]).mul_add(low(b[i]), sum))
+        })
+    }
+    #[inline(always)]
+    fn low_halves(self, a: Self::I) -> Self::I {
+        a.map(|lane| lane & 0xffff)
+    }
+    #[inline(always)]
+    fn to_bf16(self, a: Self::F) -> [u16; LANES] {
+        lanes(|i| {
+            let bits = a[i].to_bits();
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+            (rounded >> 16) as u16
+        })
     }
 }

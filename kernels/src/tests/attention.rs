@@ -110,13 +110,14 @@ proptest! {
 
     #[test]
     fn agrees_with_the_reference(mut case in case()) {
-        // Gentle scores: with a sharp softmax, f16 keys alone may choose another position.
+        // Gentle scores: with a sharp softmax, rounded keys alone may choose another position.
         for x in &mut case.x {
             *x = (*x / 8.0).clamp(-1.0, 1.0);
         }
         let expected = case.run(&mut Reference::new(1), case.n_positions);
         let given = case.run(&mut Cpu::new(1), case.n_positions);
-        prop_assert!(error(&expected, &given) < 4e-3, "{}", error(&expected, &given));
+        // bf16 has eight bits: weights and values are off by 2^-9 each, and so is each factor of a score.
+        prop_assert!(error(&expected, &given) < 1.6e-2, "{}", error(&expected, &given));
     }
 
     #[test]
@@ -131,7 +132,7 @@ proptest! {
     }
 }
 
-/// Values are exact in f16, keys are equal: attention is the mean of the values so far.
+/// Values are exact in bf16, keys are equal: attention is the mean of the values so far.
 #[test]
 fn equal_keys_average_the_values() {
     let case = Case {
@@ -193,20 +194,23 @@ fn a_copied_page_holds_the_same_bits() {
     device.copy_page(&mut kv, 0, 2, 4);
     for layer_idx in 0..2 {
         for head_idx in 0..2 {
-            let (source, target) = (
-                kv.keys(layer_idx, 0, head_idx),
-                kv.keys(layer_idx, 2, head_idx),
-            );
-            for (source, target) in source.chunks_exact(16).zip(target.chunks_exact(16)) {
-                assert_eq!(source[..4], target[..4]);
+            let [source, target] = [0, 2].map(|page| kv.keys(layer_idx, page, head_idx));
+            let [from, to] = [0, 2].map(|page| kv.values(layer_idx, page, head_idx));
+            for (slot, element) in (0..4).flat_map(|slot| (0..16).map(move |e| (slot, e))) {
+                let at = shape.key_at(slot, element);
+                assert_eq!(source[at], target[at]);
+                let at = shape.value_at(slot, element);
+                assert_eq!(from[at], to[at]);
             }
-            let source = kv.values(layer_idx, 0, head_idx);
-            assert_eq!(source[..64], kv.values(layer_idx, 2, head_idx)[..64]);
         }
     }
     // The slots beyond those copied are untouched.
-    assert_eq!(before[0][4..6], kv.keys(1, 2, 1)[4..6]);
-    assert_eq!(before[1][64..], kv.values(1, 2, 1)[64..]);
+    for (slot, element) in (4..6).flat_map(|slot| (0..16).map(move |e| (slot, e))) {
+        let at = shape.key_at(slot, element);
+        assert_eq!(before[0][at], kv.keys(1, 2, 1)[at]);
+        let at = shape.value_at(slot, element);
+        assert_eq!(before[1][at], kv.values(1, 2, 1)[at]);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BLOCK_LEN, KernelError, MatrixData, MatrixPart, Reference, quantise_q8_0};
+use crate::{BLOCK_LEN, Grain, KernelError, MatrixData, MatrixPart, Reference, quantise_q8_0};
 
 const FORMATS: [BlockFormat; 3] = [BlockFormat::Q4_0, BlockFormat::Q4_1, BlockFormat::Q8_0];
 
@@ -25,6 +25,7 @@ fn blocks(format: BlockFormat, n_blocks: usize) -> impl Strategy<Value = Vec<u8>
 /// A quantised part, a plain part, and activations for both.
 #[derive(Debug, Clone)]
 struct Case {
+    grain: Grain,
     format: BlockFormat,
     n_cols: usize,
     n_block_rows: usize,
@@ -55,19 +56,28 @@ impl Case {
     where
         D: Device<Buffer = Buffer>,
     {
-        let matrix = device.matrix(self.n_cols, &self.parts()).unwrap();
+        let matrix = device
+            .matrix(self.n_cols, &self.parts(), self.grain)
+            .unwrap();
         let bias = device.vector(&self.bias);
         let x = &self.x[first * self.n_cols..(first + n_columns) * self.n_cols];
         let mut out = device.buffer(self.n_block_rows + self.n_plain_rows);
-        device.matmul(&matrix, Some(&bias), &buffer(self.n_cols, x), &mut out);
+        device.matmul(
+            &matrix,
+            Some(&bias),
+            &buffer(self.n_cols, x),
+            None,
+            &mut out,
+        );
         device.read(&out)
     }
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let sizes = (0..3usize, 1..5usize, 1..40usize, 1..20usize, 1..20usize);
-    sizes.prop_flat_map(
-        |(format, n_blocks, n_block_rows, n_plain_rows, n_columns)| {
+    let grain = prop_oneof![Just(Grain::Sixteen), Just(Grain::ThirtyTwo)];
+    let sizes = (0..3usize, 1..5usize, 1..70usize, 1..40usize, 1..120usize);
+    (grain, sizes).prop_flat_map(
+        |(grain, (format, n_blocks, n_block_rows, n_plain_rows, n_columns))| {
             let (format, n_cols) = (FORMATS[format], n_blocks * BLOCK_LEN);
             (
                 blocks(format, n_blocks * n_block_rows),
@@ -76,6 +86,7 @@ fn case() -> impl Strategy<Value = Case> {
                 values(n_cols * n_columns),
             )
                 .prop_map(move |(blocks, plain, bias, x)| Case {
+                    grain,
                     format,
                     n_cols,
                     n_block_rows,
@@ -113,6 +124,49 @@ proptest! {
         prop_assert_eq!(bits(&together), bits(&alone));
     }
 
+    /// Sums that are added to are those that are stored, plus what was there.
+    #[test]
+    fn adding_is_storing_and_an_addition(case in case()) {
+        let mut device = Cpu::new(2);
+        let product = case.run(&mut device, 0, case.n_columns);
+        let matrix = device.matrix(case.n_cols, &case.parts(), case.grain).unwrap();
+        let mut out = buffer(case.bias.len(), &vec![0.5; product.len()]);
+        let bias = device.vector(&case.bias);
+        device.matmul_add(&matrix, Some(&bias), &buffer(case.n_cols, &case.x), &mut out);
+        let expected: Vec<f32> = product.iter().map(|product| 0.5 + product).collect();
+        prop_assert_eq!(bits(&expected), bits(&device.read(&out)));
+    }
+
+    /// Gates and ups that are taken together are what they are apart.
+    #[test]
+    fn gating_is_two_products_and_an_activation(case in case()) {
+        let quantised = MatrixData::Blocks(case.format, &case.blocks);
+        let gate = MatrixPart { n_rows: case.n_block_rows, data: quantised };
+        let mut values = Vec::new();
+        case.format.dequantise(&case.blocks, &mut values);
+        let plain = MatrixPart { n_rows: case.n_block_rows, data: MatrixData::F32(&values) };
+        let x = buffer(case.n_cols, &case.x);
+        for up in [gate, plain] {
+            let mut given = Vec::new();
+            for tier in TIERS {
+                let mut device = Cpu::with_tier(2, tier);
+                let matrix = device.matrix(case.n_cols, &[gate, up], case.grain).unwrap();
+                let (mut both, mut out) = (device.buffer(2 * gate.n_rows), device.buffer(gate.n_rows));
+                device.matmul(&matrix, None, &x, None, &mut both);
+                device.gated(&matrix, &x, None, &mut out);
+                for (both, out) in both.rows().zip(out.rows()) {
+                    for (i, out) in out.iter().enumerate() {
+                        let (gate, up) = (both[i], both[gate.n_rows + i]);
+                        let expected = gate / (1.0 + (-gate).exp()) * up;
+                        prop_assert!((out - expected).abs() <= 1e-6 * expected.abs() + 1e-30, "{out} {expected}");
+                    }
+                }
+                given.push(bits(out.values()));
+            }
+            prop_assert!(given.windows(2).all(|pair| pair[0] == pair[1]));
+        }
+    }
+
     /// A rounded activation is off by at most half its scale, so a product is off by at most the sum of
     /// half the scales times the weights' sizes.
     #[test]
@@ -126,8 +180,9 @@ proptest! {
         for (column, x) in case.x.chunks_exact(case.n_cols).enumerate() {
             for (row, weights) in weights.chunks_exact(case.n_cols).enumerate() {
                 let products = x.iter().zip(weights).map(|(x, w)| (x * w).abs()).sum::<f32>();
-                let halves = x.chunks_exact(16).zip(weights.chunks_exact(16));
-                let rounding: f32 = halves
+                let n = if case.grain == Grain::Sixteen { 16 } else { 32 };
+                let sharing = x.chunks_exact(n).zip(weights.chunks_exact(n));
+                let rounding: f32 = sharing
                     .map(|(x, w)| {
                         let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
                         0.5 * largest / 127.0 * w.iter().map(|w| w.abs()).sum::<f32>()
@@ -146,9 +201,9 @@ proptest! {
         let (mut cpu, mut reference) = (Cpu::new(1), Reference::new(1));
         let rows: Vec<u32> = (0..(case.n_block_rows + case.n_plain_rows) as u32).rev().collect();
         let (mut given, mut expected) = (cpu.buffer(case.n_cols), reference.buffer(case.n_cols));
-        let matrix = cpu.matrix(case.n_cols, &case.parts()).unwrap();
+        let matrix = cpu.matrix(case.n_cols, &case.parts(), case.grain).unwrap();
         cpu.gather(&matrix, &rows, &mut given);
-        let matrix = reference.matrix(case.n_cols, &case.parts()).unwrap();
+        let matrix = reference.matrix(case.n_cols, &case.parts(), case.grain).unwrap();
         reference.gather(&matrix, &rows, &mut expected);
         prop_assert_eq!(bits(given.values()), bits(expected.values()));
     }
@@ -200,7 +255,7 @@ fn misshapen_matrices_are_refused() {
         data: MatrixData::F32(&[0.0; 63]),
     };
     assert!(matches!(
-        device.matrix(32, &[short]),
+        device.matrix(32, &[short], Grain::Sixteen),
         Err(KernelError::Shape { given: 63, .. })
     ));
     let ragged = MatrixPart {
@@ -208,7 +263,7 @@ fn misshapen_matrices_are_refused() {
         data: MatrixData::Blocks(BlockFormat::Q8_0, &[0; 34]),
     };
     assert!(matches!(
-        device.matrix(48, &[ragged]),
+        device.matrix(48, &[ragged], Grain::Sixteen),
         Err(KernelError::RaggedRow { n_cols: 48, .. })
     ));
 }
@@ -222,10 +277,10 @@ fn activations_that_are_no_numbers_do_not_panic() {
     };
     for tier in TIERS {
         let mut device = Cpu::with_tier(1, tier);
-        let matrix = device.matrix(32, &[part]).unwrap();
+        let matrix = device.matrix(32, &[part], Grain::ThirtyTwo).unwrap();
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-45] {
             let mut out = device.buffer(1);
-            device.matmul(&matrix, None, &buffer(32, &[value; 32]), &mut out);
+            device.matmul(&matrix, None, &buffer(32, &[value; 32]), None, &mut out);
             assert_eq!(out.n_rows(), 1);
         }
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::pool::Pool;
 use crate::simd::{Kernel, LANES, Simd};
-use crate::{Reference, RopeLayout};
+use crate::{Grain, MatrixData, MatrixPart, Norm, Reference, RopeLayout};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Runs one operation on the reference and on every tier.
@@ -20,18 +20,28 @@ where
 
 /// The row operations of a device, whatever its other types are.
 trait RowOperations {
-    fn add_rms_norm(&mut self, width: usize, x: &[f32], delta: &[f32], weight: &[f32]) -> Vec<f32>;
+    fn rms_norm(&mut self, width: usize, x: &[f32], weight: &[f32]) -> Vec<f32>;
     fn head_norm(&mut self, width: usize, x: &[f32], heads: Heads, weight: &[f32]) -> Vec<f32>;
     fn silu_mul(&mut self, width: usize, x: &[f32]) -> Vec<f32>;
     fn rope(&mut self, width: usize, x: &[f32], heads: Heads, layout: RopeLayout) -> Vec<f32>;
 }
 
 impl<D: Device<Buffer = Buffer>> RowOperations for D {
-    fn add_rms_norm(&mut self, width: usize, x: &[f32], delta: &[f32], weight: &[f32]) -> Vec<f32> {
-        let (mut x, mut out) = (buffer(width, x), self.buffer(width));
-        let weight = self.vector(weight);
-        Device::add_rms_norm(self, &mut x, &buffer(width, delta), &weight, 1e-5, &mut out);
-        [self.read(&x), self.read(&out)].concat()
+    /// Through a matrix that changes nothing.
+    fn rms_norm(&mut self, width: usize, x: &[f32], weight: &[f32]) -> Vec<f32> {
+        let weight = &self.vector(weight);
+        let identity = identity(width);
+        let matrix = self.matrix(width, &[part(width, &identity)], Grain::ThirtyTwo);
+        let mut out = self.buffer(width);
+        let norm = Norm { weight, eps: 1e-5 };
+        self.matmul(
+            &matrix.unwrap(),
+            None,
+            &buffer(width, x),
+            Some(norm),
+            &mut out,
+        );
+        self.read(&out)
     }
 
     fn head_norm(&mut self, width: usize, x: &[f32], heads: Heads, weight: &[f32]) -> Vec<f32> {
@@ -41,9 +51,14 @@ impl<D: Device<Buffer = Buffer>> RowOperations for D {
         self.read(&x)
     }
 
+    /// The first half of a row are gates, the second ups.
     fn silu_mul(&mut self, width: usize, x: &[f32]) -> Vec<f32> {
+        let identity = identity(2 * width);
+        let (gate, up) = identity.split_at(2 * width * width);
+        let parts = [part(width, gate), part(width, up)];
+        let matrix = self.matrix(2 * width, &parts, Grain::ThirtyTwo).unwrap();
         let mut out = self.buffer(width);
-        Device::silu_mul(self, &buffer(2 * width, x), &mut out);
+        self.gated(&matrix, &buffer(2 * width, x), None, &mut out);
         self.read(&out)
     }
 
@@ -60,14 +75,24 @@ impl<D: Device<Buffer = Buffer>> RowOperations for D {
     }
 }
 
+fn identity(n: usize) -> Vec<f32> {
+    (0..n * n)
+        .map(|i| if i / n == i % n { 1.0 } else { 0.0 })
+        .collect()
+}
+
+fn part(n_rows: usize, values: &[f32]) -> MatrixPart<'_> {
+    let data = MatrixData::F32(values);
+    MatrixPart { n_rows, data }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn norms(width in 1..70usize, n_rows in 1..12usize, seed in values(3 * 70 * 12)) {
-        let (x, rest) = seed.split_at(width * n_rows);
-        let (delta, weight) = (&rest[..width * n_rows], &seed[seed.len() - width..]);
-        let (expected, given) = on_all(|device| device.add_rms_norm(width, x, delta, weight));
+    fn norms(width in 1..70usize, n_rows in 1..12usize, seed in values(70 * 13)) {
+        let (x, weight) = (&seed[..width * n_rows], &seed[seed.len() - width..]);
+        let (expected, given) = on_all(|device| device.rms_norm(width, x, weight));
         for given in &given {
             prop_assert!(error(&expected, given) < 1e-5);
         }
@@ -115,6 +140,30 @@ proptest! {
         }
     }
 
+    /// The products of bf16 pairs, of numbers so small that results are denormal too.
+    #[test]
+    fn pairs_of_bf16(
+        numbers in proptest::collection::vec((any::<bool>(), 0..0x80u32, 40..140u32), 5 * LANES)
+    ) {
+        let number = |i: usize| {
+            let (is_negative, mantissa, exponent) = numbers[i];
+            u32::from(is_negative) << 15 | exponent << 7 | mantissa
+        };
+        let pairs = |first: usize| -> Vec<u8> {
+            let pair = |i| number(first + i) | number(first + LANES + i) << 16;
+            (0..LANES).flat_map(|i| pair(i).to_le_bytes()).collect()
+        };
+        let sums: Vec<f32> = (0..LANES).map(|i| f32::from_bits(number(4 * LANES + i) << 16)).collect();
+        let dot = Dot2 {
+            sums: sums.try_into().unwrap(),
+            a: pairs(0).try_into().unwrap(),
+            b: pairs(2 * LANES).try_into().unwrap(),
+        };
+        let given = TIERS.map(|tier| crate::cpu::run_on(tier, dot));
+        prop_assert_eq!(bits(&given[0]), bits(&given[1]));
+        prop_assert_eq!(bits(&given[0]), bits(&given[2]));
+    }
+
     #[test]
     fn exponentials(x in proptest::collection::vec(-90.0f32..=0.0, LANES)) {
         let x: [f32; LANES] = x.try_into().unwrap();
@@ -126,6 +175,29 @@ proptest! {
         }
         prop_assert_eq!(bits(&given[0]), bits(&given[1]));
         prop_assert_eq!(bits(&given[0]), bits(&given[2]));
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Dot2 {
+    sums: [f32; LANES],
+    a: [u8; 4 * LANES],
+    b: [u8; 4 * LANES],
+}
+
+impl Kernel for Dot2 {
+    type Output = [f32; LANES];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        let sum = s.dot2(
+            s.load(&self.sums),
+            s.load_bytes(&self.a),
+            s.load_bytes(&self.b),
+        );
+        s.store(sum, &mut out);
+        out
     }
 }
 

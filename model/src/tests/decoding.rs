@@ -68,9 +68,11 @@ fn every_family_and_container_computes_its_equations() {
             let expected = oracle::logits(&model, &tokens);
             for path in [&file, dir.path()] {
                 let checkpoint = Checkpoint::open(path).unwrap();
-                for (precision, limit) in
-                    [(Precision::Reference, 1e-5), (Precision::Quantised, 2e-3)]
-                {
+                // Plain weights are exact; queries, keys, values and attention's weights are bf16, off by 2^-9 each.
+                for (precision, limit) in [
+                    (Precision::Reference, 1e-5),
+                    (Precision::Quantised, 4.0 / 512.0),
+                ] {
                     let mut decoder = decoder(&checkpoint, precision, 2);
                     let given = run(&mut *decoder, vec![whole(&tokens, &pages)]);
                     let error = relative_error(&expected, &given);
