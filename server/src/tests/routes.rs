@@ -100,7 +100,7 @@ async fn wrong_tools_and_formats_are_refused_with_their_place() {
     unknown_tool["tool_choice"] = json!({ "type": "function", "function": { "name": "f" } });
     let mut two = hi_and("guided_regex", json!("a"));
     two["response_format"] = json!({ "type": "json_object" });
-    let schema = json!({ "type": "object", "properties": { "b": { "contains": {} } } });
+    let schema = json!({ "type": "object", "properties": { "b": { "type": "strin" } } });
     let unsupported =
         json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
     let function = json!({ "name": "f", "parameters": schema });
@@ -114,7 +114,7 @@ async fn wrong_tools_and_formats_are_refused_with_their_place() {
                 "tools",
                 json!([{ "type": "function", "function": function }]),
             ),
-            "tools[0].function.parameters#/properties/b/contains",
+            "tools[0].function.parameters#/properties/b/type",
         ),
         (unknown_tool, "tool_choice.function.name"),
         (two, "guided_regex"),
@@ -126,7 +126,7 @@ async fn wrong_tools_and_formats_are_refused_with_their_place() {
         ),
         (
             hi_and("response_format", unsupported),
-            "response_format.json_schema.schema#/properties/b/contains",
+            "response_format.json_schema.schema#/properties/b/type",
         ),
     ])
     .await;
