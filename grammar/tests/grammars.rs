@@ -11,7 +11,7 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Random, accepts, brute_force_mask, random_output, vocabulary};
+use common::{Random, accepts, assert_masks_equal_brute_force, random_output, vocabulary};
 use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, TokenMask, Vocabulary};
 
 struct Case {
@@ -84,20 +84,7 @@ fn masks_equal_brute_force() {
         let constraint = case.constraint();
         for _ in 0..3 {
             let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
-            let mut mask = TokenMask::new(vocabulary.n_tokens());
-            for _ in 0..6 {
-                matcher.mask(&mut mask).unwrap();
-                assert_eq!(
-                    mask,
-                    brute_force_mask(&matcher, &vocabulary),
-                    "{}",
-                    case.name
-                );
-                let allowed: Vec<_> = mask.iter().collect();
-                matcher
-                    .accept(allowed[random.below(allowed.len())])
-                    .unwrap();
-            }
+            assert_masks_equal_brute_force(&mut matcher, &vocabulary, &mut random, 6, case.name);
         }
     }
 }

@@ -7,7 +7,9 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Random, accepts, brute_force_mask, random_output, vocabulary};
+use common::{
+    Random, accepts, assert_masks_equal_brute_force, brute_force_mask, random_output, vocabulary,
+};
 use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, RegexSyntax, TokenMask};
 
 fn regexes() -> Vec<&'static str> {
@@ -22,15 +24,7 @@ fn masks_equal_brute_force() {
         let constraint = Constraint::regex(regex, &Limits::default()).unwrap();
         for _ in 0..4 {
             let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
-            let mut mask = TokenMask::new(vocabulary.n_tokens());
-            for _ in 0..6 {
-                matcher.mask(&mut mask).unwrap();
-                assert_eq!(mask, brute_force_mask(&matcher, &vocabulary), "{regex}");
-                let allowed: Vec<_> = mask.iter().collect();
-                matcher
-                    .accept(allowed[random.below(allowed.len())])
-                    .unwrap();
-            }
+            assert_masks_equal_brute_force(&mut matcher, &vocabulary, &mut random, 6, regex);
         }
     }
 }

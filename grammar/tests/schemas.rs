@@ -7,8 +7,8 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Random, accepts, brute_force_mask, random_output, vocabulary};
-use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, TokenMask};
+use common::{Random, accepts, assert_masks_equal_brute_force, random_output, vocabulary};
+use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher};
 use serde_json::{Value, json};
 
 struct Case {
@@ -54,20 +54,7 @@ fn masks_equal_brute_force() {
         let constraint = compile(&case.schema);
         for _ in 0..4 {
             let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
-            let mut mask = TokenMask::new(vocabulary.n_tokens());
-            for _ in 0..10 {
-                matcher.mask(&mut mask).unwrap();
-                assert_eq!(
-                    mask,
-                    brute_force_mask(&matcher, &vocabulary),
-                    "{}",
-                    case.name
-                );
-                let allowed: Vec<_> = mask.iter().collect();
-                matcher
-                    .accept(allowed[random.below(allowed.len())])
-                    .unwrap();
-            }
+            assert_masks_equal_brute_force(&mut matcher, &vocabulary, &mut random, 10, &case.name);
         }
     }
 }

@@ -6,10 +6,8 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Random, accepts, brute_force_mask, random_output, vocabulary};
-use lmrun_grammar::{
-    Constraint, GrammarError, Limits, Matcher, StructuralTag, StructuralTags, TokenMask,
-};
+use common::{Random, accepts, assert_masks_equal_brute_force, random_output, vocabulary};
+use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, StructuralTag, StructuralTags};
 use serde_json::{Value, json};
 
 fn schema(schema: &Value) -> Constraint {
@@ -130,15 +128,13 @@ fn masks_equal_brute_force() {
                     break;
                 }
             }
-            let mut mask = TokenMask::new(vocabulary.n_tokens());
-            for _ in 0..8 {
-                matcher.mask(&mut mask).unwrap();
-                assert_eq!(mask, brute_force_mask(&matcher, &vocabulary), "{tags:?}");
-                let allowed: Vec<_> = mask.iter().collect();
-                matcher
-                    .accept(allowed[random.below(allowed.len())])
-                    .unwrap();
-            }
+            assert_masks_equal_brute_force(
+                &mut matcher,
+                &vocabulary,
+                &mut random,
+                8,
+                &format!("{tags:?}"),
+            );
         }
     }
 }

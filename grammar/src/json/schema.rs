@@ -522,13 +522,23 @@ impl<'a> Schemas<'a> {
         at: &str,
         value: &Value,
     ) -> Result<FormId, GrammarError> {
+        let (place, _) = self.resolved(reading, at, value)?;
+        let id = self.id(place, &reading.location.scope);
+        Ok(self.forms.add(Form::Schema(id)))
+    }
+
+    /// Where a reference leads by itself, and its fragment if that is a plain name.
+    fn resolved(
+        &self,
+        reading: &Reading<'_>,
+        at: &str,
+        value: &Value,
+    ) -> Result<(Place, Option<String>), GrammarError> {
         let reference = value
             .as_str()
             .ok_or_else(|| refuse(at, "a reference is a string"))?;
         let resource = self.documents.resource_of(&reading.location.place);
-        let (place, _) = self.documents.resolve(resource, reference, at)?;
-        let id = self.id(place, &reading.location.scope);
-        Ok(self.forms.add(Form::Schema(id)))
+        self.documents.resolve(resource, reference, at)
     }
 
     /// A reference to a dynamic anchor leads to the outermost resource on the way that has it.
@@ -538,11 +548,7 @@ impl<'a> Schemas<'a> {
         at: &str,
         value: &Value,
     ) -> Result<FormId, GrammarError> {
-        let reference = value
-            .as_str()
-            .ok_or_else(|| refuse(at, "a reference is a string"))?;
-        let resource = self.documents.resource_of(&reading.location.place);
-        let (mut place, name) = self.documents.resolve(resource, reference, at)?;
+        let (mut place, name) = self.resolved(reading, at, value)?;
         let scope = Arc::clone(&reading.location.scope);
         let target = self.documents.resource_of(&place);
         if let Some(name) = name

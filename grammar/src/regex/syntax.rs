@@ -33,10 +33,6 @@ pub(crate) fn parse(pattern: &str, limits: &Limits) -> Result<Hir, GrammarError>
 ///
 /// # Errors
 /// `Regex` for lookarounds whose place in the text is not fixed, besides those of a parser.
-#[allow(
-    dead_code,
-    reason = "for the patterns of JSON Schemas, which are searched for"
-)]
 pub(crate) fn parse_boolean(pattern: &str, limits: &Limits) -> Result<Boolean, GrammarError> {
     boolean::search(parser::parse(pattern, Flags::default(), limits)?)
 }

@@ -75,6 +75,25 @@ pub(crate) fn brute_force_mask(matcher: &Matcher, vocabulary: &Vocabulary) -> To
     mask
 }
 
+/// Follows an output for `n_tokens` random legal tokens; before each the mask equals brute force.
+pub(crate) fn assert_masks_equal_brute_force(
+    matcher: &mut Matcher,
+    vocabulary: &Vocabulary,
+    random: &mut Random,
+    n_tokens: usize,
+    what: &str,
+) {
+    let mut mask = TokenMask::new(vocabulary.n_tokens());
+    for _ in 0..n_tokens {
+        matcher.mask(&mut mask).unwrap();
+        assert_eq!(mask, brute_force_mask(matcher, vocabulary), "{what}");
+        let allowed: Vec<_> = mask.iter().collect();
+        matcher
+            .accept(allowed[random.below(allowed.len())])
+            .unwrap();
+    }
+}
+
 /// A small generator of its own (xorshift64*), so that walks are the same on every run.
 pub(crate) struct Random(pub(crate) u64);
 
