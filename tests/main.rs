@@ -5,6 +5,7 @@
 )]
 
 mod cli;
+mod doctor;
 mod exactness;
 mod grammar;
 mod masks;

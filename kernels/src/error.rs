@@ -34,7 +34,6 @@ pub enum KernelError {
         n_bytes: usize,
     },
     /// The GPU cannot be used, or failed.
-    #[cfg(feature = "cuda")]
     #[error(transparent)]
     Cuda(#[from] crate::CudaError),
 }

@@ -3,8 +3,7 @@
 //! Three devices live here. [`Reference`] holds every weight in f32 and does each operation in the
 //! plainest loop that is right: the yardstick. [`Cpu`] keeps weights quantised in tiles of 16 output
 //! rows, quantises activations to int8 and runs the same source on AVX-512, AVX2 or portable
-//! vectors, chosen at run time. [`Cuda`] runs kernels of its own on an NVIDIA GPU, and is not
-//! built without the feature `cuda`.
+//! vectors, chosen at run time. [`Cuda`] runs kernels of its own on an NVIDIA GPU.
 //!
 //! All reduce every output element in an order that depends on positions alone, never on what else
 //! is in the batch or on the number of threads: an answer is the same, bit for bit, however the work
@@ -16,7 +15,6 @@
 mod blocks;
 mod buffer;
 mod cpu;
-#[cfg(feature = "cuda")]
 mod cuda;
 mod device;
 mod error;
@@ -35,7 +33,6 @@ mod tests;
 pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};
-#[cfg(feature = "cuda")]
 pub use cuda::{
     Cuda, CudaBuffer, CudaError, CudaKv, CudaMatrix, CudaProbe, CudaVector, Element, GpuInfo,
 };

@@ -1,6 +1,7 @@
 //! One file a command. Each gives the process's exit code, or a failure with its own.
 
 pub(crate) mod check;
+pub(crate) mod doctor;
 pub(crate) mod grammar;
 pub(crate) mod models;
 pub(crate) mod run;
@@ -32,6 +33,7 @@ fn engine_options(arguments: &EngineArguments) -> EngineOptions {
     EngineOptions {
         n_threads: arguments.threads.unwrap_or(0),
         kv_tokens: arguments.kv_tokens.unwrap_or(0),
+        device: arguments.device,
         ..EngineOptions::default()
     }
 }

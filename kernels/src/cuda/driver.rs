@@ -302,6 +302,9 @@ impl Memory {
             "{n_bytes} bytes to {}",
             self.n_bytes
         );
+        if n_bytes == 0 {
+            return Ok(());
+        }
         self.context.bind()?;
         let (driver, stream) = (&self.context.driver, self.context.stream);
         // SAFETY: the memory has room for all of `values`. Pageable memory is read before the call returns.

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use super::{folder, shared_library, skip};
 use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, Source};
-use crate::cuda::library::{Compiler, Driver};
+use crate::cuda::library::{Compiler, Driver, variable};
 use crate::{Cuda, Element};
 
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cuda");
@@ -48,9 +48,9 @@ fn generated() -> String {
             Element::F16 => (", \"-DELEMENT_F16\"", ""),
             Element::Bf16 => ("", "\"-DELEMENT_F16\""),
         };
-        write!(
+        writeln!(
             table,
-            "{{{{\"-DHEAD_DIM={head_dim}\"{with}}}, {{{without}}}, {{\n"
+            "{{{{\"-DHEAD_DIM={head_dim}\"{with}}}, {{{without}}}, {{"
         )
         .unwrap();
         for source in sources {
@@ -126,7 +126,12 @@ fn library() -> Option<&'static Path> {
 }
 
 /// A device on the emulator, whose threads take turns as `seed` says; None where there is no C++ compiler.
+///
+/// With `LMRUN_TEST_GPU` set, the device is GPU 0 instead: the same tests then prove the kernels on a card.
 pub(super) fn device(element: Element, seed: u64) -> Option<Cuda> {
+    if variable("LMRUN_TEST_GPU").is_some() {
+        return Some(Cuda::open(0, element).unwrap());
+    }
     let Some(path) = library() else {
         skip("no C++ compiler for the CUDA emulator: install one, or set CXX");
         return None;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::emulator::{VARIANTS, device};
 use super::{bits, buffer, error};
-use crate::{AttentionSpan, Cuda, Device, Element, Heads, KvShape, Reference, Slot};
+use crate::{AttentionSpan, Cuda, CudaKv, Device, Element, Heads, KvShape, Reference, Slot};
 
 /// Sequences that begin with the same `n_shared` positions.
 #[derive(Debug, Clone)]
@@ -278,69 +278,70 @@ fn equal_keys_average_the_values() {
     }
 }
 
+/// Two heads of 64, one query head each.
+const COPIED: [Heads; 3] = [heads_from(0), heads_from(128), heads_from(256)];
+const COPIED_WIDTH: usize = 384;
+
+const fn heads_from(first: usize) -> Heads {
+    Heads {
+        first,
+        n_heads: 2,
+        head_dim: 64,
+    }
+}
+
+/// What a query sees of the first `n_positions` positions of a page.
+fn seen(
+    device: &mut Cuda,
+    kv: &CudaKv,
+    layer_idx: usize,
+    page: u32,
+    n_positions: usize,
+) -> Vec<u32> {
+    let mut out = device.buffer(COPIED[0].end());
+    let span = AttentionSpan {
+        first_row: 0,
+        n_rows: 1,
+        start: n_positions - 1,
+        pages: &[page],
+    };
+    let x = buffer(device, COPIED_WIDTH, &noise(3, COPIED_WIDTH));
+    device.attention(kv, layer_idx, &x, COPIED[0], &[span], &mut out);
+    bits(&device.read(&out))
+}
+
 #[test]
 fn a_copied_page_is_read_like_the_first() {
     let Some(mut device) = device(Element::Bf16, 1) else {
         return;
     };
-    let (page_size, head_dim, n_kv_heads) = (8, 64, 2);
     let shape = KvShape {
         n_layers: 3,
         n_pages: 3,
-        page_size,
-        n_kv_heads,
-        head_dim,
+        page_size: 8,
+        n_kv_heads: 2,
+        head_dim: 64,
     };
-    let heads = |first| Heads {
-        first,
-        n_heads: n_kv_heads,
-        head_dim,
-    };
-    let width = 3 * n_kv_heads * head_dim;
-    let (queries, keys, values) = (heads(0), heads(128), heads(256));
     let mut kv = device.kv(shape).unwrap();
-    let slots = |page| {
-        (0..8)
-            .map(move |offset| Slot { page, offset })
-            .collect::<Vec<_>>()
-    };
-    let x = buffer(&mut device, width, &noise(1, 8 * width));
-    let old = buffer(&mut device, width, &noise(2, 8 * width));
-    for layer in 0..3 {
-        device.kv_scatter(&mut kv, layer, &x, keys, values, &slots(0));
-        device.kv_scatter(&mut kv, layer, &old, keys, values, &slots(2));
+    let [_, keys, values] = COPIED;
+    for (page, seed) in [(0, 1), (2, 2)] {
+        let slots: Vec<_> = (0..8).map(|offset| Slot { page, offset }).collect();
+        let x = buffer(&mut device, COPIED_WIDTH, &noise(seed, 8 * COPIED_WIDTH));
+        for layer_idx in 0..3 {
+            device.kv_scatter(&mut kv, layer_idx, &x, keys, values, &slots);
+        }
     }
-    let mut attend = |kv: &_, layer, page, last: usize| {
-        let mut out = device.buffer(queries.end());
-        let span = AttentionSpan {
-            first_row: 0,
-            n_rows: 1,
-            start: last,
-            pages: &[page],
-        };
-        let one = buffer(&mut device, width, &noise(3, width));
-        device.attention(kv, layer, &one, queries, &[span], &mut out);
-        bits(&device.read(&out))
-    };
-    let before = attend(&kv, 2, 2, 7);
-    let expected: Vec<_> = (0..3).map(|layer| attend(&kv, layer, 0, 4)).collect();
-    let mut copied = kv;
-    // `attend` borrows the device, so another copies.
-    let Some(mut copier) = super::super::emulator::device(Element::Bf16, 0) else {
-        return;
-    };
-    copier.copy_page(&mut copied, 0, 2, 5);
-    for (layer, expected) in expected.iter().enumerate() {
-        assert_eq!(*expected, attend(&copied, layer, 2, 4), "layer {layer}");
+    let before = seen(&mut device, &kv, 2, 2, 8);
+    device.copy_page(&mut kv, 0, 2, 5);
+    for layer_idx in 0..3 {
+        let source = seen(&mut device, &kv, layer_idx, 0, 5);
+        assert_eq!(
+            source,
+            seen(&mut device, &kv, layer_idx, 2, 5),
+            "layer {layer_idx}"
+        );
     }
-    assert_ne!(
-        before,
-        attend(&copied, 2, 2, 7),
-        "five of eight slots are new"
-    );
-    assert_ne!(
-        attend(&copied, 2, 0, 7),
-        attend(&copied, 2, 2, 7),
-        "three are not"
-    );
+    let after = seen(&mut device, &kv, 2, 2, 8);
+    assert_ne!(before, after, "five of eight slots are new");
+    assert_ne!(seen(&mut device, &kv, 2, 0, 8), after, "three are not");
 }
