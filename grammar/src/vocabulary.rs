@@ -3,11 +3,13 @@
 //! A trie's nodes lie in preorder in flat arrays; `subtree_end` skips a node's descendants, so a
 //! walk is one loop over ascending indices with a stack of automaton states, one for each depth.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::TokenId;
 use crate::json::masks::Interior;
+use crate::json::members::{EMPTY_NAME, name_hash};
 use crate::memo::MaskMemo;
 
 /// Limit of the masks shared by all constraints.
@@ -23,6 +25,8 @@ pub struct Vocabulary {
     all: TokenTrie,
     quoted: TokenTrie,
     unquoted: TokenTrie,
+    /// Hashes of what stands between quotes in a token.
+    whole_names: Vec<u64>,
     id: u64,
     /// Masks that hold for this vocabulary whatever the constraint.
     common: Mutex<MaskMemo<Interior>>,
@@ -49,6 +53,18 @@ impl Vocabulary {
             .iter()
             .copied()
             .partition(|(bytes, _)| bytes.contains(&b'"'));
+        let names = quoted.iter().flat_map(|(bytes, _)| {
+            let parts: Vec<&[u8]> = bytes.split(|&byte| byte == b'"').collect();
+            let n_parts = parts.len();
+            parts.into_iter().take(n_parts - 1).skip(1)
+        });
+        let hashed = |name: &[u8]| {
+            name.iter()
+                .fold(EMPTY_NAME, |hash, &byte| name_hash(hash, byte))
+        };
+        let mut whole_names: Vec<u64> = names.map(hashed).collect();
+        whole_names.sort_unstable();
+        whole_names.dedup();
         let all = TokenTrie::new(&sorted);
         let quoted = TokenTrie::new(&quoted);
         let unquoted = TokenTrie::new(&unquoted);
@@ -59,6 +75,7 @@ impl Vocabulary {
             all,
             quoted,
             unquoted,
+            whole_names,
             id,
             common: Mutex::new(MaskMemo::new(COMMON_MASK_BYTES)),
         }
@@ -107,6 +124,36 @@ impl Vocabulary {
     /// The tokens without a `"`.
     pub(crate) fn unquoted(&self) -> &TokenTrie {
         &self.unquoted
+    }
+
+    /// Bytes of the longest token.
+    pub(crate) fn longest(&self) -> usize {
+        self.all.max_depth()
+    }
+
+    /// Whether some token ends the name that stands at `hash` as one of `names`, which are hashes
+    /// in ascending order. It may say so wrongly of a name with escapes.
+    pub(crate) fn ends_name(&self, hash: u64, names: &[u64]) -> bool {
+        let mut found = false;
+        let walked: Result<(), Infallible> = self.quoted.walk(
+            &mut found,
+            hash,
+            |found, &hash, byte| {
+                if byte == b'"' {
+                    *found |= names.binary_search(&hash).is_ok();
+                }
+                Ok((byte != b'"' && !*found).then(|| name_hash(hash, byte)))
+            },
+            |_, _, _| {},
+        );
+        let Ok(()) = walked;
+        found
+    }
+
+    /// Whether some token holds one of `names`, within quotes.
+    pub(crate) fn holds_name(&self, names: &[u64]) -> bool {
+        let is_used = |hash| names.binary_search(hash).is_ok();
+        self.whole_names.iter().any(is_used)
     }
 
     /// Masks of strings without a pattern, shared by all constraints.

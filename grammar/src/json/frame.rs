@@ -4,9 +4,10 @@
 //! matcher's history, the walk of a trie and a memo's keys may all hold stacks for the price of a
 //! reference.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
 use crate::json::number::Number;
@@ -94,7 +95,7 @@ pub(crate) struct Members {
     /// Declared properties that must still come, and their bytes, each with a comma.
     pub(crate) n_due: u32,
     pub(crate) due_cost: usize,
-    /// Hashes of the names beyond the declared ones.
+    /// Hashes of the names beyond the declared ones, ascending.
     pub(crate) used: Option<Arc<[u64]>>,
 }
 
@@ -150,7 +151,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(frame: Frame, outer: Option<Arc<Link>>, own_cost: usize) -> Self {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FixedState::default().build_hasher();
         frame.hash(&mut hasher);
         outer.as_ref().map(|outer| outer.hash).hash(&mut hasher);
         Self {
@@ -168,6 +169,13 @@ impl Link {
 pub(crate) struct Stack {
     pub(crate) top: Frame,
     pub(crate) outer: Option<Arc<Link>>,
+}
+
+impl Stack {
+    /// Fewest bytes from the end of the top value to the end of the text.
+    pub(crate) fn outer_cost(&self) -> usize {
+        self.outer.as_ref().map_or(0, |outer| outer.cost)
+    }
 }
 
 impl PartialEq for Stack {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::json::compile::compile;
+use crate::json::context::Reads;
 use crate::json::frame::{Frame, Items, Link, Members, Stack};
 use crate::json::masks::JsonMasks;
 use crate::json::number::Number;
@@ -46,8 +47,8 @@ pub(crate) struct Parser {
     /// The output's bytes, as far as the state at hand goes; only kept where something asks for them.
     text: Vec<u8>,
     keeps_text: bool,
-    /// Whether a step since the last call of [`JsonLanguage::begin`] depended on the text.
-    pub(crate) read_text: bool,
+    /// What the walk under way has looked at.
+    pub(crate) reads: Reads,
     pub(crate) spaced: bool,
     max_parses: usize,
     max_open: usize,
@@ -68,7 +69,7 @@ impl JsonLanguage {
             tables,
             verdicts,
             text: Vec::new(),
-            read_text: false,
+            reads: Reads::default(),
             spaced: options.whitespace == Whitespace::Spaced,
             max_parses: limits.parses,
             max_open: limits.open_values,
@@ -245,6 +246,9 @@ impl Parser {
             }
             Frame::Start { node, .. } => {
                 let used = outer.and_then(|link| used_of(&link.frame));
+                if used.is_some() {
+                    self.reads.ended_into(outer);
+                }
                 self.begin(*node, outer, used.as_ref(), byte, next)
             }
             Frame::Literal { .. } | Frame::Number { .. } => match self.continued(top, byte) {
@@ -259,7 +263,7 @@ impl Parser {
                 let automata = &mut self.verdicts.patterns.automata;
                 if byte == b'"' && body.text == BOUNDARY {
                     if strings.can_close(body, automata) {
-                        next.push(finished(outer));
+                        next.push(self.finished(outer));
                     }
                 } else if let Some(body) = strings.step(*body, byte, automata)? {
                     let shape = *shape;
@@ -360,10 +364,11 @@ impl Parser {
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
-        let Some(link) = outer else { return Ok(()) };
         if !matches!(byte, b',' | b']' | b'}') || !self.may_end(top) {
             return Ok(());
         }
+        self.reads.ended_into(outer);
+        let Some(link) = outer else { return Ok(()) };
         if !asks_for_text(&link.frame) {
             return self.step_stack(&link.frame, link.outer.as_ref(), byte, next);
         }
@@ -410,7 +415,7 @@ impl Parser {
                 _ => break,
             }
         }
-        next.push(finished(outer));
+        next.push(self.finished(outer));
         Ok(())
     }
 
@@ -434,14 +439,14 @@ impl Parser {
     }
 
     fn passes(&mut self, guard: GuardId, start: u32) -> Result<bool, GrammarError> {
-        self.read_text = true;
+        self.reads.text = true;
         let forms = &self.tables.guards[guard as usize];
         self.verdicts.hold(forms, &self.text[start as usize..])
     }
 
     /// An array of different items after one more; `None` if that is like one before.
     fn with_different(&mut self, items: &Items) -> Option<Items> {
-        self.read_text = true;
+        self.reads.text = true;
         let (hashes, start) = items.different.as_ref()?;
         let item: Value = serde_json::from_slice(&self.text[*start as usize..]).ok()?;
         let hash = hash(&item);
@@ -472,7 +477,7 @@ impl Parser {
                 .all(|(b, &n)| n >= b.min);
         if byte == b']' {
             if may_close {
-                next.push(finished(outer));
+                next.push(self.finished(outer));
             }
             return Ok(());
         }
@@ -521,6 +526,29 @@ impl Parser {
             }
         }
         Ok(())
+    }
+
+    /// The stack once its top value has ended. What asks for the value's text is left to be done once
+    /// the closing byte is part of it: a guard's frame on top says so.
+    pub(crate) fn finished(&mut self, outer: Option<&Arc<Link>>) -> Stack {
+        self.reads.ended_into(outer);
+        match outer {
+            Some(link) if asks_for_text(&link.frame) => Stack {
+                top: Frame::Guard {
+                    guard: GuardId::MAX,
+                    start: 0,
+                },
+                outer: outer.cloned(),
+            },
+            Some(link) => Stack {
+                top: link.frame.clone(),
+                outer: link.outer.clone(),
+            },
+            None => Stack {
+                top: Frame::Done,
+                outer: None,
+            },
+        }
     }
 
     /// Fewest bytes to the end of the top value.
@@ -611,28 +639,6 @@ fn used_of(frame: &Frame) -> Option<Arc<[u64]>> {
             .as_ref()
             .map(|(hashes, _)| Arc::clone(hashes)),
         _ => None,
-    }
-}
-
-/// The stack once its top value has ended. What asks for the value's text is left to be done once
-/// the closing byte is part of it: a guard's frame on top says so.
-pub(crate) fn finished(outer: Option<&Arc<Link>>) -> Stack {
-    match outer {
-        Some(link) if asks_for_text(&link.frame) => Stack {
-            top: Frame::Guard {
-                guard: GuardId::MAX,
-                start: 0,
-            },
-            outer: outer.cloned(),
-        },
-        Some(link) => Stack {
-            top: link.frame.clone(),
-            outer: link.outer.clone(),
-        },
-        None => Stack {
-            top: Frame::Done,
-            outer: None,
-        },
     }
 }
 

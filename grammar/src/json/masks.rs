@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::json::context::{ContextMemo, Known, place};
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::{object_automaton, step_other};
@@ -22,7 +23,7 @@ use crate::{GrammarError, TokenMask, Vocabulary};
 #[derive(Debug)]
 pub(crate) struct JsonMasks {
     interiors: MaskMemo<Interior>,
-    stacks: MaskMemo<Stack>,
+    stacks: ContextMemo,
 }
 
 /// What the inside of a string depends on.
@@ -41,7 +42,7 @@ impl JsonMasks {
         let half = max_bytes / 2;
         Self {
             interiors: MaskMemo::new(half),
-            stacks: MaskMemo::new(half),
+            stacks: ContextMemo::new(half),
         }
     }
 }
@@ -88,10 +89,10 @@ impl JsonLanguage {
                     );
                 }
             }
-            let reach = self.outside(state, stack, vocabulary, limit != usize::MAX)?;
-            if limit == usize::MAX || reach.furthest <= limit {
-                mask.union(&reach.mask);
-            } else if reach.nearest <= limit {
+            let known = self.outside(state, stack, vocabulary, limit != usize::MAX)?;
+            if limit == usize::MAX || known.furthest(stack) <= limit {
+                mask.union(&known.reach().mask);
+            } else if known.nearest(stack) <= limit {
                 let tokens = self.outside_tokens(stack, vocabulary);
                 mask.union(
                     &self
@@ -110,9 +111,9 @@ impl JsonLanguage {
         stack: &Stack,
         vocabulary: &Vocabulary,
         measured: bool,
-    ) -> Result<Arc<Reach>, GrammarError> {
-        let known = self.masks.stacks.get(vocabulary, stack.clone());
-        if let Some(known) = known.filter(|known| known.measured || !measured) {
+    ) -> Result<Known, GrammarError> {
+        let tables = &self.parser.tables;
+        if let Some(known) = self.masks.stacks.get(vocabulary, measured, stack, tables) {
             return Ok(known);
         }
         let walk = if measured {
@@ -121,7 +122,7 @@ impl JsonLanguage {
             Self::plain_walk
         };
         let tokens = self.outside_tokens(stack, vocabulary);
-        self.parser.read_text = false;
+        self.parser.reads.begin(place(stack.outer.as_ref()));
         let mut reach = walk(self, tokens, state.of(stack.clone()), vocabulary)?;
         if let Frame::Name { members, name } = &stack.top
             && self.has_inside(&stack.top)
@@ -147,12 +148,14 @@ impl JsonLanguage {
             reach.nearest = reach.nearest.min(declared.nearest);
             reach.furthest = reach.furthest.max(declared.furthest);
         }
-        let reach = Arc::new(reach);
+        let known = Known::new(reach, stack);
         // A mask that depended on the text is good for this output only.
-        if !self.parser.read_text {
-            self.masks.stacks.insert(vocabulary, stack.clone(), &reach);
+        let Parser { tables, reads, .. } = &self.parser;
+        if !reads.text {
+            let stacks = &mut self.masks.stacks;
+            stacks.insert(vocabulary, stack, tables, reads, &known);
         }
-        Ok(reach)
+        Ok(known)
     }
 
     fn measured_walk(
@@ -211,8 +214,7 @@ impl JsonLanguage {
             Frame::String { .. } => true,
             Frame::Name { members, name } => {
                 let others = &self.parser.tables.object(members.shape).others;
-                let runs_out = matches!(others, Others::Matching { runs_out: true, .. });
-                name.other.is_some() && !(runs_out && members.used.is_some())
+                name.other.is_some() && !(others.run_out() && members.used.is_some())
             }
             _ => false,
         }

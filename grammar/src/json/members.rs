@@ -1,11 +1,11 @@
 //! Objects in the making: which names may come, what they lead to, and how far their ends are.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::GrammarError;
+use crate::json::context::place;
 use crate::json::frame::{Frame, Link, Members, Name, Other, Stack};
-use crate::json::machine::{Parser, Parses, finished};
+use crate::json::machine::{Parser, Parses};
 use crate::json::shape::{NodeId, Others};
 use crate::json::text::BOUNDARY;
 use crate::regex::dfa::DfaState;
@@ -28,7 +28,7 @@ impl Parser {
                 let object = self.tables.object(*shape);
                 let members = object.open(*shape);
                 match byte {
-                    b'}' if object.may_close(&members) => next.push(finished(outer)),
+                    b'}' if object.may_close(&members) => next.push(self.finished(outer)),
                     b'"' if object.allows_any(&members) => {
                         next.push(stack(self.open_name(&members)));
                     }
@@ -38,7 +38,7 @@ impl Parser {
             (Frame::Object(members), b'}')
                 if self.tables.object(members.shape).may_close(members) =>
             {
-                next.push(finished(outer));
+                next.push(self.finished(outer));
             }
             (Frame::Object(members), b',')
                 if self.tables.object(members.shape).allows_any(members) =>
@@ -56,7 +56,10 @@ impl Parser {
                 let (members, space) = (members.clone(), false);
                 next.push(stack(Frame::MemberDue { members, space }));
             }
-            (Frame::MemberDue { members, .. }, b'"') => next.push(stack(self.open_name(members))),
+            (Frame::MemberDue { members, .. }, b'"') => {
+                self.reads.members(place(outer));
+                next.push(stack(self.open_name(members)));
+            }
             // A quote continues a name exactly where a backslash is before it; elsewhere it ends
             // the name.
             (Frame::Name { members, name }, _) => match self.step_name(members, *name, byte)? {
@@ -64,7 +67,12 @@ impl Parser {
                     members: members.clone(),
                     name,
                 })),
-                None if byte == b'"' => next.extend(self.close_name(members, *name).map(stack)),
+                None if byte == b'"' => {
+                    if name.other.is_some() {
+                        self.reads.name(place(outer));
+                    }
+                    next.extend(self.close_name(members, *name).map(stack));
+                }
                 None => {}
             },
             (Frame::Colon { members, value }, b':') => {
@@ -93,7 +101,7 @@ impl Parser {
                 text: BOUNDARY,
                 state: start,
             }),
-            hash: DefaultHasher::new().finish(),
+            hash: EMPTY_NAME,
         };
         Frame::Name {
             members: members.clone(),
@@ -107,9 +115,7 @@ impl Parser {
         name: Name,
         byte: u8,
     ) -> Result<Option<Name>, GrammarError> {
-        let mut hasher = DefaultHasher::new();
-        (name.hash, byte).hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = name_hash(name.hash, byte);
         let other = match name.other {
             None => None,
             Some(other) => self.step_other(members, other, byte, hash)?,
@@ -141,12 +147,12 @@ impl Parser {
         let automaton = object_automaton(&object.others);
         let automata = self.verdicts.patterns.automata.as_mut_slice();
         let next = step_other(automaton, automata, other, byte)?;
-        let runs_out = matches!(object.others, Others::Matching { runs_out: true, .. });
-        let came = members
-            .used
-            .as_ref()
-            .is_some_and(|used| used.contains(&hash));
-        if let Some(next) = next.filter(|_| came && runs_out) {
+        let came = object.others.run_out()
+            && members
+                .used
+                .as_ref()
+                .is_some_and(|used| used.binary_search(&hash).is_ok());
+        if let Some(next) = next.filter(|_| came) {
             for byte in 0..=u8::MAX {
                 if step_other(automaton, automata, next, byte)?.is_some() {
                     return Ok(Some(next));
@@ -242,6 +248,14 @@ impl Parser {
         let n_more = if n_least > 0 { n_least + 1 } else { 2 };
         rest.saturating_add(n_more + 2)
     }
+}
+
+/// The hash of the empty name.
+pub(crate) const EMPTY_NAME: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The hash of a name that is one byte longer than that of `hash` (FNV-1a).
+pub(crate) fn name_hash(hash: u64, byte: u8) -> u64 {
+    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
 }
 
 /// Index of the automaton of an object's names, if there is one.

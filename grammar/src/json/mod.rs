@@ -6,6 +6,7 @@
 //! compiled and pruned ([`compile`]).
 
 mod compile;
+mod context;
 mod decimal;
 mod document;
 mod draft;
@@ -19,7 +20,7 @@ mod judge;
 mod keywords;
 pub(crate) mod machine;
 pub(crate) mod masks;
-mod members;
+pub(crate) mod members;
 mod number;
 mod object;
 mod patterns;

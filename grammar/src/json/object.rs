@@ -161,11 +161,10 @@ impl ObjectShape {
     /// With another name, of this hash; `None` if it came already.
     pub(crate) fn with_other(&self, members: &Members, hash: u64) -> Option<Members> {
         let used = members.used.as_deref().unwrap_or_default();
-        if used.contains(&hash) {
-            return None;
-        }
+        let place = used.binary_search(&hash).err()?;
         let mut with = members.clone();
-        with.used = Some(used.iter().copied().chain([hash]).collect());
+        let (before, after) = used.split_at(place);
+        with.used = Some([before, &[hash], after].concat().into());
         with.n = self.counted(members.n + 1);
         if self.ordered {
             with.next = self.properties.len() as u32;

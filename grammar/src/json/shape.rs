@@ -140,6 +140,13 @@ pub(crate) enum Others {
     },
 }
 
+impl Others {
+    /// Whether names may be used up: those that came then decide on each byte of the next one.
+    pub(crate) fn run_out(&self) -> bool {
+        matches!(self, Self::Matching { runs_out: true, .. })
+    }
+}
+
 /// All that a schema compiled to, its patterns' automata aside.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
