@@ -172,6 +172,11 @@ impl Parser {
         n_bytes: u32,
         byte: u8,
     ) -> Result<Option<Parses>, GrammarError> {
+        if let [only] = parses
+            && !self.may_take(&only.top, byte)
+        {
+            return Ok(None);
+        }
         self.truncate(n_bytes);
         let mut next = Parses::new();
         for stack in parses {
@@ -230,7 +235,7 @@ impl Parser {
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
-        if !may_take(top, byte) {
+        if !self.may_take(top, byte) {
             return Ok(());
         }
         let stack = |top| Stack {
@@ -278,6 +283,35 @@ impl Parser {
             | Frame::Name { .. }
             | Frame::Colon { .. }
             | Frame::Object(_) => self.step_object(top, outer, byte, next),
+        }
+    }
+
+    /// Whether the byte may come, as far as is seen at a glance: most bytes are refused at once.
+    fn may_take(&self, top: &Frame, byte: u8) -> bool {
+        match top {
+            Frame::Done | Frame::Guard { .. } => false,
+            Frame::Start { .. } => matches!(
+                byte,
+                b' ' | b'"' | b'[' | b'{' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'
+            ),
+            Frame::Literal { shape, node, .. } => {
+                let trie = &self.tables.literals(*shape).trie;
+                trie.child(*node, byte).is_some() || ends_value(byte)
+            }
+            Frame::Number { .. } => {
+                matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-') || ends_value(byte)
+            }
+            Frame::Array(_) => matches!(byte, b',' | b']'),
+            Frame::ObjectOpen(_) => matches!(byte, b'"' | b'}'),
+            Frame::MemberDue { .. } => matches!(byte, b'"' | b' '),
+            Frame::Name { members, name } => {
+                let names = &self.tables.object(members.shape).names;
+                let declared = |node| names.child(node, byte).is_some();
+                name.other.is_some() || byte == b'"' || name.declared.is_some_and(declared)
+            }
+            Frame::Colon { .. } => byte == b':',
+            Frame::Object(_) => matches!(byte, b',' | b'}'),
+            Frame::String { .. } | Frame::ArrayOpen(_) => true,
         }
     }
 
@@ -364,7 +398,7 @@ impl Parser {
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
-        if !matches!(byte, b',' | b']' | b'}') || !self.may_end(top) {
+        if !ends_value(byte) || !self.may_end(top) {
             return Ok(());
         }
         self.reads.ended_into(outer);
@@ -599,27 +633,9 @@ impl Parser {
     }
 }
 
-/// Whether the form of JSON alone lets the byte come: most bytes are refused at once.
-fn may_take(top: &Frame, byte: u8) -> bool {
-    match top {
-        Frame::Done | Frame::Guard { .. } => false,
-        Frame::Start { .. } => matches!(
-            byte,
-            b' ' | b'"' | b'[' | b'{' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'
-        ),
-        Frame::Number { .. } => matches!(
-            byte,
-            b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b',' | b']' | b'}'
-        ),
-        Frame::Array(_) => matches!(byte, b',' | b']'),
-        Frame::ObjectOpen(_) => matches!(byte, b'"' | b'}'),
-        Frame::MemberDue { .. } => matches!(byte, b'"' | b' '),
-        Frame::Colon { .. } => byte == b':',
-        Frame::Object(_) => matches!(byte, b',' | b'}'),
-        Frame::Literal { .. } | Frame::String { .. } | Frame::ArrayOpen(_) | Frame::Name { .. } => {
-            true
-        }
-    }
+/// Whether the byte follows a value that has no closing byte of its own.
+fn ends_value(byte: u8) -> bool {
+    matches!(byte, b',' | b']' | b'}')
 }
 
 /// Whether the end of a value within this frame depends on the value's text.

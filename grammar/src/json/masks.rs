@@ -5,6 +5,7 @@
 //! strings that agree on that, whatever surrounds them. Only the few tokens with a `"` are tried
 //! against the whole stack.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::json::context::{ContextMemo, Known, place};
@@ -14,9 +15,11 @@ use crate::json::members::{object_automaton, step_other};
 use crate::json::patterns::AutomatonId;
 use crate::json::shape::Others;
 use crate::json::string::InteriorKey;
-use crate::json::text::Text;
+use crate::json::text::{BOUNDARY, Text};
 use crate::memo::{MaskMemo, Reach};
-use crate::vocabulary::TokenTrie;
+use crate::regex::product::Automaton;
+use crate::runs::{Alphabet, Run};
+use crate::trie::TokenTrie;
 use crate::{GrammarError, TokenMask, Vocabulary};
 
 /// The masks found so far for one schema.
@@ -76,7 +79,7 @@ impl JsonLanguage {
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
         for stack in &state.parses {
-            if let Some(inside) = self.inside(stack, vocabulary)? {
+            if let Some(inside) = self.inside(stack, vocabulary, limit != usize::MAX)? {
                 let (low, high) = inside.offsets;
                 if limit == usize::MAX || inside.reach.furthest.saturating_add(high) <= limit {
                     mask.union(&inside.reach.mask);
@@ -116,14 +119,28 @@ impl JsonLanguage {
         if let Some(known) = self.masks.stacks.get(vocabulary, measured, stack, tables) {
             return Ok(known);
         }
+        self.parser.reads.begin(place(stack.outer.as_ref()));
         let walk = if measured {
             Self::measured_walk
         } else {
             Self::plain_walk
         };
-        let tokens = self.outside_tokens(stack, vocabulary);
-        self.parser.reads.begin(place(stack.outer.as_ref()));
-        let mut reach = walk(self, tokens, state.of(stack.clone()), vocabulary)?;
+        let start = || state.of(stack.clone());
+        let closing = match self.cut_at_quote(&stack.top) {
+            true => self.closing_reach(state, stack, vocabulary, measured)?,
+            false => None,
+        };
+        let mut reach = match closing {
+            Some(mut reach) => {
+                let escaped = vocabulary.closers().escaped();
+                reach.unite(&walk(self, escaped, start(), vocabulary)?);
+                reach
+            }
+            None => {
+                let tokens = self.outside_tokens(stack, vocabulary);
+                walk(self, tokens, start(), vocabulary)?
+            }
+        };
         if let Frame::Name { members, name } = &stack.top
             && self.has_inside(&stack.top)
             && name.declared.is_some()
@@ -143,10 +160,7 @@ impl JsonLanguage {
                 outer: stack.outer.clone(),
             };
             let tokens = vocabulary.unquoted();
-            let declared = walk(self, tokens, state.of(declared), vocabulary)?;
-            reach.mask.union(&declared.mask);
-            reach.nearest = reach.nearest.min(declared.nearest);
-            reach.furthest = reach.furthest.max(declared.furthest);
+            reach.unite(&walk(self, tokens, state.of(declared), vocabulary)?);
         }
         let known = Known::new(reach, stack);
         // A mask that depended on the text is good for this output only.
@@ -220,6 +234,16 @@ impl JsonLanguage {
         }
     }
 
+    /// Whether what ends the top string can be asked of the two halves of a token.
+    fn cut_at_quote(&self, top: &Frame) -> bool {
+        self.has_inside(top)
+            && match top {
+                Frame::String { body, .. } => !body.text.takes_quote(),
+                Frame::Name { name, .. } => !name.other.is_some_and(|o| o.text.takes_quote()),
+                _ => false,
+            }
+    }
+
     /// The tokens that a stack as a whole must be asked for.
     fn outside_tokens<'v>(&self, stack: &Stack, vocabulary: &'v Vocabulary) -> &'v TokenTrie {
         if self.has_inside(&stack.top) {
@@ -233,6 +257,7 @@ impl JsonLanguage {
         &mut self,
         stack: &Stack,
         vocabulary: &Vocabulary,
+        measured: bool,
     ) -> Result<Option<Inside>, GrammarError> {
         if !self.has_inside(&stack.top) {
             return Ok(None);
@@ -268,10 +293,13 @@ impl JsonLanguage {
         } else {
             self.masks.interiors.get(vocabulary, interior)
         };
-        let reach = match known {
+        let reach = match known.filter(|known| known.measured || !measured) {
             Some(known) => known,
             None => {
-                let found = Arc::new(self.interior_reach(&stack.top, vocabulary)?);
+                let found = Arc::new(match measured {
+                    true => self.interior_reach(&stack.top, vocabulary)?,
+                    false => self.interior_mask(&stack.top, vocabulary)?,
+                });
                 if interior.is_common() {
                     vocabulary.common().insert(vocabulary, interior, &found);
                 } else {
@@ -284,6 +312,52 @@ impl JsonLanguage {
         Ok(Some(Inside { reach, offsets }))
     }
 
+    /// The tokens that stay within the top string, without distances.
+    fn interior_mask(
+        &mut self,
+        top: &Frame,
+        vocabulary: &Vocabulary,
+    ) -> Result<Reach, GrammarError> {
+        let mut reach = Reach::unmeasured(vocabulary);
+        let Parser {
+            tables, verdicts, ..
+        } = &mut self.parser;
+        let automata = verdicts.patterns.automata.as_mut_slice();
+        match top {
+            Frame::String { shape, body } => {
+                let strings = tables.string(*shape);
+                let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
+                in_runs(
+                    (automaton, automata),
+                    *body,
+                    |body| body.text,
+                    |automata, body, byte| strings.step(body, byte, automata),
+                    vocabulary,
+                    &mut reach.mask,
+                )?;
+            }
+            Frame::Name {
+                members,
+                name: Name {
+                    other: Some(other), ..
+                },
+            } => {
+                let automaton = object_automaton(&tables.object(members.shape).others);
+                in_runs(
+                    (automaton, automata),
+                    *other,
+                    |other| other.text,
+                    |automata, other, byte| step_other(automaton, automata, other, byte),
+                    vocabulary,
+                    &mut reach.mask,
+                )?;
+            }
+            _ => unreachable!("only strings and names have an inside"),
+        }
+        Ok(reach)
+    }
+
+    /// The tokens that stay within the top string, with distances.
     fn interior_reach(
         &mut self,
         top: &Frame,
@@ -330,4 +404,30 @@ impl JsonLanguage {
         }
         Ok(reach)
     }
+}
+
+/// The tokens that `step` follows within a string. Between characters it tells only those bytes
+/// apart that the automaton does, quotes, backslashes and control characters aside.
+fn in_runs<S: Copy + Eq + Hash>(
+    (automaton, mut automata): (Option<usize>, &mut [Automaton]),
+    start: S,
+    text: impl Fn(&S) -> Text,
+    step: impl Fn(&mut [Automaton], S, u8) -> Result<Option<S>, GrammarError>,
+    vocabulary: &Vocabulary,
+    mask: &mut TokenMask,
+) -> Result<(), GrammarError> {
+    let alphabet = match automaton {
+        Some(idx) => Alphabet::new(|byte| automata[idx].class(byte)),
+        None => Alphabet::new(|_| 0),
+    };
+    vocabulary.unquoted().walk_in_runs(
+        &mut automata,
+        start,
+        |automata, &state, byte| step(automata, state, byte),
+        |automata, &state| match text(&state) {
+            BOUNDARY => alphabet.run(state, |state, byte| step(automata, state, byte)),
+            _ => Ok(Run::NONE),
+        },
+        mask,
+    )
 }

@@ -11,6 +11,17 @@ use crate::json::text::BOUNDARY;
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
 
+/// What a closing quote leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The end of a value.
+    End,
+    /// The value of a declared property.
+    Declared(u32),
+    /// The value of another name.
+    Other(NodeId),
+}
+
 impl Parser {
     pub(crate) fn step_object(
         &mut self,
@@ -109,7 +120,7 @@ impl Parser {
         }
     }
 
-    fn step_name(
+    pub(crate) fn step_name(
         &mut self,
         members: &Members,
         name: Name,
@@ -147,11 +158,7 @@ impl Parser {
         let automaton = object_automaton(&object.others);
         let automata = self.verdicts.patterns.automata.as_mut_slice();
         let next = step_other(automaton, automata, other, byte)?;
-        let came = object.others.run_out()
-            && members
-                .used
-                .as_ref()
-                .is_some_and(|used| used.binary_search(&hash).is_ok());
+        let came = object.others.run_out() && members.came(hash);
         if let Some(next) = next.filter(|_| came) {
             for byte in 0..=u8::MAX {
                 if step_other(automaton, automata, next, byte)?.is_some() {
@@ -163,20 +170,31 @@ impl Parser {
         Ok(next)
     }
 
-    /// The frame after the closing quote, if the name may end here.
-    fn close_name(&self, members: &Members, name: Name) -> Option<Frame> {
+    /// What the name leads to if it ends here; `None` if it may not.
+    pub(crate) fn way(&self, members: &Members, name: Name) -> Option<Way> {
         let object = self.tables.object(members.shape);
         if let Some(idx) = name.declared.and_then(|node| object.names.literal(node)) {
-            let value = object.properties.get(idx as usize)?.node;
-            return object.allows(members, idx).then(|| Frame::Colon {
-                members: object.with(members, idx),
-                value,
-            });
+            return object.allows(members, idx).then_some(Way::Declared(idx));
         }
         let other = name.other.filter(|other| other.text == BOUNDARY)?;
         let value = self.other_value(&object.others, other.state)?;
-        let members = object.with_other(members, name.hash)?;
-        Some(Frame::Colon { members, value })
+        (!members.came(name.hash)).then_some(Way::Other(value))
+    }
+
+    /// The frame after the closing quote, if the name may end here.
+    fn close_name(&self, members: &Members, name: Name) -> Option<Frame> {
+        let object = self.tables.object(members.shape);
+        Some(match self.way(members, name)? {
+            Way::Declared(idx) => Frame::Colon {
+                members: object.with(members, idx),
+                value: object.properties[idx as usize].node,
+            },
+            Way::Other(value) => Frame::Colon {
+                members: object.with_other(members, name.hash),
+                value,
+            },
+            Way::End => unreachable!("a name leads to a value"),
+        })
     }
 
     /// The place of the value of a name that is not declared.

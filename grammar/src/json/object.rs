@@ -39,6 +39,14 @@ pub(crate) struct Property {
     pub(crate) cost: usize,
 }
 
+impl Members {
+    /// Whether a name beyond the declared ones came, by its hash.
+    pub(crate) fn came(&self, hash: u64) -> bool {
+        let used = self.used.as_ref();
+        used.is_some_and(|used| used.binary_search(&hash).is_ok())
+    }
+}
+
 impl ObjectShape {
     /// Before any member.
     pub(crate) fn open(&self, shape: ShapeId) -> Members {
@@ -158,18 +166,18 @@ impl ObjectShape {
         with
     }
 
-    /// With another name, of this hash; `None` if it came already.
-    pub(crate) fn with_other(&self, members: &Members, hash: u64) -> Option<Members> {
+    /// With another name, of this hash, which has not come.
+    pub(crate) fn with_other(&self, members: &Members, hash: u64) -> Members {
         let used = members.used.as_deref().unwrap_or_default();
-        let place = used.binary_search(&hash).err()?;
-        let mut with = members.clone();
+        let place = used.partition_point(|&other| other < hash);
         let (before, after) = used.split_at(place);
+        let mut with = members.clone();
         with.used = Some([before, &[hash], after].concat().into());
         with.n = self.counted(members.n + 1);
         if self.ordered {
             with.next = self.properties.len() as u32;
         }
-        Some(with)
+        with
     }
 
     /// As if another name had come.

@@ -87,6 +87,11 @@ impl Text {
         }
     }
 
+    /// Whether a `"` would be of the body.
+    pub(crate) fn takes_quote(self) -> bool {
+        self.0 == ESCAPE
+    }
+
     /// Fewest bytes to the end of the code point; 0 at a boundary.
     pub(crate) fn distance(self) -> usize {
         usize::from(DISTANCES[usize::from(self.0)])

@@ -377,6 +377,14 @@ impl Automaton {
         }
     }
 
+    /// Bytes of one class lead to the same states, from every state.
+    pub(crate) fn class(&self, byte: u8) -> u16 {
+        match self {
+            Self::One(dfa) => dfa.class(byte).into(),
+            Self::Product(product) => product.classes[usize::from(byte)],
+        }
+    }
+
     /// Which of a product's marks hold, as bits.
     pub(crate) fn marks(&self, state: DfaState) -> u64 {
         match self {
