@@ -1,10 +1,10 @@
 //! Masks remembered by automaton state, within a limit of bytes.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::{TokenId, TokenMask, Vocabulary};
+use foldhash::{HashMap, HashMapExt};
 
 /// Bytes of bookkeeping an entry, beside its mask.
 const ENTRY_BYTES: usize = 128;

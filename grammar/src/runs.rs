@@ -60,20 +60,20 @@ pub(crate) fn group(byte: u8) -> Groups {
     }
 }
 
-/// Roughly how many tokens a group has a part in.
-fn weight(group: Groups) -> usize {
-    match group.trailing_zeros() {
-        0 | 1 => 100,
-        2 | 3 => 20,
-        62 => 40,
-        _ => 1,
-    }
+/// Roughly how many tokens some groups have a part in.
+fn weight(groups: Groups) -> u32 {
+    let weight = |groups: Groups, each: u32| groups.count_ones() * each;
+    weight(groups & 0b11, 100)
+        + weight(groups & 0b1100, 20)
+        + weight(groups & BEYOND_ASCII, 40)
+        + weight(groups, 1)
 }
 
 /// Bytes that stand for all those that an automaton does not tell apart.
 #[derive(Clone, Debug)]
 pub(crate) struct Alphabet {
-    ascii: Vec<(Groups, SmallVec<[u8; 4]>)>,
+    /// An ASCII byte of each class, and the groups that have bytes of it.
+    ascii: Vec<(u8, Groups)>,
     leads: Vec<u8>,
     continuations: Vec<u8>,
 }
@@ -81,14 +81,14 @@ pub(crate) struct Alphabet {
 impl Alphabet {
     /// Of an automaton that does not tell bytes of one class apart.
     pub(crate) fn new(class: impl Fn(u8) -> u16) -> Self {
-        let mut ascii: Vec<(Groups, SmallVec<[u8; 4]>)> = Vec::new();
+        let mut ascii: Vec<(u8, Groups)> = Vec::new();
         for byte in 0..=0x7F {
-            let group = group(byte);
-            let known = ascii.iter_mut().find(|(known, _)| *known == group);
-            match known {
-                None => ascii.push((group, SmallVec::from_slice(&[byte]))),
-                Some((_, bytes)) if bytes.iter().any(|&b| class(b) == class(byte)) => {}
-                Some((_, bytes)) => bytes.push(byte),
+            match ascii
+                .iter_mut()
+                .find(|(known, _)| class(*known) == class(byte))
+            {
+                Some((_, groups)) => *groups |= group(byte),
+                None => ascii.push((byte, group(byte))),
             }
         }
         // UTF-8 itself tells these apart (RFC 3629, section 4).
@@ -128,20 +128,30 @@ impl Alphabet {
         start: S,
         mut step: impl FnMut(S, u8) -> Result<Option<S>, E>,
     ) -> Result<Run, E> {
-        let mut targets: SmallVec<[(S, Groups, usize); 4]> = SmallVec::new();
-        let groups = self.ascii.iter().map(|(group, _)| *group);
-        for group in groups.chain([BEYOND_ASCII]) {
-            if let Some(target) = self.target(start, group, &mut step)? {
-                match targets.iter_mut().find(|known| known.0 == target) {
-                    Some((_, groups, total)) => {
-                        *groups |= group;
-                        *total += weight(group);
-                    }
-                    None => targets.push((target, group, weight(group))),
-                }
+        let mut targets: SmallVec<[(Option<S>, Groups); 4]> = SmallVec::new();
+        let mut add = |target, added| match targets.iter_mut().find(|known| known.0 == target) {
+            Some((_, groups)) => *groups |= added,
+            None => targets.push((target, added)),
+        };
+        for &(byte, groups) in &self.ascii {
+            add(step(start, byte)?, groups);
+        }
+        add(self.target_beyond_ascii(start, &mut step)?, BEYOND_ASCII);
+        // What a group's characters lead to apart, it does not lead to.
+        let mut best = None;
+        for (idx, &(target, groups)) in targets.iter().enumerate() {
+            let others = targets
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != idx);
+            let groups = others.fold(groups, |groups, (_, other)| groups & !other.1);
+            if let Some(target) = target
+                && best.is_none_or(|(_, most)| weight(groups) > weight(most))
+            {
+                best = Some((target, groups));
             }
         }
-        let Some(&(mut state, groups, _)) = targets.iter().max_by_key(|target| target.2) else {
+        let Some((mut state, groups)) = best.filter(|(_, groups)| *groups != 0) else {
             return Ok(Run::NONE);
         };
         let mut passed: SmallVec<[S; 8]> = SmallVec::from_elem(start, 1);
@@ -173,30 +183,14 @@ impl Alphabet {
         groups: Groups,
         step: &mut impl FnMut(S, u8) -> Result<Option<S>, E>,
     ) -> Result<Option<S>, E> {
-        let mut common = None;
-        for idx in (0..Groups::BITS).filter(|idx| groups >> idx & 1 == 1) {
-            let target = self.target(state, 1 << idx, step)?;
-            if target.is_none() || common.is_some_and(|common| target != Some(common)) {
-                return Ok(None);
-            }
-            common = target;
-        }
-        Ok(common)
-    }
-
-    /// Where all characters of a group lead; `None` if they part or some lead nowhere.
-    fn target<S: Copy + Eq, E>(
-        &self,
-        state: S,
-        group: Groups,
-        step: &mut impl FnMut(S, u8) -> Result<Option<S>, E>,
-    ) -> Result<Option<S>, E> {
-        if group == BEYOND_ASCII {
-            return self.target_beyond_ascii(state, step);
-        }
-        let bytes = self.ascii.iter().find(|(known, _)| *known == group);
-        let mut common = None;
-        for &byte in bytes.map_or(&[][..], |(_, bytes)| bytes) {
+        let mut common = match groups & BEYOND_ASCII {
+            0 => None,
+            _ => match self.target_beyond_ascii(state, step)? {
+                None => return Ok(None),
+                target => target,
+            },
+        };
+        for &(byte, _) in self.ascii.iter().filter(|(_, held)| held & groups != 0) {
             let target = step(state, byte)?;
             if target.is_none() || common.is_some_and(|common| target != Some(common)) {
                 return Ok(None);
@@ -206,6 +200,7 @@ impl Alphabet {
         Ok(common)
     }
 
+    /// Where all characters beyond ASCII lead; `None` if they part or some lead nowhere.
     fn target_beyond_ascii<S: Copy + Eq, E>(
         &self,
         state: S,

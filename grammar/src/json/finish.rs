@@ -1,7 +1,5 @@
 //! Drafts pruned and finished, once the fewest bytes of every place are known.
 
-use std::collections::{HashMap, HashSet};
-
 use crate::GrammarError;
 use crate::json::compile::{Compiler, spelled_name, unspelled};
 use crate::json::draft::{Draft, DraftMember, DraftOthers};
@@ -16,6 +14,7 @@ use crate::json::text::BOUNDARY;
 use crate::literals::LiteralTrie;
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
+use foldhash::{HashMap, HashSet};
 
 /// Bytes of a name that must match patterns, as far as is known beforehand.
 const MATCHING_NAME_BYTES: usize = 24;
@@ -209,7 +208,7 @@ fn listed(
 /// Whether a name of the automaton is the beginning of no other. Among very many states it is taken
 /// for granted that there is always another name.
 fn runs_out(automaton: &mut Automaton, start: DfaState) -> Result<bool, GrammarError> {
-    let mut seen = HashSet::from([(BOUNDARY, start)]);
+    let mut seen = HashSet::from_iter([(BOUNDARY, start)]);
     let mut open = vec![(BOUNDARY, start)];
     while let Some((text, state)) = open.pop() {
         let mut ends = true;

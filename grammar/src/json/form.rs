@@ -7,11 +7,11 @@
 //!
 //! Source: JSON Schema draft 2020-12, Core, section 10; Validation, section 6.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::json::patterns::PatternId;
 use crate::json::values::Values;
+use foldhash::{HashMap, HashMapExt};
 
 /// Index of a schema that was reached.
 pub(crate) type SchemaId = u32;

@@ -15,7 +15,7 @@ use crate::json::members::{object_automaton, step_other};
 use crate::json::patterns::AutomatonId;
 use crate::json::shape::Others;
 use crate::json::string::InteriorKey;
-use crate::json::text::{BOUNDARY, Text};
+use crate::json::text::{BOUNDARY, Text, kind};
 use crate::memo::{MaskMemo, Reach};
 use crate::regex::product::Automaton;
 use crate::runs::{Alphabet, Run};
@@ -406,8 +406,7 @@ impl JsonLanguage {
     }
 }
 
-/// The tokens that `step` follows within a string. Between characters it tells only those bytes
-/// apart that the automaton does, quotes, backslashes and control characters aside.
+/// The tokens that `step` follows within a string.
 fn in_runs<S: Copy + Eq + Hash>(
     (automaton, mut automata): (Option<usize>, &mut [Automaton]),
     start: S,
@@ -417,8 +416,8 @@ fn in_runs<S: Copy + Eq + Hash>(
     mask: &mut TokenMask,
 ) -> Result<(), GrammarError> {
     let alphabet = match automaton {
-        Some(idx) => Alphabet::new(|byte| automata[idx].class(byte)),
-        None => Alphabet::new(|_| 0),
+        Some(idx) => Alphabet::new(|byte| automata[idx].class(byte) * 4 + kind(byte)),
+        None => Alphabet::new(kind),
     };
     vocabulary.unquoted().walk_in_runs(
         &mut automata,

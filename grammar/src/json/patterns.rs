@@ -1,8 +1,7 @@
 //! What a schema asks of a string's characters: patterns, formats, literals, and their combinations
 //! as automata over the JSON spelling.
 
-use std::collections::{HashMap, HashSet};
-
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use regex_syntax::hir::Hir;
 
 use crate::json::schema::refuse;

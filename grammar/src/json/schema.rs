@@ -6,9 +6,9 @@
 //!
 //! Source: JSON Schema draft 2020-12, Core and Validation; drafts 4 to 2019-09 where they differ.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use serde_json::{Map, Value};
 
 use crate::json::decimal::OnGrid;

@@ -1,7 +1,5 @@
 //! What an open value may become: the compiled form of schemas.
 
-use std::collections::HashMap;
-
 use crate::json::form::{Bounds, FormId};
 use crate::json::frame::Items;
 use crate::json::number::NumberShape;
@@ -10,6 +8,7 @@ use crate::json::patterns::AutomatonId;
 use crate::json::string::StringShape;
 use crate::literals::LiteralTrie;
 use crate::regex::dfa::DfaState;
+use foldhash::HashMap;
 
 /// Index of a [`Node`]: a place of the output where some forms hold.
 pub(crate) type NodeId = u32;

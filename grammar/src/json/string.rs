@@ -5,12 +5,13 @@
 //! state, found backwards from the end.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 use crate::json::text::{BOUNDARY, Text};
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
 use crate::{GrammarError, Limits};
+use foldhash::HashMap;
 
 /// The strings of a schema: index of the pattern's automaton, and lengths in code points.
 #[derive(Clone, Debug)]
@@ -298,7 +299,7 @@ fn places(
         text,
         next: Vec::new(),
     };
-    let mut places = HashMap::from([((start, BOUNDARY), 0)]);
+    let mut places = HashMap::from_iter([((start, BOUNDARY), 0)]);
     let mut graph = vec![place(start, BOUNDARY)];
     let mut n_done = 0;
     while n_done < graph.len() {

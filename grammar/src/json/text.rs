@@ -36,6 +36,17 @@ const DISTANCES: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 1, 4, 3, 3, 2, 1, 8, 7, 6, 
 /// Most bytes from each state to the boundary: strictly less after each byte within a code point.
 const RANKS: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 11, 10, 9, 3, 2, 1, 8, 7, 6, 5, 4, 3];
 
+/// What a byte is at a boundary: bytes of one kind lead to the same state. Those of code points
+/// beyond ASCII are told apart by UTF-8 alone.
+pub(crate) fn kind(byte: u8) -> u16 {
+    match byte {
+        0..=0x1F => 0,
+        b'"' => 1,
+        b'\\' => 2,
+        _ => 3,
+    }
+}
+
 impl Text {
     /// The state after a byte of the body; `None` for an illegal one, and for `"`, which is not of
     /// the body.

@@ -8,8 +8,7 @@
 //! Source: K. Thompson, "Regular expression search algorithm", CACM 11(6), 1968; the subset
 //! construction.
 
-use std::collections::HashMap;
-
+use foldhash::{HashMap, HashMapExt};
 use regex_automata::nfa::thompson::{self, NFA, State, WhichCaptures};
 use regex_automata::util::look::Look;
 use regex_automata::util::primitives::StateID;

@@ -4,10 +4,11 @@
 //! unlike a [`Dfa`]'s, a tuple says nothing of what can follow: whether some accepting tuple is
 //! reachable is found by a search forward when a tuple is first entered, and remembered.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use crate::regex::dfa::{Dfa, DfaState};
 use crate::{GrammarError, Limits};
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 /// When a tuple accepts: a formula over which of its parts do.
 #[derive(Clone, Debug)]
@@ -284,7 +285,7 @@ impl Product {
         }
         // Each tuple found, with the index of the one it was found from and its depth.
         let mut found = vec![(start, 0, 0_u32)];
-        let mut seen = HashSet::from([start]);
+        let mut seen = HashSet::from_iter([start]);
         let mut queue = VecDeque::from([0]);
         let mut best: Option<(usize, u32)> = None;
         while let Some(idx) = queue.pop_front() {
