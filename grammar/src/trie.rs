@@ -203,6 +203,35 @@ impl TokenTrie {
         mask
     }
 
+    /// The tokens that begin with `start`.
+    pub(crate) fn beginning_with(&self, start: &[u8]) -> &[TokenId] {
+        self.find(start).map_or(&[], |node| {
+            let end = self.subtree_ends[node] as usize;
+            &self.tokens[self.token_starts[node] as usize..self.token_starts[end] as usize]
+        })
+    }
+
+    /// The tokens that equal `bytes`.
+    pub(crate) fn equal_to(&self, bytes: &[u8]) -> &[TokenId] {
+        self.find(bytes).map_or(&[], |node| self.tokens_at(node))
+    }
+
+    fn find(&self, bytes: &[u8]) -> Option<usize> {
+        let (mut node, mut end) = (0, self.bytes.len());
+        let mut found = None;
+        for &byte in bytes {
+            while node < end && self.bytes[node] != byte {
+                node = self.subtree_ends[node] as usize;
+            }
+            if node >= end {
+                return None;
+            }
+            found = Some(node);
+            (node, end) = (node + 1, self.subtree_ends[node] as usize);
+        }
+        found
+    }
+
     /// The longest token that `text` begins with, and its length.
     pub(crate) fn longest_match(&self, text: &[u8]) -> Option<(TokenId, usize)> {
         let mut longest = None;

@@ -1,13 +1,11 @@
 //! A vocabulary as byte strings, and the tries that masks are found by walking.
 
-use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::TokenId;
 use crate::closers::Closers;
 use crate::json::masks::Interior;
-use crate::json::members::{EMPTY_NAME, name_hash};
 use crate::memo::MaskMemo;
 use crate::trie::TokenTrie;
 
@@ -25,8 +23,8 @@ pub struct Vocabulary {
     quoted: TokenTrie,
     unquoted: TokenTrie,
     closers: Closers,
-    /// Hashes of what stands between quotes in a token.
-    whole_names: Vec<u64>,
+    /// What stands between quotes in a token.
+    whole_names: Vec<Box<[u8]>>,
     id: u64,
     /// Masks that hold for this vocabulary whatever the constraint.
     common: Mutex<MaskMemo<Interior>>,
@@ -58,11 +56,7 @@ impl Vocabulary {
             let n_parts = parts.len();
             parts.into_iter().take(n_parts - 1).skip(1)
         });
-        let hashed = |name: &[u8]| {
-            name.iter()
-                .fold(EMPTY_NAME, |hash, &byte| name_hash(hash, byte))
-        };
-        let mut whole_names: Vec<u64> = names.map(hashed).collect();
+        let mut whole_names: Vec<Box<[u8]>> = names.map(Box::from).collect();
         whole_names.sort_unstable();
         whole_names.dedup();
         let all = TokenTrie::new(&sorted);
@@ -138,35 +132,10 @@ impl Vocabulary {
         self.all.max_depth()
     }
 
-    /// Whether some token ends the name that stands at `hash` as one of `names`, which are hashes
-    /// in ascending order. It may say so wrongly of a name with escapes.
-    pub(crate) fn ends_name(&self, hash: u64, names: &[u64]) -> bool {
-        let is_name = |hash: &u64| names.binary_search(hash).is_ok();
-        let mut found = is_name(&hash);
-        let heads: Result<(), Infallible> = self.closers.heads().walk(
-            &mut found,
-            hash,
-            |_, &hash, byte| Ok(Some(name_hash(hash, byte))),
-            |found, _, hash| *found |= is_name(hash),
-        );
-        // Which quote ends a name with escapes is not asked.
-        let escaped: Result<(), Infallible> = self.closers.escaped().walk(
-            &mut found,
-            hash,
-            |found, &hash, byte| {
-                *found |= byte == b'"' && is_name(&hash);
-                Ok(Some(name_hash(hash, byte)))
-            },
-            |_, _, _| {},
-        );
-        let (Ok(()), Ok(())) = (heads, escaped);
-        found
-    }
-
-    /// Whether some token holds one of `names`, within quotes.
-    pub(crate) fn holds_name(&self, names: &[u64]) -> bool {
-        let is_used = |hash| names.binary_search(hash).is_ok();
-        self.whole_names.iter().any(is_used)
+    /// Whether some token holds one of `names`, which are ascending, within quotes.
+    pub(crate) fn holds_name(&self, names: &[Arc<[u8]>]) -> bool {
+        let is_one = |whole: &[u8]| names.binary_search_by(|name| (**name).cmp(whole)).is_ok();
+        self.whole_names.iter().any(|whole| is_one(whole))
     }
 
     /// Masks of strings without a pattern, shared by all constraints.

@@ -111,15 +111,15 @@ impl Parser {
                 )?;
             }
             Frame::Name { members, name } => {
-                if let Some(way) = self.way(members, *name) {
+                if let Some(way) = self.way(members, name) {
                     add(&mut groups, way, 0);
                 }
                 heads.walk(
                     self,
-                    *name,
-                    |parser, name, byte| parser.step_name(members, *name, byte),
+                    name.clone(),
+                    |parser, name, byte| parser.step_name(members, name, byte),
                     |parser, head, name| {
-                        if let Some(way) = parser.way(members, *name) {
+                        if let Some(way) = parser.way(members, name) {
                             add(&mut groups, way, head);
                         }
                     },

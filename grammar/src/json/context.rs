@@ -5,6 +5,9 @@
 //! number the same in every object that may go on after it. So a walk notes how far outward it
 //! looked and what it asked there ([`Reads`]), and its mask is remembered for every stack that
 //! agrees on that much. A stack that agrees would have made the same walk.
+//!
+//! The names beyond the declared ones that came are left out of it: what they forbid is taken from
+//! the mask afterwards, unless a token holds one of them whole.
 
 use std::sync::Arc;
 
@@ -97,7 +100,7 @@ enum Top {
 enum Came {
     /// These.
     Open(SmallVec<[u32; MAX_LISTED]>),
-    /// Those that have not come; the names beyond the declared ones are left out.
+    /// Those that have not come.
     Not(Members),
 }
 
@@ -243,47 +246,28 @@ impl Top {
                 }
             }
             Frame::Colon { value, .. } => Self::Colon(*value),
-            Frame::Object(members) => Self::Frame(Frame::Object(members.relevant(vocabulary))),
-            Frame::MemberDue { members, space } => Self::Frame(Frame::MemberDue {
-                members: members.relevant(vocabulary),
-                space: *space,
-            }),
-            Frame::Name { members, name } => Self::name(members, *name, tables, vocabulary)
-                .unwrap_or_else(|| Self::Frame(stack.top.clone())),
+            Frame::Name { members, name } if members.used.is_none() => {
+                Self::name(members, name, tables)
+            }
             top => Self::Frame(top.clone()),
         }
     }
 
-    /// `None` if names that came decide on what may follow.
-    fn name(
-        members: &Members,
-        name: Name,
-        tables: &Tables,
-        vocabulary: &Vocabulary,
-    ) -> Option<Self> {
+    fn name(members: &Members, name: &Name, tables: &Tables) -> Self {
         let object = tables.object(members.shape);
-        if name.other.is_some()
-            && let Some(used) = &members.used
-            && (object.others.run_out() || vocabulary.ends_name(name.hash, used))
-        {
-            return None;
-        }
         let came = match name.declared {
             None => Came::Open(SmallVec::new()),
             Some(node) if object.names.below(node).len() <= MAX_LISTED => {
                 Came::Open(object.reachable(node, members).collect())
             }
-            Some(_) => Came::Not(Members {
-                used: None,
-                ..members.clone()
-            }),
+            Some(_) => Came::Not(members.clone()),
         };
-        Some(Self::Name {
+        Self::Name {
             shape: members.shape,
             declared: name.declared,
             other: name.other,
             came,
-        })
+        }
     }
 }
 
@@ -295,6 +279,26 @@ impl Members {
             used: used.filter(|used| vocabulary.holds_name(used)).cloned(),
             ..self.clone()
         }
+    }
+}
+
+impl Stack {
+    /// The stack as if no names beyond the declared ones had come in the object at its top: it lets
+    /// more tokens come only if they end the name that is being written. `None` if there were none,
+    /// or a token holds one of them whole.
+    pub(crate) fn without_used(&self, vocabulary: &Vocabulary) -> Option<Self> {
+        let mut top = self.top.clone();
+        let (Frame::Object(members)
+        | Frame::MemberDue { members, .. }
+        | Frame::Name { members, .. }) = &mut top
+        else {
+            return None;
+        };
+        let used = members.used.take()?;
+        (!vocabulary.holds_name(&used)).then(|| Self {
+            top,
+            outer: self.outer.clone(),
+        })
     }
 }
 

@@ -95,8 +95,8 @@ pub(crate) struct Members {
     /// Declared properties that must still come, and their bytes, each with a comma.
     pub(crate) n_due: u32,
     pub(crate) due_cost: usize,
-    /// Hashes of the names beyond the declared ones, ascending.
-    pub(crate) used: Option<Arc<[u64]>>,
+    /// The names beyond the declared ones as they are spelled, ascending.
+    pub(crate) used: Option<Arc<[Arc<[u8]>]>>,
 }
 
 /// A set of small numbers.
@@ -119,15 +119,14 @@ impl Bits {
 }
 
 /// A member's name in the making, after its opening quote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Name {
     /// Where it stands among the declared names; `None` once it is none of them.
     pub(crate) declared: Option<LiteralNode>,
     /// Where it stands as a name of its own; `None` once it cannot be one.
     pub(crate) other: Option<Other>,
-    /// Of its bytes. Two names with equal hashes count as equal, which refuses a name wrongly, if
-    /// ever, and never lets one repeat.
-    pub(crate) hash: u64,
+    /// Its bytes, while it may be one of its own.
+    pub(crate) written: SmallVec<[u8; 24]>,
 }
 
 /// A name that is not declared.

@@ -617,13 +617,13 @@ impl Parser {
                 let Frame::Name { name, .. } = self.open_name(members) else {
                     unreachable!("a name was opened")
                 };
-                self.declared_distance(members, name)
-                    .min(self.other_distance(members, name))
+                self.declared_distance(members, &name)
+                    .min(self.other_distance(members, &name))
                     .saturating_add(1)
             }
             Frame::Name { members, name } => self
-                .declared_distance(members, *name)
-                .min(self.other_distance(members, *name)),
+                .declared_distance(members, name)
+                .min(self.other_distance(members, name)),
             Frame::Colon { members, value } => {
                 let rest = self.tables.object(members.shape).cost_after(members);
                 cost(*value).saturating_add(rest).saturating_add(1)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::json::context::{ContextMemo, Known, place};
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
-use crate::json::members::{object_automaton, step_other};
+use crate::json::members::{goes_on, object_automaton, step_other};
 use crate::json::patterns::AutomatonId;
 use crate::json::shape::Others;
 use crate::json::string::InteriorKey;
@@ -79,29 +79,96 @@ impl JsonLanguage {
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
         for stack in &state.parses {
-            if let Some(inside) = self.inside(stack, vocabulary, limit != usize::MAX)? {
-                let (low, high) = inside.offsets;
-                if limit == usize::MAX || inside.reach.furthest.saturating_add(high) <= limit {
-                    mask.union(&inside.reach.mask);
-                } else if inside.reach.nearest.saturating_add(low) <= limit {
-                    let tokens = vocabulary.unquoted();
-                    mask.union(
-                        &self
-                            .walk(tokens, state.of(stack.clone()), vocabulary, limit)?
-                            .mask,
-                    );
+            let plain = match limit {
+                usize::MAX => stack.without_used(vocabulary),
+                _ => None,
+            };
+            match plain {
+                None => self.parse_mask(state, stack, vocabulary, limit, mask)?,
+                Some(plain) => {
+                    let mut own = TokenMask::new(vocabulary.n_tokens());
+                    self.parse_mask(state, &plain, vocabulary, limit, &mut own)?;
+                    self.forbid_used(&stack.top, vocabulary, &mut own)?;
+                    mask.union(&own);
                 }
             }
-            let known = self.outside(state, stack, vocabulary, limit != usize::MAX)?;
-            if limit == usize::MAX || known.furthest(stack) <= limit {
-                mask.union(&known.reach().mask);
-            } else if known.nearest(stack) <= limit {
-                let tokens = self.outside_tokens(stack, vocabulary);
-                mask.union(
-                    &self
-                        .walk(tokens, state.of(stack.clone()), vocabulary, limit)?
-                        .mask,
-                );
+        }
+        Ok(())
+    }
+
+    /// Allows the tokens that one parse can take.
+    fn parse_mask(
+        &mut self,
+        state: &JsonState,
+        stack: &Stack,
+        vocabulary: &Vocabulary,
+        limit: usize,
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
+        if let Some(inside) = self.inside(stack, vocabulary, limit != usize::MAX)? {
+            let (low, high) = inside.offsets;
+            if limit == usize::MAX || inside.reach.furthest.saturating_add(high) <= limit {
+                mask.union(&inside.reach.mask);
+            } else if inside.reach.nearest.saturating_add(low) <= limit {
+                let tokens = vocabulary.unquoted();
+                let start = state.of(stack.clone());
+                mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+            }
+        }
+        let known = self.outside(state, stack, vocabulary, limit != usize::MAX)?;
+        if limit == usize::MAX || known.furthest(stack) <= limit {
+            mask.union(&known.reach().mask);
+        } else if known.nearest(stack) <= limit {
+            let tokens = self.outside_tokens(stack, vocabulary);
+            let start = state.of(stack.clone());
+            mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+        }
+        Ok(())
+    }
+
+    /// Forbids what would make a name one that came, of the tokens that [`Stack::without_used`] has.
+    fn forbid_used(
+        &mut self,
+        top: &Frame,
+        vocabulary: &Vocabulary,
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
+        let Frame::Name {
+            members,
+            name:
+                Name {
+                    other: Some(other),
+                    written,
+                    ..
+                },
+        } = top
+        else {
+            return Ok(());
+        };
+        let others = &self.parser.tables.object(members.shape).others;
+        let automata = self.parser.verdicts.patterns.automata.as_mut_slice();
+        let automaton = object_automaton(others);
+        for rest in members.begun(written) {
+            let closing = [rest, b"\""].concat();
+            for &token in vocabulary.quoted().beginning_with(&closing) {
+                mask.forbid(token);
+            }
+            let tokens = vocabulary.unquoted().equal_to(rest);
+            if others.run_out() && !tokens.is_empty() {
+                let mut ended = Some(*other);
+                for &byte in rest {
+                    ended = match ended {
+                        Some(other) => step_other(automaton, automata, other, byte)?,
+                        None => None,
+                    };
+                }
+                let goes_on = match ended {
+                    Some(ended) => goes_on(automaton, automata, ended)?,
+                    None => false,
+                };
+                if !goes_on {
+                    tokens.iter().for_each(|&token| mask.forbid(token));
+                }
             }
         }
         Ok(())
@@ -149,7 +216,7 @@ impl JsonLanguage {
             // otherwise.
             let name = Name {
                 other: None,
-                ..*name
+                ..name.clone()
             };
             let top = Frame::Name {
                 members: members.clone(),

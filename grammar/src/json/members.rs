@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::GrammarError;
 use crate::json::context::place;
 use crate::json::frame::{Frame, Link, Members, Name, Other, Stack};
@@ -73,7 +75,7 @@ impl Parser {
             }
             // A quote continues a name exactly where a backslash is before it; elsewhere it ends
             // the name.
-            (Frame::Name { members, name }, _) => match self.step_name(members, *name, byte)? {
+            (Frame::Name { members, name }, _) => match self.step_name(members, name, byte)? {
                 Some(name) => next.push(stack(Frame::Name {
                     members: members.clone(),
                     name,
@@ -82,7 +84,7 @@ impl Parser {
                     if name.other.is_some() {
                         self.reads.name(place(outer));
                     }
-                    next.extend(self.close_name(members, *name).map(stack));
+                    next.extend(self.close_name(members, name).map(stack));
                 }
                 None => {}
             },
@@ -112,7 +114,7 @@ impl Parser {
                 text: BOUNDARY,
                 state: start,
             }),
-            hash: EMPTY_NAME,
+            written: SmallVec::new(),
         };
         Frame::Name {
             members: members.clone(),
@@ -123,13 +125,14 @@ impl Parser {
     pub(crate) fn step_name(
         &mut self,
         members: &Members,
-        name: Name,
+        name: &Name,
         byte: u8,
     ) -> Result<Option<Name>, GrammarError> {
-        let hash = name_hash(name.hash, byte);
+        let mut written = name.written.clone();
+        written.push(byte);
         let other = match name.other {
             None => None,
-            Some(other) => self.step_other(members, other, byte, hash)?,
+            Some(other) => self.step_other(members, other, byte, &written)?,
         };
         let object = self.tables.object(members.shape);
         let declared = name
@@ -139,10 +142,13 @@ impl Parser {
         if other.is_none() && declared.is_none() {
             return Ok(None);
         }
+        if other.is_none() {
+            written.clear();
+        }
         Ok(Some(Name {
             declared,
             other,
-            hash,
+            written,
         }))
     }
 
@@ -152,37 +158,32 @@ impl Parser {
         members: &Members,
         other: Other,
         byte: u8,
-        hash: u64,
+        written: &[u8],
     ) -> Result<Option<Other>, GrammarError> {
         let object = self.tables.object(members.shape);
         let automaton = object_automaton(&object.others);
         let automata = self.verdicts.patterns.automata.as_mut_slice();
         let next = step_other(automaton, automata, other, byte)?;
-        let came = object.others.run_out() && members.came(hash);
-        if let Some(next) = next.filter(|_| came) {
-            for byte in 0..=u8::MAX {
-                if step_other(automaton, automata, next, byte)?.is_some() {
-                    return Ok(Some(next));
-                }
-            }
-            return Ok(None);
+        let came = object.others.run_out() && members.came(written);
+        match next {
+            Some(next) if came && !goes_on(automaton, automata, next)? => Ok(None),
+            next => Ok(next),
         }
-        Ok(next)
     }
 
     /// What the name leads to if it ends here; `None` if it may not.
-    pub(crate) fn way(&self, members: &Members, name: Name) -> Option<Way> {
+    pub(crate) fn way(&self, members: &Members, name: &Name) -> Option<Way> {
         let object = self.tables.object(members.shape);
         if let Some(idx) = name.declared.and_then(|node| object.names.literal(node)) {
             return object.allows(members, idx).then_some(Way::Declared(idx));
         }
         let other = name.other.filter(|other| other.text == BOUNDARY)?;
         let value = self.other_value(&object.others, other.state)?;
-        (!members.came(name.hash)).then_some(Way::Other(value))
+        (!members.came(&name.written)).then_some(Way::Other(value))
     }
 
     /// The frame after the closing quote, if the name may end here.
-    fn close_name(&self, members: &Members, name: Name) -> Option<Frame> {
+    fn close_name(&self, members: &Members, name: &Name) -> Option<Frame> {
         let object = self.tables.object(members.shape);
         Some(match self.way(members, name)? {
             Way::Declared(idx) => Frame::Colon {
@@ -190,7 +191,7 @@ impl Parser {
                 value: object.properties[idx as usize].node,
             },
             Way::Other(value) => Frame::Colon {
-                members: object.with_other(members, name.hash),
+                members: object.with_other(members, &name.written),
                 value,
             },
             Way::End => unreachable!("a name leads to a value"),
@@ -214,7 +215,7 @@ impl Parser {
     }
 
     /// From within a name to the object's end, by the nearest declared name.
-    pub(crate) fn declared_distance(&self, members: &Members, name: Name) -> usize {
+    pub(crate) fn declared_distance(&self, members: &Members, name: &Name) -> usize {
         let object = self.tables.object(members.shape);
         let Some(node) = name.declared else {
             return usize::MAX;
@@ -238,12 +239,12 @@ impl Parser {
     /// From within a name to the object's end, by a name that is not declared: this one, or one a
     /// byte longer, or, where those are all taken or a code point is half written, one longer by
     /// two.
-    pub(crate) fn other_distance(&self, members: &Members, name: Name) -> usize {
+    pub(crate) fn other_distance(&self, members: &Members, name: &Name) -> usize {
         let object = self.tables.object(members.shape);
         let Some(other) = name.other else {
             return usize::MAX;
         };
-        let closes = |name: Name| match self.close_name(members, name) {
+        let closes = |name: &Name| match self.close_name(members, name) {
             Some(Frame::Colon { members, value }) if object.names_none(name) => {
                 let rest = object.cost_after(&members);
                 Some(self.tables.cost(value).saturating_add(rest))
@@ -268,20 +269,26 @@ impl Parser {
     }
 }
 
-/// The hash of the empty name.
-pub(crate) const EMPTY_NAME: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// The hash of a name that is one byte longer than that of `hash` (FNV-1a).
-pub(crate) fn name_hash(hash: u64, byte: u8) -> u64 {
-    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-}
-
 /// Index of the automaton of an object's names, if there is one.
 pub(crate) fn object_automaton(others: &Others) -> Option<usize> {
     match others {
         Others::Matching { automaton, .. } => Some(*automaton as usize),
         _ => None,
     }
+}
+
+/// Whether a name that is not declared can be a longer one.
+pub(crate) fn goes_on(
+    automaton: Option<usize>,
+    automata: &mut [Automaton],
+    other: Other,
+) -> Result<bool, GrammarError> {
+    for byte in 0..=u8::MAX {
+        if step_other(automaton, automata, other, byte)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A name that is not declared, one byte on.
