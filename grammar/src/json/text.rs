@@ -4,6 +4,8 @@
 //!
 //! Source: RFC 8259, section 7; RFC 3629, section 4.
 
+use std::sync::LazyLock;
+
 /// A state within a string's body. Every state can go on to `BOUNDARY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Text(u8);
@@ -46,6 +48,13 @@ pub(crate) fn kind(byte: u8) -> u16 {
         _ => 3,
     }
 }
+
+/// For each byte the first that no state tells from it.
+pub(crate) static CLASSES: LazyLock<[u8; 256]> = LazyLock::new(|| {
+    let after = |byte: u8| (0..DISTANCES.len() as u8).map(move |state| Text(state).step(byte));
+    let first = |byte: u8| (0..=byte).find(|&other| after(other).eq(after(byte)));
+    std::array::from_fn(|byte| first(byte as u8).expect("a byte is like itself"))
+});
 
 impl Text {
     /// The state after a byte of the body; `None` for an illegal one, and for `"`, which is not of
