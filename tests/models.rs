@@ -323,10 +323,10 @@ fn a_model_is_listed_and_removed() {
         assert!(output.status.success(), "{}", stderr(&output));
         serde_json::from_slice::<Vec<Value>>(&output.stdout).expect("JSON")
     };
-    assert_eq!(list().len(), 1, "smollm2 is known");
+    assert_eq!(list().len(), 2, "two models are known");
     assert_eq!(list()[0]["cached"], false);
     let path = pulled(&hub.pull(&cache));
-    let entry = &list()[1];
+    let entry = &list()[2];
     assert_eq!(entry["name"], format!("hf:org/tiny:{FILE}"));
     assert_eq!(entry["size"], file.len());
     assert_eq!(Path::new(entry["path"].as_str().expect("a path")), path);
@@ -338,7 +338,7 @@ fn a_model_is_listed_and_removed() {
         "{said}"
     );
     assert!(!path.exists());
-    assert_eq!(list().len(), 1);
+    assert_eq!(list().len(), 2);
     assert_refused(
         &models(&["rm", "hf:org/tiny"]),
         &["hf:org/tiny", "is not in"],

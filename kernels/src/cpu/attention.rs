@@ -366,17 +366,7 @@ impl ItemKernel<'_> {
             weights[of_vectors].fill(nothing);
             return;
         }
-        let (vectors, _) = scores.as_chunks_mut::<LANES>();
-        if let Some(cap) = self.inputs.layer.softcap {
-            for vector in &mut vectors[of_vectors.clone()] {
-                s.store(softcap(s, s.load(vector), cap), vector);
-            }
-        }
-        let lanes_of = of_vectors.start * LANES..of_vectors.end * LANES;
-        scores[lanes_of.start..seen.start].fill(f32::NEG_INFINITY);
-        scores[seen.end..lanes_of.end].fill(f32::NEG_INFINITY);
-        let (vectors, _) = scores.as_chunks_mut::<LANES>();
-        let vectors = &mut vectors[of_vectors.clone()];
+        let vectors = cap_and_mask(s, self.inputs.layer.softcap, scores, &seen);
         let mut lanes = s.splat(f32::NEG_INFINITY);
         for vector in vectors.iter() {
             lanes = s.max(lanes, s.load(vector));
@@ -386,15 +376,7 @@ impl ItemKernel<'_> {
             let mut factor = [0.0; LANES];
             s.store(s.exp(s.splat(*largest - found)), &mut factor);
             *total = s.mul(*total, s.splat(factor[0]));
-            for sum in &mut sums[query_idx * head_dim..][..head_dim] {
-                let scaled = *sum * factor[0];
-                // The products take no denormal sums.
-                *sum = if scaled.abs() < f32::MIN_POSITIVE {
-                    0.0
-                } else {
-                    scaled
-                };
-            }
+            rescale(&mut sums[query_idx * head_dim..][..head_dim], factor[0]);
             *largest = found;
         }
         let shift = s.splat(-*largest);
@@ -495,6 +477,42 @@ impl ItemKernel<'_> {
                 s.store(lanes[q][v], &mut vectors[vector_idx + v]);
             }
         }
+    }
+}
+
+/// Caps the scores that a query sees and takes those beside them out of the running; gives the vectors that hold them.
+#[inline(always)]
+fn cap_and_mask<'s, S: Simd>(
+    s: S,
+    cap: Option<f32>,
+    scores: &'s mut [f32],
+    seen: &Range<usize>,
+) -> &'s mut [[f32; LANES]] {
+    let (vectors, _) = scores.as_chunks_mut::<LANES>();
+    let vectors = &mut vectors[seen.start / LANES..seen.end.div_ceil(LANES)];
+    if let Some(cap) = cap {
+        for vector in &mut *vectors {
+            s.store(softcap(s, s.load(vector), cap), vector);
+        }
+    }
+    let lanes = vectors.as_flattened_mut();
+    let first = seen.start % LANES;
+    lanes[..first].fill(f32::NEG_INFINITY);
+    lanes[first + seen.len()..].fill(f32::NEG_INFINITY);
+    vectors
+}
+
+/// Scales sums of values.
+#[inline(always)]
+fn rescale(sums: &mut [f32], factor: f32) {
+    for sum in sums {
+        let scaled = *sum * factor;
+        // The products take no denormal sums.
+        *sum = if scaled.abs() < f32::MIN_POSITIVE {
+            0.0
+        } else {
+            scaled
+        };
     }
 }
 

@@ -139,7 +139,7 @@ pub(crate) fn activate<S: Simd>(s: S, activation: Activation, x: S::F) -> S::F {
         Activation::Silu => times_sigmoid(s, x, x),
         Activation::GeluTanh => {
             // (1 + tanh(u)) / 2 is the sigmoid of 2u, and 2u = x (a + b x^2).
-            const A: f32 = 1.595_769_1;
+            const A: f32 = 1.595_769;
             const B: f32 = A * 0.044_715;
             let factor = s.mul_add(s.mul(x, x), s.splat(B), s.splat(A));
             times_sigmoid(s, x, s.mul(x, factor))

@@ -12,6 +12,8 @@ use crate::ModelError;
 use crate::folder::Folder;
 
 const FILE: &str = "config.json";
+/// The key of the context that a rotation was trained on before it was scaled.
+const ORIGINAL: &str = "original_max_position_embeddings";
 
 /// The file's values.
 struct Keys {
@@ -292,26 +294,42 @@ fn rope(
         scale: 1.0,
     };
     let kind = scaling["rope_type"].as_str().or(scaling["type"].as_str());
-    let kind = kind.unwrap_or("default");
-    let needed = |name: &str| -> Result<f32, ModelError> {
-        let value = keys.float(scaling, name)?;
-        value.ok_or_else(|| keys.invalid(format!("rope scaling {kind} without {name}")))
-    };
+    let original = setting(ORIGINAL)?;
+    let bound = scale(
+        keys,
+        scaling,
+        kind.unwrap_or("default"),
+        original,
+        &mut rope,
+    )?;
+    Ok((rope, bound))
+}
+
+/// Sets a rotation's scaling, of the kind that the file names; gives the context that bounds it, if any does.
+fn scale(
+    keys: &Keys,
+    scaling: &Value,
+    kind: &str,
+    original: Option<f32>,
+    rope: &mut Rope,
+) -> Result<Option<usize>, ModelError> {
+    let optional = |name: &str| keys.float(scaling, name);
+    let missing = |name: &str| keys.invalid(format!("rope scaling {kind} without {name}"));
+    let needed = |name: &str| optional(name)?.ok_or_else(|| missing(name));
+    let original = || original.ok_or_else(|| missing(ORIGINAL));
     let trained = keys.uint("max_position_embeddings")? as f32;
-    let original = setting("original_max_position_embeddings")?;
     match kind {
         "default" => {}
         "linear" => {
-            rope.scaling = RopeScaling::Linear {
-                factor: needed("factor")?,
-            }
+            let factor = needed("factor")?;
+            rope.scaling = RopeScaling::Linear { factor };
         }
         "llama3" => {
             rope.scaling = RopeScaling::Llama3 {
                 factor: needed("factor")?,
                 low_freq_factor: needed("low_freq_factor")?,
                 high_freq_factor: needed("high_freq_factor")?,
-                original_context: needed("original_max_position_embeddings")? as usize,
+                original_context: original()? as usize,
             }
         }
         "yarn" => {
@@ -319,31 +337,26 @@ fn rope(
                 return Err(keys.unsupported("rope scaling yarn with truncate or mscale"));
             }
             let factor = needed("factor")?;
+            rope.scale = optional("attention_factor")?.unwrap_or_else(|| yarn_scale(factor));
             rope.scaling = RopeScaling::Yarn {
                 factor,
-                beta_slow: keys.float(scaling, "beta_slow")?.unwrap_or(1.0),
-                beta_fast: keys.float(scaling, "beta_fast")?.unwrap_or(32.0),
-                original_context: original.unwrap_or(trained) as usize,
+                beta_slow: optional("beta_slow")?.unwrap_or(1.0),
+                beta_fast: optional("beta_fast")?.unwrap_or(32.0),
+                original_context: original().unwrap_or(trained) as usize,
             };
-            let scale = keys.float(scaling, "attention_factor")?;
-            rope.scale = scale.unwrap_or_else(|| yarn_scale(factor));
         }
         // Phi 3's first files call it su.
         "longrope" | "su" => {
-            let original = original.ok_or_else(|| {
-                keys.invalid(format!(
-                    "rope scaling {kind} without original_max_position_embeddings"
-                ))
-            })?;
-            rope.factors = Some(short_factors(keys, scaling, rope.n_rotated)?);
-            let scale = keys.float(scaling, "attention_factor")?;
-            let factor = keys.float(scaling, "factor")?.unwrap_or(trained / original);
+            let original = original()?;
+            let factor = optional("factor")?.unwrap_or(trained / original);
+            let scale = optional("attention_factor")?;
             rope.scale = scale.unwrap_or_else(|| long_rope_scale(factor, original));
-            return Ok((rope, Some((original as usize).min(trained as usize))));
+            rope.factors = Some(short_factors(keys, scaling, rope.n_rotated)?);
+            return Ok(Some(original.min(trained) as usize));
         }
         _ => return Err(keys.unsupported(format!("rope scaling {kind}"))),
     }
-    Ok((rope, None))
+    Ok(None)
 }
 
 /// LongRoPE's divisors of frequencies for contexts that are no longer than the original one.

@@ -82,21 +82,10 @@ pub(crate) fn read(gguf: &Gguf, path: &Path) -> Result<Config, ModelError> {
     let model_name = gguf.string("general.name").map_err(invalid)?;
     let stem = || path.file_stem().unwrap_or_default().to_string_lossy();
     let layers = layers(&keys)?;
-    // The largest Gemma 2 and 3 alone scale by what a head would be if all were as long as the stream.
-    let is_largest = matches!(
-        (architecture, layers.len()),
-        (Architecture::Gemma2, 46) | (Architecture::Gemma3, 62)
-    );
-    let scaled_for = if is_largest {
-        hidden / n_heads.max(1)
-    } else {
-        head_dim
-    };
     let (ropes, original_context) = ropes(&keys, head_dim)?;
     let config = Config {
         name: model_name.map_or_else(|| stem().into_owned(), str::to_owned),
         architecture,
-        layers,
         n_heads,
         n_kv_heads: keys.optional("attention.head_count_kv")?.unwrap_or(n_heads),
         head_dim,
@@ -108,7 +97,12 @@ pub(crate) fn read(gguf: &Gguf, path: &Path) -> Result<Config, ModelError> {
             .float("attention.layer_norm_rms_epsilon")?
             .unwrap_or(1e-5),
         ropes,
-        attention_scale: Config::scale_of(scaled_for),
+        attention_scale: attention_scale(
+            architecture,
+            layers.len(),
+            hidden / n_heads.max(1),
+            head_dim,
+        ),
         score_softcap: keys.cap("attn_logit_softcapping", 50.0)?,
         logit_softcap: keys.cap("final_logit_softcapping", 30.0)?,
         embedding_scale: architecture.embedding_scale(hidden),
@@ -125,9 +119,23 @@ pub(crate) fn read(gguf: &Gguf, path: &Path) -> Result<Config, ModelError> {
         qkv_bias: has("blk.0.attn_q.bias"),
         output_bias: has("blk.0.attn_output.bias"),
         qk_norm: architecture.has_head_norms(),
+        layers,
     };
     config.check().map_err(|reason| gguf.invalid(reason))?;
     Ok(config)
+}
+
+/// The largest Gemma 2 and 3 alone scale scores by what a head would be if all were as long as the stream.
+fn attention_scale(
+    architecture: Architecture,
+    n_layers: usize,
+    share: usize,
+    head_dim: usize,
+) -> f32 {
+    match (architecture, n_layers) {
+        (Architecture::Gemma2, 46) | (Architecture::Gemma3, 62) => Config::scale_of(share),
+        _ => Config::scale_of(head_dim),
+    }
 }
 
 fn architecture(gguf: &Gguf) -> Result<Architecture, ModelError> {
