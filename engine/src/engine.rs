@@ -139,7 +139,7 @@ fn decoder_options(config: &Config, options: &EngineOptions) -> DecoderOptions {
     let n_cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let kv_tokens = match options.kv_tokens {
         0 => {
-            let n_elements = 2 * config.n_layers * config.n_kv_heads * config.head_dim;
+            let n_elements = 2 * config.layers.len() * config.n_kv_heads * config.head_dim;
             DEFAULT_KV_BYTES / (n_elements * KV_ELEMENT_BYTES).max(1)
         }
         given => given,

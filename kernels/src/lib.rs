@@ -33,7 +33,8 @@ pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};
 pub use device::{
-    AttentionSpan, Device, Grain, Heads, MatrixData, MatrixPart, Norm, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, MatrixData, MatrixPart, Norm,
+    RopeLayout, Slot,
 };
 pub use error::KernelError;
 pub use kv::{KvElement, KvPool, KvShape};

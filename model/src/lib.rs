@@ -22,7 +22,7 @@ mod weights;
 pub use batch::{Batch, Decoder, DecoderOptions, Logits, Outputs, Precision, Span};
 pub use chat_template::ChatTemplate;
 pub use checkpoint::Checkpoint;
-pub use config::{Architecture, Config, Rope, RopeLayout, RopeScaling};
+pub use config::{Activation, Architecture, Config, LayerConfig, Rope, RopeLayout, RopeScaling};
 pub use error::ModelError;
 pub use stream::TextStream;
 pub use tokenizer::{Specials, Tokenizer};

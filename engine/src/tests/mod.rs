@@ -15,8 +15,9 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use lmrun_grammar::Vocabulary;
-use lmrun_model::{Architecture, Batch, Config, Decoder, Logits, ModelError, Rope};
-use lmrun_model::{RopeLayout, RopeScaling};
+use lmrun_model::{
+    Activation, Architecture, Batch, Config, Decoder, LayerConfig, Logits, ModelError,
+};
 
 use crate::scheduler::Limits;
 use crate::step::Core;
@@ -91,7 +92,10 @@ impl FakeDecoder {
         let config = Config {
             name: "fake".into(),
             architecture: Architecture::Llama,
-            n_layers: 1,
+            layers: vec![LayerConfig {
+                window: None,
+                rope: None,
+            }],
             n_heads: 1,
             n_kv_heads: 1,
             head_dim: 2,
@@ -100,12 +104,15 @@ impl FakeDecoder {
             n_vocab: N_VOCAB,
             context_length: CONTEXT_LENGTH,
             norm_eps: 1e-5,
-            rope: Rope {
-                theta: 1e4,
-                layout: RopeLayout::Halves,
-                scaling: RopeScaling::None,
-                factors: None,
-            },
+            ropes: Vec::new(),
+            attention_scale: 1.0,
+            score_softcap: None,
+            logit_softcap: None,
+            embedding_scale: 1.0,
+            activation: Activation::Silu,
+            norm_offset: 0.0,
+            post_norms: false,
+            is_fused: false,
             tied_head: true,
             qkv_bias: false,
             output_bias: false,

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BLOCK_LEN, Grain, KernelError, MatrixData, MatrixPart, Reference, quantise_q8_0};
+use crate::{
+    Activation, BLOCK_LEN, Grain, KernelError, MatrixData, MatrixPart, Reference, quantise_q8_0,
+};
 
 const FORMATS: [BlockFormat; 3] = [BlockFormat::Q4_0, BlockFormat::Q4_1, BlockFormat::Q8_0];
 
@@ -153,7 +155,7 @@ proptest! {
                 let matrix = device.matrix(case.n_cols, &[gate, up], case.grain).unwrap();
                 let (mut both, mut out) = (device.buffer(2 * gate.n_rows), device.buffer(gate.n_rows));
                 device.matmul(&matrix, None, &x, None, &mut both);
-                device.gated(&matrix, &x, None, &mut out);
+                device.gated(&matrix, Activation::Silu, &x, None, &mut out);
                 for (both, out) in both.rows().zip(out.rows()) {
                     for (i, out) in out.iter().enumerate() {
                         let (gate, up) = (both[i], both[gate.n_rows + i]);
