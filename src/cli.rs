@@ -1,5 +1,6 @@
 //! The command line, as clap derives it: names, help texts, examples.
 
+mod bench;
 mod grammar;
 
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use bench::{BenchCommand, BenchEngineOptions, BenchOptions};
 pub(crate) use grammar::{GrammarCommand, GrammarOptions, TokenArguments};
 
 /// Run small programs that talk to a language model.
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Models(ModelsOptions),
     /// Serve programs and OpenAI-compatible chat over HTTP
     Serve(ServeOptions),
+    /// Measure this machine with a model
+    Bench(BenchOptions),
 }
 
 /// `lmrun run`

@@ -4,6 +4,7 @@
     reason = "modules of one test binary share what they export"
 )]
 
+mod bench;
 mod cli;
 mod exactness;
 mod gemma;

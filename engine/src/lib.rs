@@ -22,6 +22,7 @@ mod validate;
 pub use engine::{Engine, open_vocabulary};
 pub use handle::{Handle, RequestId};
 pub use info::ModelInfo;
+pub use lmrun_kernels::{KernelError, Peak};
 pub use lmrun_model::{
     ChatTemplate, ModelError, Precision, Specials, TextStream, TokenId, Tokenizer,
 };

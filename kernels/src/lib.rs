@@ -19,6 +19,7 @@ mod device;
 mod error;
 mod kv;
 mod lines;
+mod peak;
 mod pool;
 mod reference;
 mod rope;
@@ -38,5 +39,6 @@ pub use device::{
 };
 pub use error::KernelError;
 pub use kv::{KvElement, KvPool, KvShape};
+pub use peak::Peak;
 pub use reference::{Reference, ReferenceMatrix};
 pub use rows::{log_sum_exp, row_max};
