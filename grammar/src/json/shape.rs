@@ -84,6 +84,28 @@ impl ArrayShape {
         counts.clone().all(fits) && self.bounds.max.is_none_or(|max| items.n + due <= max)
     }
 
+    /// Fewest bytes of an item that counts for the `contains` of this index, and so many of which no other has too many
+    /// of.
+    fn containing(
+        &self,
+        idx: usize,
+        n_items: usize,
+        contained: &[u32],
+        costs: &impl Fn(NodeId) -> usize,
+    ) -> usize {
+        let fits = |other: usize| {
+            let have = contained.get(other).copied().unwrap_or(0) as usize;
+            let max = self.contains[other].max;
+            max.is_none_or(|max| have + n_items <= max as usize)
+        };
+        let sets = self.rest.iter().enumerate();
+        let fitting = sets.filter(|(set, _)| {
+            set >> idx & 1 == 1
+                && (0..self.contains.len()).all(|other| set >> other & 1 == 0 || fits(other))
+        });
+        fitting.map(|(_, &node)| costs(node)).min().unwrap_or(NEVER)
+    }
+
     /// Fewest bytes to the end, bracket included, after `n` items with a comma before each next one.
     pub(crate) fn cost_after(
         &self,
@@ -95,7 +117,6 @@ impl ArrayShape {
             let have = contained.get(idx).copied().unwrap_or(0);
             self.contains[idx].min.saturating_sub(have) as usize
         };
-        let place = |list: &[NodeId], set: usize| list.get(set).map_or(NEVER, |&node| costs(node));
         let cheapest =
             |list: &[NodeId]| list.iter().map(|&node| costs(node)).min().unwrap_or(NEVER);
         let n_missing: usize = (0..self.contains.len()).map(missing).sum();
@@ -110,7 +131,9 @@ impl ArrayShape {
         for idx in 0..self.contains.len() {
             let n_items = missing(idx);
             if n_items > 0 {
-                let each = place(&self.rest, 1 << idx).saturating_add(1);
+                let each = self
+                    .containing(idx, n_items, contained, costs)
+                    .saturating_add(1);
                 total = total.saturating_add(each.saturating_mul(n_items));
                 n += n_items;
             }
