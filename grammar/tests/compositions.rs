@@ -268,6 +268,8 @@ struct Tally {
     n_judged: usize,
     /// Walks that came to a place where nothing may follow.
     n_dead_ends: usize,
+    /// Walks that found no shorter way to their end, though one was promised.
+    n_lost: usize,
 }
 
 impl fmt::Display for Tally {
@@ -281,11 +283,12 @@ impl fmt::Display for Tally {
             n_walks,
             n_judged,
             n_dead_ends,
+            n_lost,
         } = self;
         write!(
             f,
             "{n_schemas} schemas, {n_empty} satisfied by nothing, {n_limited} beyond a limit; {n_instances} instances, \
-             {n_valid} valid; {n_walks} walks, {n_judged} judged, {n_dead_ends} dead ends"
+             {n_valid} valid; {n_walks} walks, {n_judged} judged, {n_dead_ends} dead ends, {n_lost} lost"
         )
     }
 }
@@ -387,8 +390,12 @@ fn check(
         tally.n_walks += 1;
         let text = match walk(&constraint, vocabulary, &mut random, n_free) {
             Ok(text) => text,
-            Err(GrammarError::NoToken | GrammarError::Budget { .. }) => {
+            Err(GrammarError::NoToken) => {
                 tally.n_dead_ends += 1;
+                continue;
+            }
+            Err(GrammarError::Budget { .. }) => {
+                tally.n_lost += 1;
                 continue;
             }
             Err(GrammarError::Limit { .. }) => {
@@ -466,9 +473,9 @@ fn acceptance_is_validity() {
 
 /// See docs/constraints.md.
 #[test]
-#[ignore = "slow: a hundred thousand compositions"]
+#[ignore = "slow: twenty thousand compositions"]
 fn acceptance_is_validity_at_length() {
-    let tally = run(100_000);
+    let tally = run(20_000);
     println!("{tally}");
     check_tally(&tally);
 }
