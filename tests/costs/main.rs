@@ -10,38 +10,10 @@
 
 #[path = "../support/constraints.rs"]
 mod constraints;
+mod hostile;
+#[path = "../../grammar/tests/common/inputs.rs"]
+mod inputs;
 mod many;
 mod mutate;
 mod mutated;
-
-use std::time::{Duration, Instant};
-
-/// Time that the thread has spent on a processor, so that what else the machine does is not counted; of the wall where
-/// the system does not tell.
-#[derive(Debug)]
-struct Stopwatch {
-    started: Instant,
-    processor: Option<Duration>,
-}
-
-impl Stopwatch {
-    fn start() -> Self {
-        Self {
-            started: Instant::now(),
-            processor: processor_time(),
-        }
-    }
-
-    fn elapsed(&self) -> Duration {
-        let wall = self.started.elapsed();
-        let processor = self.processor.zip(processor_time());
-        processor.map_or(wall, |(before, now)| now.saturating_sub(before))
-    }
-}
-
-/// Linux: the first number is the nanoseconds that the thread has run (`proc_pid_schedstat(5)`).
-fn processor_time() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let nanoseconds = text.split_whitespace().next()?.parse().ok()?;
-    Some(Duration::from_nanos(nanoseconds))
-}
+mod trial;

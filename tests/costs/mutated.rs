@@ -1,41 +1,16 @@
 //! Mutated schemas: each is compiled or refused, and followed, in time, within memory and without a panic.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::catch_unwind;
 use std::time::Duration;
 
 use lmrun::grammar_suite::Random;
-use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, TokenMask};
+use lmrun_grammar::{Constraint, GrammarError, Limits};
 use serde_json::Value;
 
-use super::Stopwatch;
-use super::constraints::{listed, own_schemas, schemas_of_data, vocabulary};
+use super::constraints::{listed, own_schemas, schemas_of_data};
 use super::mutate::mutate;
-
-/// Masks found of each schema.
-const N_MASKS: usize = 20;
-/// Processor time that a schema and its masks may take.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// Bytes that a schema and its masks may hold at once.
-const MEMORY: u64 = 64 << 20;
-
-/// Compiles and takes random tokens; a refusal of either is fine.
-fn try_out(schema: &Value, random: &mut Random) -> Result<(), GrammarError> {
-    let constraint = Constraint::json_schema(schema, &Limits::default())?;
-    let mut matcher = Matcher::new(constraint, Arc::clone(vocabulary()))?;
-    let mut mask = TokenMask::new(vocabulary().n_tokens());
-    for _ in 0..N_MASKS {
-        matcher.mask(&mut mask)?;
-        let token = mask.iter().nth(random.below(mask.n_allowed()));
-        let token = token.expect("an index below the count");
-        if vocabulary().end_tokens().contains(&token) {
-            break;
-        }
-        matcher.accept(token)?;
-    }
-    Ok(())
-}
+use super::trial::Trial;
 
 /// What mutated schemas came to.
 #[derive(Debug, Default)]
@@ -57,32 +32,25 @@ struct Mutations {
 impl Mutations {
     fn take(&mut self, name: &str, schema: &Value, random: &mut Random) {
         self.n_tried += 1;
-        let stopwatch = Stopwatch::start();
-        let mut outcome = None;
-        let memory = allocation_counter::measure(|| {
-            outcome = Some(catch_unwind(AssertUnwindSafe(|| try_out(schema, random))));
-        });
-        let elapsed = stopwatch.elapsed();
-        self.slowest = self.slowest.max(elapsed);
-        self.largest = self.largest.max(memory.bytes_max);
-        let mut fail = |wrong: &str| self.failures.push(format!("{name}: {wrong}: {schema}"));
-        if elapsed > PATIENCE {
-            fail(&format!("it takes {elapsed:?}"));
-        }
-        if memory.bytes_max > MEMORY {
-            fail(&format!("it holds {} bytes", memory.bytes_max));
-        }
-        match outcome.expect("the trial was measured") {
-            Err(_) => fail("it panics"),
-            Ok(Err(error @ GrammarError::IllegalToken { .. })) => fail(&error.to_string()),
-            Ok(Err(GrammarError::NoToken)) => self.n_dead_ends += 1,
-            Ok(Err(GrammarError::Limit { .. })) => self.n_limited += 1,
-            Ok(Err(GrammarError::Empty { .. }) | Ok(())) if is_understood(schema) => {
+        let trial = Trial::of(
+            || Constraint::json_schema(schema, &Limits::default()),
+            random,
+        );
+        self.slowest = self.slowest.max(trial.processor);
+        self.largest = self.largest.max(trial.bytes);
+        let wrong = trial.wrong().into_iter();
+        self.failures
+            .extend(wrong.map(|wrong| format!("{name}: {wrong}: {schema}")));
+        let is_understood = is_understood(schema);
+        self.n_understood += usize::from(is_understood);
+        match trial.outcome {
+            Some(Err(GrammarError::NoToken)) => self.n_dead_ends += 1,
+            Some(Err(GrammarError::Limit { .. })) => self.n_limited += 1,
+            Some(Err(GrammarError::Empty { .. }) | Ok(())) if is_understood => {
                 self.n_supported += 1;
             }
-            Ok(_) => {}
+            _ => {}
         }
-        self.n_understood += usize::from(is_understood(schema));
     }
 
     fn check(&self) {
@@ -113,17 +81,15 @@ impl fmt::Display for Mutations {
     }
 }
 
-/// Whether another implementation finds the schema in order. Some references make it overflow its stack, which no test
-/// survives; they are not asked about.
+/// Whether another implementation finds the schema in order.
 fn is_understood(schema: &Value) -> bool {
-    jsonschema::meta::is_valid(schema) && jsonschema::validator_for(schema).is_ok()
+    // It panics at a `$schema` that it cannot find.
+    catch_unwind(|| jsonschema::validator_for(schema).is_ok()).unwrap_or(false)
 }
 
 fn mutations(schemas: &[(String, Value)], n: usize) -> Mutations {
     let mut random = Random::new(3);
     let mut mutations = Mutations::default();
-    // The masks that all constraints share are no schema's own cost.
-    try_out(&Value::Bool(true), &mut random).expect("anything can be followed");
     for _ in 0..n {
         let (name, schema) = &schemas[random.below(schemas.len())];
         let mut schema = schema.clone();
