@@ -138,7 +138,7 @@ fn distinct(mut names: Vec<&'static str>) -> Vec<Value> {
 }
 
 /// One or several keywords that apply `inner`.
-fn applicator(inner: BoxedStrategy<Value>) -> impl Strategy<Value = Value> {
+fn applicator(inner: &BoxedStrategy<Value>) -> impl Strategy<Value = Value> + use<> {
     // Below the value at hand a schema may come back to the whole of it.
     let below = prop_oneof![
         6 => inner.clone(),
@@ -156,7 +156,7 @@ fn applicator(inner: BoxedStrategy<Value>) -> impl Strategy<Value = Value> {
         3 => keyword("anyOf", list()),
         3 => keyword("oneOf", list()),
         2 => keyword("not", inner.clone()),
-        2 => conditional(&inner),
+        2 => conditional(inner),
         1 => keyword("dependentSchemas", vec((name(), inner.clone()), 1..3).prop_map(object)),
     ];
     let of_objects = prop_oneof![
@@ -227,7 +227,7 @@ fn open_schema() -> BoxedStrategy<Value> {
     ];
     leaf.prop_recursive(3, 24, 4, |inner| {
         merged(
-            prop_oneof![3 => applicator(inner.boxed()), 2 => assertion()],
+            prop_oneof![3 => applicator(&inner.boxed()), 2 => assertion()],
             1..4,
         )
     })
@@ -243,7 +243,7 @@ fn document() -> impl Strategy<Value = Value> {
         leaf
     });
     let root = merged(
-        prop_oneof![3 => applicator(open_schema()), 2 => assertion()],
+        prop_oneof![3 => applicator(&open_schema()), 2 => assertion()],
         1..5,
     );
     (root, leaf, open_schema()).prop_map(|(mut root, leaf, tree)| {

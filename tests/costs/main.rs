@@ -7,6 +7,7 @@
     unreachable_pub,
     reason = "modules of one test binary share what they export"
 )]
+#![expect(clippy::print_stdout, reason = "they say what they measured")]
 
 #[path = "../support/constraints.rs"]
 mod constraints;

@@ -40,7 +40,7 @@ class Lmrun:
         run = subprocess.run([*self.command, *order], capture_output=True, text=True)
         if run.returncode == 3:
             return None
-        outputs = [json.loads(line) for line in run.stdout.splitlines()]
+        outputs = [json.loads(line) for line in run.stdout.split("\n") if line]
         return [json.loads(text) for text in outputs] if kind == "schema" else outputs
 
     def differing(self, source, verdicts, *options):
