@@ -396,14 +396,16 @@ impl Forms {
         }
         let open = |form: &FormId| *form != TRUE;
         if members.patterns.iter().any(|(_, form)| open(form)) || members.rest.iter().any(open) {
-            // Some member, of whatever name, fails: found when the object is whole.
-            any.push(self.of(
+            // Some member, of whatever name, fails: found when the object is whole. There is one.
+            let some = self.add(Form::NMembers(Bounds { min: 1, max: None }));
+            let guarded = self.of(
                 types::OBJECT,
                 Form::Guard {
                     form: id,
                     negated: true,
                 },
-            ));
+            );
+            any.push(self.and([some, guarded]));
         }
         self.or(any)
     }
