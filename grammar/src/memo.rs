@@ -3,8 +3,9 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::{TokenId, TokenMask, Vocabulary};
 use foldhash::{HashMap, HashMapExt};
+
+use crate::{TokenId, TokenMask, Vocabulary};
 
 /// Bytes of bookkeeping an entry, beside its mask.
 const ENTRY_BYTES: usize = 128;

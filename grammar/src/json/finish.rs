@@ -1,5 +1,7 @@
 //! Drafts pruned and finished, once the fewest bytes of every place are known.
 
+use foldhash::{HashMap, HashSet};
+
 use crate::GrammarError;
 use crate::json::compile::{Compiler, spelled_name, unspelled};
 use crate::json::draft::{Draft, DraftMember, DraftOthers};
@@ -14,7 +16,6 @@ use crate::json::text::BOUNDARY;
 use crate::literals::LiteralTrie;
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
-use foldhash::{HashMap, HashSet};
 
 /// Bytes of a name that must match patterns, as far as is known beforehand.
 const MATCHING_NAME_BYTES: usize = 24;

@@ -9,9 +9,10 @@
 
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
+
 use crate::json::patterns::PatternId;
 use crate::json::values::Values;
-use foldhash::{HashMap, HashMapExt};
 
 /// Index of a schema that was reached.
 pub(crate) type SchemaId = u32;

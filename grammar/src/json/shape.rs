@@ -1,5 +1,8 @@
 //! What an open value may become: the compiled form of schemas.
 
+use foldhash::HashMap;
+use smallvec::SmallVec;
+
 use crate::json::form::{Bounds, FormId};
 use crate::json::frame::Items;
 use crate::json::number::NumberShape;
@@ -8,8 +11,6 @@ use crate::json::patterns::AutomatonId;
 use crate::json::string::StringShape;
 use crate::literals::LiteralTrie;
 use crate::regex::dfa::DfaState;
-use foldhash::HashMap;
-use smallvec::SmallVec;
 
 /// Index of a [`Node`]: a place of the output where some forms hold.
 pub(crate) type NodeId = u32;

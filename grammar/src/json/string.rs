@@ -7,11 +7,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use foldhash::{HashMap, HashSet, HashSetExt};
+
 use crate::json::text::{BOUNDARY, CLASSES, Text};
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
 use crate::{GrammarError, Limits};
-use foldhash::{HashMap, HashSet, HashSetExt};
 
 /// The strings of a schema: index of the pattern's automaton, and lengths in code points.
 #[derive(Clone, Debug)]

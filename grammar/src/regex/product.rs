@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 
+use foldhash::{HashMap, HashMapExt, HashSet};
+
 use crate::regex::dfa::{Dfa, DfaState};
 use crate::{GrammarError, Limits};
-use foldhash::{HashMap, HashMapExt, HashSet};
 
 /// When a tuple accepts: a formula over which of its parts do.
 #[derive(Clone, Debug)]
