@@ -170,6 +170,19 @@ pub(crate) struct Stack {
     pub(crate) outer: Option<Arc<Link>>,
 }
 
+impl Stack {
+    /// Whether no open value is judged when it is whole: only such a value can lead to where nothing may follow.
+    pub(crate) fn is_settled(&self) -> bool {
+        std::iter::successors(self.outer.as_ref(), |link| link.outer.as_ref()).all(|link| {
+            match &link.frame {
+                Frame::Guard { .. } => false,
+                Frame::Array(items) => items.different.is_none(),
+                _ => true,
+            }
+        })
+    }
+}
+
 impl PartialEq for Stack {
     fn eq(&self, other: &Self) -> bool {
         self.top == other.top && links_equal(self.outer.as_ref(), other.outer.as_ref())
