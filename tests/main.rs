@@ -6,6 +6,7 @@
 
 mod cli;
 mod exactness;
+mod forcing;
 mod grammar;
 mod masks;
 mod models;

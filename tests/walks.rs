@@ -22,13 +22,13 @@ const N_MASKS: usize = 20;
 /// What a schema and its masks may take.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-fn vocabulary() -> &'static Arc<Vocabulary> {
+pub fn vocabulary() -> &'static Arc<Vocabulary> {
     static VOCABULARY: OnceLock<Arc<Vocabulary>> = OnceLock::new();
     VOCABULARY.get_or_init(|| lmrun_engine::open_vocabulary(&smollm2()).expect("the default model"))
 }
 
 /// The grammar crate's own schemas, each with its name.
-fn own_schemas() -> Vec<(String, Value)> {
+pub fn own_schemas() -> Vec<(String, Value)> {
     include_str!("../grammar/tests/data/schemas.jsonl")
         .lines()
         .filter(|line| !line.is_empty())
@@ -40,7 +40,7 @@ fn own_schemas() -> Vec<(String, Value)> {
 }
 
 /// About `n` of the schemas in `maskbench/*.jsonl` of the folder that `LMRUN_DATA` names, evenly spread.
-fn schemas_of_data(n: usize) -> Vec<(String, Value)> {
+pub fn schemas_of_data(n: usize) -> Vec<(String, Value)> {
     let data = std::env::var_os("LMRUN_DATA").expect("LMRUN_DATA names a folder of test data");
     let folder = PathBuf::from(data).join("maskbench");
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
@@ -134,7 +134,7 @@ impl Walks {
 }
 
 /// How many failures, and the first of them, one a line.
-fn listed(failures: &[String]) -> String {
+pub fn listed(failures: &[String]) -> String {
     let mut text = format!("{} failures", failures.len());
     for failure in failures.iter().take(N_SHOWN) {
         text.push('\n');
@@ -144,7 +144,7 @@ fn listed(failures: &[String]) -> String {
 }
 
 /// What is wrong with an output.
-fn wrong(oracle: &Validator, output: &[u8]) -> Option<String> {
+pub fn wrong(oracle: &Validator, output: &[u8]) -> Option<String> {
     let text = match str::from_utf8(output) {
         Ok(text) => text,
         Err(error) => return Some(format!("{error}: {output:?}")),

@@ -108,8 +108,11 @@ fn is_complete(constraint: &Constraint, tokens: &[TokenId], vocabulary: &Arc<Voc
     tokens.iter().all(|&token| matcher.accept(token).is_ok()) && matcher.is_complete()
 }
 
+/// Each token's id, text and bits of its log-probability; the end's reason and text.
+type Told = (Vec<(TokenId, String, u32)>, FinishReason, String);
+
 /// What must not depend on forcing: everything but which tokens were forced.
-fn told(bench: &Bench, id: RequestId) -> (Vec<(TokenId, String, u32)>, FinishReason, String) {
+fn told(bench: &Bench, id: RequestId) -> Told {
     let tokens = bench
         .events(id)
         .into_iter()
@@ -193,7 +196,7 @@ fn forcing_changes_no_output() {
         assert_eq!(plain.n_forced_tokens, 0);
         assert!(forced.n_steps < plain.n_steps);
         n_forced += forced.n_forced_tokens;
-        let texts = |told: &[(Vec<(TokenId, String, u32)>, FinishReason, String)]| {
+        let texts = |told: &[Told]| {
             told.iter()
                 .map(|(tokens, ..)| tokens.iter().map(|token| token.0).collect())
                 .collect::<Vec<Vec<TokenId>>>()
