@@ -7,6 +7,7 @@
 mod bench;
 mod cli;
 mod exactness;
+mod forcing;
 mod gemma;
 mod grammar;
 mod masks;

@@ -117,7 +117,7 @@ fn kind(error: &GrammarError) -> Trouble {
 }
 
 /// What is wrong with an output.
-fn wrong(oracle: &Validator, output: &[u8]) -> Option<String> {
+pub fn wrong(oracle: &Validator, output: &[u8]) -> Option<String> {
     let text = match str::from_utf8(output) {
         Ok(text) => text,
         Err(error) => return Some(format!("{error}: {output:?}")),

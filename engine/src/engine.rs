@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lmrun_grammar::Vocabulary;
-use lmrun_model::{Checkpoint, Config, Decoder, DecoderOptions, Tokenizer};
+use lmrun_model::{Checkpoint, Config, Decoder, DecoderOptions, Specials, Tokenizer};
 
 use crate::door::{self, Door};
+use crate::draft::Drafter;
 use crate::handle::{Handle, Loaded};
 use crate::info::ModelInfo;
 use crate::options::{EngineError, EngineOptions};
@@ -49,7 +50,12 @@ impl Engine {
         let vocabulary = Arc::new(vocabulary_of(&tokenizer));
         let kv_tokens = decoder_options.n_pages * decoder_options.page_size;
         let info = ModelInfo::new(&config, weight_type, kv_tokens);
-        let worker = Worker::start(decoder, Arc::clone(&vocabulary), options)?;
+        let drafter = options.forcing.then(|| {
+            let tokenizer = Arc::clone(&tokenizer);
+            let encode = move |text: &str| tokenizer.encode(text, Specials::AsText);
+            Drafter::new(Box::new(encode), Arc::clone(&vocabulary))
+        });
+        let worker = Worker::start(decoder, Arc::clone(&vocabulary), drafter, options)?;
         let loaded = Loaded {
             info,
             tokenizer,
@@ -84,6 +90,7 @@ impl Worker {
     pub(crate) fn start(
         decoder: Box<dyn Decoder>,
         vocabulary: Arc<Vocabulary>,
+        drafter: Option<Drafter>,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
         let request_limits = RequestLimits {
@@ -92,6 +99,7 @@ impl Worker {
             n_pages: decoder.n_pages(),
             n_logits: decoder.config().n_vocab,
             vocabulary,
+            drafter: drafter.map(Arc::new),
         };
         let limits = Limits {
             max_batch_tokens: options.max_batch_tokens,

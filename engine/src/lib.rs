@@ -2,8 +2,10 @@
 //! them.
 
 mod door;
+mod draft;
 mod engine;
 mod generation;
+mod guide;
 mod handle;
 mod info;
 mod memory;

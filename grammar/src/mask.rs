@@ -33,8 +33,8 @@ impl TokenMask {
         }
     }
 
-    /// Forbids one token.
-    pub(crate) fn forbid(&mut self, token: TokenId) {
+    /// Allows a token no longer.
+    pub fn forbid(&mut self, token: TokenId) {
         let token = token as usize;
         if token < self.n_tokens {
             self.words[token / WORD_BITS] &= !(1 << (token % WORD_BITS));

@@ -85,6 +85,8 @@ pub struct Cpu {
     weights: RefCell<Arena>,
     /// The activations of the current product.
     prepared: Prepared,
+    /// Where picked outputs lie among the others, which are not computed.
+    picked: Buffer,
     /// What each thread needs for attention.
     scratch: Vec<attention::Scratch>,
 }
@@ -104,6 +106,7 @@ impl Cpu {
             vectors: Vectors::detect(limit),
             weights: RefCell::default(),
             prepared: Prepared::default(),
+            picked: Buffer::default(),
             scratch: Vec::new(),
         }
     }
@@ -225,6 +228,28 @@ impl Device for Cpu {
         out.resize(x.n_rows());
         let then = Then::Store(bias.map(Vec::as_slice));
         self.product(matrix, x, norm, then, out);
+    }
+
+    fn matmul_picked(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        rows: &[&[u32]],
+    ) -> Vec<f32> {
+        let product = Product {
+            matrix,
+            x,
+            norm: norm.map(|norm| (norm.weight.as_slice(), norm.eps)),
+            then: Then::Store(None),
+        };
+        if self.picked.width() != matrix.n_rows() {
+            self.picked = Buffer::new(matrix.n_rows());
+        }
+        self.picked.resize(x.n_rows());
+        let (pool, prepared, out) = (&mut self.pool, &mut self.prepared, &mut self.picked);
+        product.run_picked(rows, pool, self.vectors, prepared, out);
+        out.pick(rows)
     }
 
     fn matmul_add(

@@ -221,6 +221,16 @@ pub trait Device: Send {
         out: &mut Self::Buffer,
     );
 
+    /// Some outputs of `norm(x) * matrix^T`: `rows[0]` of the first row of `x`, then `rows[1]` of the second, and so on.
+    /// Each of `rows` ascends. The values are those of [`Device::matmul`], bit for bit.
+    fn matmul_picked(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        rows: &[&[u32]],
+    ) -> Vec<f32>;
+
     /// `out += x * matrix^T + bias`.
     fn matmul_add(
         &mut self,

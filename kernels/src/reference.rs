@@ -205,6 +205,18 @@ impl Device for Reference {
         });
     }
 
+    fn matmul_picked(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        rows: &[&[u32]],
+    ) -> Vec<f32> {
+        let mut out = Buffer::new(matrix.values.len() / matrix.n_cols);
+        self.matmul(matrix, None, x, norm, &mut out);
+        out.pick(rows)
+    }
+
     fn matmul_add(
         &mut self,
         matrix: &Self::Matrix,

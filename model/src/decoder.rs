@@ -10,7 +10,7 @@ use lmrun_kernels::{AttentionLayer, AttentionSpan, Device, Grain, Heads, KvShape
 
 use crate::config::rope_frequencies;
 use crate::weights::{LayerWeight, Loader, Source, Weight};
-use crate::{Batch, Config, Decoder, DecoderOptions, Logits, ModelError, Rope, TokenId};
+use crate::{Batch, Config, Decoder, DecoderOptions, Logits, ModelError, Pick, Rope, TokenId};
 
 /// One layer's weights.
 struct Layer<D: Device> {
@@ -61,6 +61,8 @@ struct Buffers<D: Device> {
     /// The rows of `x` and `attended` that lead to logits.
     last_x: D::Buffer,
     last_attended: D::Buffer,
+    /// The rows of `last_x` that one kind of head product is for, where there are two.
+    head_x: D::Buffer,
     logits: D::Buffer,
 }
 
@@ -215,6 +217,7 @@ impl<D: Device> DeviceDecoder<D> {
             added: device.buffer(config.hidden),
             last_x: device.buffer(config.hidden),
             last_attended: device.buffer(n_query),
+            head_x: device.buffer(config.hidden),
             logits: device.buffer(config.n_vocab),
         };
         let rotation = |rope| Rotation::new(&device, rope);
@@ -301,6 +304,84 @@ impl<D: Device> DeviceDecoder<D> {
             } else {
                 device.matmul_add(&layer.down, None, activated, x);
             }
+        }
+    }
+
+    /// The picked logits of the rows of `last_x`.
+    fn logits(&mut self, picks: &[Pick<'_>]) -> Logits {
+        let (mut whole, mut picked) = (Vec::new(), Vec::new());
+        for (row_idx, pick) in picks.iter().enumerate() {
+            match pick {
+                Pick::All => whole.push(row_idx),
+                Pick::Tokens([]) => {}
+                Pick::Tokens(tokens) => picked.push((row_idx, *tokens)),
+            }
+        }
+        let n_vocab = self.config.n_vocab;
+        let (device, buffers) = (&mut self.device, &mut self.buffers);
+        let norm = || {
+            Some(Norm {
+                weight: &self.final_norm,
+                eps: self.config.norm_eps,
+            })
+        };
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        if whole.len() == picks.len() && !whole.is_empty() {
+            device.matmul(head, None, &buffers.last_x, norm(), &mut buffers.logits);
+            if let Some(cap) = self.config.logit_softcap {
+                device.softcap(&mut buffers.logits, cap);
+            }
+            return Logits::new(device.read(&buffers.logits), n_vocab);
+        }
+        let (mut of_whole, mut of_picked) = (Vec::new(), Vec::new());
+        if !whole.is_empty() {
+            device.select_rows(&buffers.last_x, &whole, &mut buffers.head_x);
+            device.matmul(head, None, &buffers.head_x, norm(), &mut buffers.logits);
+            if let Some(cap) = self.config.logit_softcap {
+                device.softcap(&mut buffers.logits, cap);
+            }
+            of_whole = device.read(&buffers.logits);
+        }
+        if !picked.is_empty() {
+            let (rows, tokens): (Vec<usize>, Vec<&[TokenId]>) = picked.into_iter().unzip();
+            device.select_rows(&buffers.last_x, &rows, &mut buffers.head_x);
+            of_picked = device.matmul_picked(head, &buffers.head_x, norm(), &tokens);
+            if let Some(cap) = self.config.logit_softcap {
+                let mut capped = device.buffer(1);
+                device.write(&mut capped, &of_picked);
+                device.softcap(&mut capped, cap);
+                of_picked = device.read(&capped);
+            }
+        }
+        let (mut of_whole, mut of_picked) = (of_whole.as_slice(), of_picked.as_slice());
+        Logits::of_rows(picks.iter().map(|pick| {
+            let (source, len) = match pick {
+                Pick::All => (&mut of_whole, n_vocab),
+                Pick::Tokens(tokens) => (&mut of_picked, tokens.len()),
+            };
+            source
+                .split_off(..len)
+                .expect("a row has what was picked of it")
+        }))
+    }
+
+    fn check_picks(&self, picks: &[Pick<'_>], n_rows: usize) -> Result<(), ModelError> {
+        if picks.len() != n_rows {
+            let n_picks = picks.len();
+            return Err(ModelError::Batch(format!(
+                "{n_picks} picks for {n_rows} rows of logits"
+            )));
+        }
+        let n_vocab = self.config.n_vocab;
+        let mut picked = picks.iter().filter_map(|pick| match pick {
+            Pick::All => None,
+            Pick::Tokens(tokens) => tokens.last(),
+        });
+        match picked.find(|token| **token as usize >= n_vocab) {
+            None => Ok(()),
+            Some(token) => Err(ModelError::Batch(format!(
+                "token {token} is picked, the vocabulary has {n_vocab}"
+            ))),
         }
     }
 
@@ -414,9 +495,14 @@ impl<D: Device> Decoder for DeviceDecoder<D> {
         self.n_pages
     }
 
-    fn forward(&mut self, batch: &Batch<'_>) -> Result<Logits, ModelError> {
+    fn forward_picked(
+        &mut self,
+        batch: &Batch<'_>,
+        picks: &[Pick<'_>],
+    ) -> Result<Logits, ModelError> {
         self.check(batch)?;
         let rows = Rows::of(batch, self.page_size);
+        self.check_picks(picks, rows.outputs.len())?;
         if rows.tokens.is_empty() {
             return Ok(Logits::new(Vec::new(), self.config.n_vocab));
         }
@@ -432,23 +518,7 @@ impl<D: Device> Decoder for DeviceDecoder<D> {
                 .rope_angles(frequencies, rotation.scale, &rows.positions, angles);
         }
         self.run_layers(&rows);
-        if rows.outputs.is_empty() {
-            return Ok(Logits::new(Vec::new(), self.config.n_vocab));
-        }
-        let (device, buffers) = (&mut self.device, &mut self.buffers);
-        let norm = Norm {
-            weight: &self.final_norm,
-            eps: self.config.norm_eps,
-        };
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        device.matmul(head, None, &buffers.last_x, Some(norm), &mut buffers.logits);
-        if let Some(cap) = self.config.logit_softcap {
-            device.softcap(&mut buffers.logits, cap);
-        }
-        Ok(Logits::new(
-            device.read(&buffers.logits),
-            self.config.n_vocab,
-        ))
+        Ok(self.logits(picks))
     }
 
     fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize) {

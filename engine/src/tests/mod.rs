@@ -6,6 +6,7 @@
 
 mod constrained;
 mod exactness;
+mod forcing;
 mod scoring;
 mod threads;
 mod trouble;
@@ -16,9 +17,10 @@ use std::sync::{Arc, Mutex};
 
 use lmrun_grammar::Vocabulary;
 use lmrun_model::{
-    Activation, Architecture, Batch, Config, Decoder, LayerConfig, Logits, ModelError,
+    Activation, Architecture, Batch, Config, Decoder, LayerConfig, Logits, ModelError, Pick,
 };
 
+use crate::draft::Drafter;
 use crate::scheduler::Limits;
 use crate::step::Core;
 use crate::validate::RequestLimits;
@@ -150,7 +152,11 @@ impl Decoder for FakeDecoder {
         self.pages.len()
     }
 
-    fn forward(&mut self, batch: &Batch<'_>) -> Result<Logits, ModelError> {
+    fn forward_picked(
+        &mut self,
+        batch: &Batch<'_>,
+        picks: &[Pick<'_>],
+    ) -> Result<Logits, ModelError> {
         self.n_forwards += 1;
         if self.fails_at == Some(self.n_forwards) {
             return Err(ModelError::Batch("as the test wants it".into()));
@@ -188,7 +194,20 @@ impl Decoder for FakeDecoder {
                 panic!("as the test wants it");
             }
         }
-        Ok(Logits::new(values, N_VOCAB))
+        let whole = Logits::new(values, N_VOCAB);
+        assert_eq!(whole.n_rows(), picks.len(), "a pick for each row");
+        let rows: Vec<Vec<f32>> = picks
+            .iter()
+            .enumerate()
+            .map(|(row_idx, pick)| match pick {
+                Pick::All => whole.row(row_idx).to_vec(),
+                Pick::Tokens(tokens) => {
+                    let row = whole.row(row_idx);
+                    tokens.iter().map(|&token| row[token as usize]).collect()
+                }
+            })
+            .collect();
+        Ok(Logits::of_rows(rows.iter().map(Vec::as_slice)))
     }
 
     fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize) {
@@ -200,6 +219,12 @@ impl Decoder for FakeDecoder {
     }
 }
 
+/// Takes the longest tokens for the model's own.
+pub(crate) fn drafter() -> Drafter {
+    let cut = |text: &str| vocabulary().cut(text.as_bytes()).unwrap_or_default();
+    Drafter::new(Box::new(cut), vocabulary())
+}
+
 /// How a test's engine differs from the usual one.
 #[derive(Clone, Copy)]
 pub(crate) struct Setting {
@@ -208,6 +233,7 @@ pub(crate) struct Setting {
     pub(crate) max_batch_tokens: usize,
     pub(crate) max_running: usize,
     pub(crate) prefix_cache: bool,
+    pub(crate) forcing: bool,
     pub(crate) panics_at: Option<usize>,
     pub(crate) fails_at: Option<usize>,
 }
@@ -220,6 +246,7 @@ impl Default for Setting {
             max_batch_tokens: 64,
             max_running: 32,
             prefix_cache: true,
+            forcing: true,
             panics_at: None,
             fails_at: None,
         }
@@ -266,6 +293,7 @@ impl Bench {
                 n_pages: setting.n_pages,
                 n_logits: N_VOCAB,
                 vocabulary: vocabulary(),
+                drafter: setting.forcing.then(|| Arc::new(drafter())),
             },
             records: Vec::new(),
         }

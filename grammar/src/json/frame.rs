@@ -175,6 +175,17 @@ impl Stack {
     pub(crate) fn outer_cost(&self) -> usize {
         self.outer.as_ref().map_or(0, |outer| outer.cost)
     }
+
+    /// Whether no open value is judged when it is whole: only such a value can lead to where nothing may follow.
+    pub(crate) fn is_settled(&self) -> bool {
+        std::iter::successors(self.outer.as_ref(), |link| link.outer.as_ref()).all(|link| {
+            match &link.frame {
+                Frame::Guard { .. } => false,
+                Frame::Array(items) => items.different.is_none(),
+                _ => true,
+            }
+        })
+    }
 }
 
 impl PartialEq for Stack {

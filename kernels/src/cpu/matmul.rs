@@ -7,6 +7,8 @@
 //! Few columns are shared out by tiles: each thread reads its own part of the weights. Many are shared out
 //! themselves: a thread normalises, quantises and multiplies its own columns, and meets no other.
 
+mod picked;
+
 use std::ops::Range;
 
 use super::Vectors;
@@ -69,6 +71,34 @@ impl Product<'_> {
         prepared: &mut Prepared,
         out: &mut Buffer,
     ) {
+        let n_columns = self.x.n_rows();
+        let task = self.task(vectors, prepared, out);
+        let n_pairs = self.n_pairs();
+        if n_columns < N_OWN_COLUMNS * pool.n_threads() {
+            pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
+            pool.run_split(n_pairs, 2, |pairs| {
+                task.multiply(pairs, 0..n_columns);
+            });
+        } else {
+            let n_groups = n_columns.div_ceil(N_TOGETHER);
+            pool.run_split(n_groups, 2, |groups| {
+                let columns = groups.start * N_TOGETHER..n_columns.min(groups.end * N_TOGETHER);
+                for first in columns.clone().step_by(N_RESIDENT) {
+                    let columns = first..columns.end.min(first + N_RESIDENT);
+                    task.prepare(columns.clone());
+                    task.multiply(0..n_pairs, columns);
+                }
+            });
+        }
+    }
+
+    /// The product with room for its activations, once the shapes have been found to agree.
+    fn task<'t>(
+        &'t self,
+        vectors: Vectors,
+        prepared: &'t mut Prepared,
+        out: &'t mut Buffer,
+    ) -> Task<'t> {
         let (n_columns, n_cols) = (self.x.n_rows(), self.matrix.n_cols());
         assert_eq!(self.x.width(), n_cols, "inputs of a matrix");
         assert_eq!(out.n_rows(), n_columns, "rows of a product");
@@ -98,7 +128,7 @@ impl Product<'_> {
         };
         prepared.normed.resize(n_normed, 0.0);
         let width = out.width();
-        let task = Task {
+        Task {
             product: self,
             vectors,
             n_blocks,
@@ -106,23 +136,6 @@ impl Product<'_> {
             normed: SharedSlice::new(&mut prepared.normed),
             out: SharedSlice::new(out.values_mut()),
             width,
-        };
-        let n_pairs = self.n_pairs();
-        if n_columns < N_OWN_COLUMNS * pool.n_threads() {
-            pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
-            pool.run_split(n_pairs, 2, |pairs| {
-                task.multiply(pairs, 0..n_columns);
-            });
-        } else {
-            let n_groups = n_columns.div_ceil(N_TOGETHER);
-            pool.run_split(n_groups, 2, |groups| {
-                let columns = groups.start * N_TOGETHER..n_columns.min(groups.end * N_TOGETHER);
-                for first in columns.clone().step_by(N_RESIDENT) {
-                    let columns = first..columns.end.min(first + N_RESIDENT);
-                    task.prepare(columns.clone());
-                    task.multiply(0..n_pairs, columns);
-                }
-            });
         }
     }
 

@@ -3,7 +3,7 @@
 use super::oracle;
 use super::synthetic::{GgufFile, Model, N_VOCAB, Random, TempDir, write_folder};
 use crate::{
-    Batch, Checkpoint, Decoder, DecoderOptions, Logits, ModelError, Outputs, Precision, Span,
+    Batch, Checkpoint, Decoder, DecoderOptions, Logits, ModelError, Outputs, Pick, Precision, Span,
 };
 
 const PAGE_SIZE: usize = 4;
@@ -252,6 +252,48 @@ fn outputs_choose_rows() {
         );
     }
     assert_eq!(run(&mut *decoder, vec![]).n_rows(), 0);
+}
+
+#[test]
+fn picked_logits_are_those_of_the_whole_head() {
+    let dir = TempDir::new("picks");
+    for tied in [false, true] {
+        let file = GgufFile::of(&Model::new("llama", tied));
+        let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+        let (tokens, pages) = (tokens(6, 7), [0, 1]);
+        let spans = || vec![whole(&tokens, &pages)];
+        let (last, some) = ([N_VOCAB as u32 - 1], [0, 3, 17]);
+        let mixed = [
+            Pick::Tokens(&some),
+            Pick::All,
+            Pick::Tokens(&[]),
+            Pick::Tokens(&last),
+            Pick::All,
+            Pick::Tokens(&some),
+        ];
+        for precision in [Precision::Reference, Precision::Quantised] {
+            let mut decoder = decoder(&checkpoint, precision, 2);
+            let all = bits(&run(&mut *decoder, spans()));
+            for picks in [mixed, [Pick::Tokens(&some); 6], [Pick::Tokens(&[]); 6]] {
+                let batch = Batch { spans: spans() };
+                let given = bits(&decoder.forward_picked(&batch, &picks).unwrap());
+                for ((pick, all), given) in picks.iter().zip(&all).zip(&given) {
+                    let expected: Vec<u32> = match pick {
+                        Pick::All => all.clone(),
+                        Pick::Tokens(tokens) => tokens.iter().map(|&t| all[t as usize]).collect(),
+                    };
+                    assert!(*given == expected, "{precision:?}, {pick:?}");
+                }
+                assert_eq!(given.len(), 6);
+            }
+            let batch = Batch { spans: spans() };
+            let beyond = [Pick::Tokens(&[N_VOCAB as u32]); 6];
+            for picks in [&beyond[..], &mixed[..5]] {
+                let refused = decoder.forward_picked(&batch, picks);
+                assert!(matches!(refused, Err(ModelError::Batch(_))), "{picks:?}");
+            }
+        }
+    }
 }
 
 #[test]
