@@ -1,5 +1,6 @@
 //! The command line, as clap derives it: names, help texts, examples.
 
+mod bench;
 mod grammar;
 
 use std::net::IpAddr;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lmrun_engine::DeviceChoice;
 
+pub(crate) use bench::{BenchCommand, BenchEngineOptions, BenchOptions};
 pub(crate) use grammar::{GrammarCommand, GrammarOptions, TokenArguments};
 
 /// Run small programs that talk to a language model.
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Serve(ServeOptions),
     /// Tell what this machine computes with, and what it lacks for a GPU
     Doctor(DoctorOptions),
+    /// Measure this machine with a model
+    Bench(BenchOptions),
 }
 
 /// `lmrun run`

@@ -26,6 +26,7 @@ fn main() -> process::ExitCode {
         Command::Models(options) => commands::models::models(options),
         Command::Serve(options) => commands::serve::serve(options),
         Command::Doctor(options) => commands::doctor::doctor(options),
+        Command::Bench(options) => commands::bench::bench(options),
     };
     match done {
         Ok(code) => code.into(),

@@ -62,6 +62,7 @@ fn help_has_examples() {
         vec!["run", "--help"],
         vec!["models", "--help"],
         vec!["grammar", "--help"],
+        vec!["bench", "--help"],
     ] {
         let (code, stdout, _) = run(&command);
         assert_eq!(code, 0);

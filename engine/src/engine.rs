@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lmrun_grammar::Vocabulary;
-use lmrun_model::{Checkpoint, Config, Decoder, DecoderOptions, Tokenizer};
+use lmrun_model::{Checkpoint, Config, Decoder, DecoderOptions, Specials, Tokenizer};
 
 use crate::door::{self, Door};
+use crate::draft::Drafter;
 use crate::handle::{Handle, Loaded};
 use crate::info::{ModelInfo, n_parameters};
 use crate::options::{EngineError, EngineOptions};
@@ -57,7 +58,12 @@ impl Engine {
         let vocabulary = Arc::new(vocabulary_of(&tokenizer));
         let kv_tokens = decoder_options.n_pages * decoder_options.page_size;
         let info = ModelInfo::new(&config, weight_type, kv_tokens);
-        let worker = Worker::start(decoder, Arc::clone(&vocabulary), options)?;
+        let drafter = options.forcing.then(|| {
+            let tokenizer = Arc::clone(&tokenizer);
+            let encode = move |text: &str| tokenizer.encode(text, Specials::AsText);
+            Drafter::new(Box::new(encode), Arc::clone(&vocabulary))
+        });
+        let worker = Worker::start(decoder, Arc::clone(&vocabulary), drafter, options)?;
         let loaded = Loaded {
             info,
             tokenizer,
@@ -92,6 +98,7 @@ impl Worker {
     pub(crate) fn start(
         decoder: Box<dyn Decoder>,
         vocabulary: Arc<Vocabulary>,
+        drafter: Option<Drafter>,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
         let request_limits = RequestLimits {
@@ -100,6 +107,7 @@ impl Worker {
             n_pages: decoder.n_pages(),
             n_logits: decoder.config().n_vocab,
             vocabulary,
+            drafter: drafter.map(Arc::new),
         };
         let limits = Limits {
             max_batch_tokens: options.max_batch_tokens,
@@ -155,7 +163,7 @@ fn decoder_options(config: &Config, options: &EngineOptions, n_kv_bytes: usize) 
     let n_cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let kv_tokens = match options.kv_tokens {
         0 => {
-            let n_elements = 2 * config.n_layers * config.n_kv_heads * config.head_dim;
+            let n_elements = 2 * config.layers.len() * config.n_kv_heads * config.head_dim;
             n_kv_bytes / (n_elements * KV_ELEMENT_BYTES).max(1)
         }
         given => given,

@@ -1,23 +1,14 @@
 //! One generation's own state: constraint, sampler, text. It survives preemption untouched.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lmrun_grammar::{GrammarError, Matcher, TokenMask, Vocabulary};
+use lmrun_grammar::{Matcher, Vocabulary};
+use lmrun_model::Pick;
 
+use crate::guide::{Course, DeadEnd, Guide, Step, invalid};
 use crate::output::Output;
 use crate::sampler::{self, Allowed, TokenCounts};
 use crate::{FinishReason, Generate, RequestError, Token, TokenId};
-
-/// A constraint on its way through the output.
-#[derive(Debug)]
-struct Guide {
-    matcher: Matcher,
-    /// The legal next tokens, end tokens among them when the output is complete.
-    mask: TokenMask,
-    /// Whether nothing but an end can come after what the matcher has taken.
-    is_finished: bool,
-}
 
 /// A generation in the making.
 #[derive(Debug)]
@@ -29,64 +20,99 @@ pub(crate) struct Generation {
     limit: usize,
     guide: Option<Guide>,
     counts: TokenCounts,
+    /// The tokens told.
     output: Output,
+    /// Tokens chosen that could still be taken back, and so are not told yet.
+    held: Vec<Chosen>,
     /// Tokens given out with a [`Token`], before a stop cuts them.
-    n_reported: usize,
-    n_forced: usize,
-    /// Tokens that the constraint forced and the matcher has taken, not yet reported: their logits must come first.
-    forced: VecDeque<TokenId>,
+    n_told: usize,
+    tally: Tally,
+}
+
+/// What happened so far beside the tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Tokens told that were planned.
+    pub(crate) n_forced: usize,
+    /// Planned tokens that the sampler did not choose, or that came after such a one.
+    pub(crate) n_unplanned: usize,
+    /// Times that chosen tokens were taken back.
+    pub(crate) n_rollbacks: usize,
+}
+
+/// A token before its text is known.
+#[derive(Debug)]
+struct Chosen {
+    id: TokenId,
+    logprob: f32,
+    top: Vec<(TokenId, f32)>,
+    forced: bool,
 }
 
 /// What a row of logits led to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Advance {
-    /// The token to report.
-    pub(crate) token: Option<Token>,
-    /// Tokens that now follow the sequence and need KV.
-    pub(crate) next: Vec<TokenId>,
+    /// The tokens to tell.
+    pub(crate) tokens: Vec<Token>,
+    /// How the sequence changes.
+    pub(crate) change: Change,
     /// Whether the output has ended.
     pub(crate) finished: Option<FinishReason>,
+}
+
+/// How a sequence changes after a row of its logits was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It goes on as planned.
+    #[default]
+    None,
+    /// These tokens follow the row's position, and nothing that was planned after it.
+    Follow(Vec<TokenId>),
+    /// It ends at this position, whose logits are needed again after the token before it was taken back.
+    Rewind(usize),
+}
+
+/// A choice among the legal tokens.
+enum Choice {
+    /// The token that was planned.
+    Planned(TokenId),
+    /// A token, and those planned after it.
+    New(TokenId, Vec<TokenId>),
+    /// An end token.
+    End,
+    /// No token avoids a dead end.
+    Back,
 }
 
 impl Advance {
     fn end(reason: FinishReason) -> Self {
         Self {
-            token: None,
-            next: Vec::new(),
             finished: Some(reason),
+            ..Self::default()
         }
     }
 }
 
 impl Generation {
-    /// A generation of `limit` tokens at most, and the tokens that its constraint forces at once.
+    /// A generation whose tokens `course` bounds, and the tokens that its constraint plans at once.
     ///
     /// # Errors
     /// [`RequestError::BudgetTooSmall`], and `Invalid` for what the constraint reports.
     pub(crate) fn new(
         request: Generate,
         prompt: &[TokenId],
-        limit: usize,
-        vocabulary: Arc<Vocabulary>,
+        course: Course,
     ) -> Result<(Self, Vec<TokenId>), RequestError> {
-        let guide = match &request.constraint {
-            None => None,
+        let (vocabulary, limit) = (Arc::clone(&course.vocabulary), course.limit);
+        let (guide, planned) = match &request.constraint {
+            None => (None, Vec::new()),
             Some(constraint) => {
                 let matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary));
-                let mut matcher = matcher.map_err(invalid)?;
-                let given = matcher.min_tokens_to_accept();
-                if given > limit {
-                    return Err(RequestError::BudgetTooSmall { given, limit });
-                }
-                let mask = TokenMask::new(vocabulary.n_tokens());
-                Some(Guide {
-                    matcher,
-                    mask,
-                    is_finished: false,
-                })
+                let (guide, planned) = Guide::new(matcher.map_err(invalid)?, course)?;
+                (Some(guide), planned)
             }
         };
-        let mut generation = Self {
+        let generation = Self {
             counts: TokenCounts::new(&request.sampling, prompt),
             output: Output::new(request.stop.clone()),
             n_prompt: prompt.len(),
@@ -94,32 +120,45 @@ impl Generation {
             vocabulary,
             limit,
             guide,
-            n_reported: 0,
-            n_forced: 0,
-            forced: VecDeque::new(),
+            held: Vec::new(),
+            n_told: 0,
+            tally: Tally::default(),
         };
-        let forced = generation.look_ahead(0)?;
-        Ok((generation, forced))
+        Ok((generation, planned))
     }
 
-    /// Tokens kept so far.
+    /// Tokens told and kept so far.
     pub(crate) fn tokens(&self) -> &[TokenId] {
         self.output.tokens()
     }
 
-    /// Output tokens reported, forced ones among them.
-    pub(crate) fn n_generated(&self) -> usize {
-        self.n_reported
+    /// Output tokens told.
+    pub(crate) fn n_told(&self) -> usize {
+        self.n_told
     }
 
-    /// Of those, forced ones.
-    pub(crate) fn n_forced(&self) -> usize {
-        self.n_forced
+    /// What happened so far beside the tokens.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Output tokens chosen.
+    fn n_chosen(&self) -> usize {
+        self.n_told + self.held.len()
     }
 
     /// The position whose logits the next row must be.
     pub(crate) fn next_position(&self) -> usize {
-        self.n_prompt + self.n_reported - 1
+        self.n_prompt + self.n_chosen() - 1
+    }
+
+    /// The logits that are wanted of a position, [`Generation::next_position`] or one after it.
+    pub(crate) fn pick(&self, position: usize) -> Pick<'_> {
+        let picked = self.guide.as_ref().and_then(|guide| {
+            let ahead = position.checked_sub(self.next_position())?;
+            guide.picked(ahead)
+        });
+        picked.map_or(Pick::All, Pick::Tokens)
     }
 
     /// Text held back until the end.
@@ -127,68 +166,90 @@ impl Generation {
         self.output.finish()
     }
 
-    /// Takes the logits after [`Generation::next_position`], `[n_vocab]`, which it may overwrite.
+    /// Takes the logits after [`Generation::next_position`], `[n_vocab]`, which it may overwrite. Those that were not
+    /// picked are negative infinity.
     ///
     /// # Errors
     /// What the constraint reports, which ends the request.
     pub(crate) fn advance(&mut self, row: &mut [f32]) -> Result<Advance, RequestError> {
-        if self.forced.is_empty() {
-            if self.guide.as_ref().is_some_and(|guide| guide.is_finished) {
-                return Ok(Advance::end(FinishReason::End));
-            }
-            if self.n_reported == self.limit {
-                return Ok(Advance::end(FinishReason::Length));
-            }
+        if let Some(reason) = self.end_reached() {
+            return Ok(Advance::end(reason));
         }
-        let log_sum = sampler::log_sum_exp(row);
-        let top = sampler::top_logprobs(row, self.request.n_top_logprobs, log_sum);
-        let (id, logprob, next, is_forced) = match self.forced.pop_front() {
-            Some(id) => (id, sampler::logprob(row, id, log_sum), Vec::new(), true),
-            None => {
-                let raw = self.needs_penalties().then(|| row.to_vec());
-                let id = self.choose(row)?;
-                if self.vocabulary.end_tokens().contains(&id) {
-                    return Ok(Advance::end(FinishReason::End));
-                }
-                let raw = raw.as_deref().unwrap_or(row);
-                let mut next = vec![id];
-                next.extend(self.look_ahead(self.n_reported + 1)?);
-                (id, sampler::logprob(raw, id, log_sum), next, false)
+        let wants_logprobs = !self.request.without_logprobs;
+        let log_sum = wants_logprobs.then(|| sampler::log_sum_exp(row));
+        let top = log_sum.map_or_else(Vec::new, |log_sum| {
+            sampler::top_logprobs(row, self.request.n_top_logprobs, log_sum)
+        });
+        let raw = (wants_logprobs && self.needs_penalties()).then(|| row.to_vec());
+        let (id, change, forced) = match self.choose(row)? {
+            Choice::Planned(id) => (id, Change::None, true),
+            Choice::New(id, planned) => {
+                let tokens = std::iter::once(id).chain(planned).collect();
+                (id, Change::Follow(tokens), false)
             }
+            Choice::End => {
+                let (tokens, stop) = self.tell_held();
+                return Ok(Advance {
+                    tokens,
+                    ..Advance::end(stop.map_or(FinishReason::End, FinishReason::Stop))
+                });
+            }
+            Choice::Back => return self.go_back(),
         };
-        let pushed = self
-            .output
-            .push(id, self.vocabulary.bytes(id).unwrap_or_default());
-        self.n_reported += 1;
-        self.n_forced += usize::from(is_forced);
+        let logprob = log_sum.map_or(f32::NAN, |log_sum| {
+            sampler::logprob(raw.as_deref().unwrap_or(row), id, log_sum)
+        });
         self.counts.push(id);
-        let token = Token {
+        self.held.push(Chosen {
             id,
-            text: pushed.text,
             logprob,
             top,
-            forced: is_forced,
-        };
-        let finished = pushed
-            .stop
-            .map(FinishReason::Stop)
-            .or_else(|| self.end_reached());
+            forced,
+        });
+        if !self.guide.as_ref().is_none_or(Guide::is_settled) {
+            return Ok(Advance {
+                change,
+                ..Advance::default()
+            });
+        }
+        let end = self.end_reached();
+        let (tokens, stop) = self.tell_held();
         Ok(Advance {
-            token: Some(token),
-            next,
-            finished,
+            tokens,
+            change,
+            finished: stop.map(FinishReason::Stop).or(end),
         })
     }
 
-    /// Why nothing can follow what was reported, if so.
+    /// Tells the tokens that were held, up to a stop string.
+    fn tell_held(&mut self) -> (Vec<Token>, Option<String>) {
+        let mut tokens = Vec::with_capacity(self.held.len());
+        for chosen in std::mem::take(&mut self.held) {
+            let bytes = self.vocabulary.bytes(chosen.id).unwrap_or_default();
+            let pushed = self.output.push(chosen.id, bytes);
+            self.n_told += 1;
+            self.tally.n_forced += usize::from(chosen.forced);
+            tokens.push(Token {
+                id: chosen.id,
+                text: pushed.text,
+                logprob: chosen.logprob,
+                top: chosen.top,
+                forced: chosen.forced,
+            });
+            if pushed.stop.is_some() {
+                return (tokens, pushed.stop);
+            }
+        }
+        (tokens, None)
+    }
+
+    /// Why nothing can follow what was chosen, if so.
     fn end_reached(&self) -> Option<FinishReason> {
-        if !self.forced.is_empty() {
-            return None;
+        match &self.guide {
+            Some(guide) if !guide.is_over() => None,
+            Some(guide) if guide.is_finished() => Some(FinishReason::End),
+            _ => (self.n_chosen() == self.limit).then_some(FinishReason::Length),
         }
-        if self.guide.as_ref().is_some_and(|guide| guide.is_finished) {
-            return Some(FinishReason::End);
-        }
-        (self.n_reported == self.limit).then_some(FinishReason::Length)
     }
 
     fn needs_penalties(&self) -> bool {
@@ -199,81 +260,92 @@ impl Generation {
             || !sampling.logit_bias.is_empty()
     }
 
-    /// Chooses the next token, and has the matcher take it.
-    fn choose(&mut self, row: &mut [f32]) -> Result<TokenId, RequestError> {
+    /// Chooses the next token, has the guide take it, and plans what follows.
+    fn choose(&mut self, row: &mut [f32]) -> Result<Choice, RequestError> {
         if self.needs_penalties() {
             sampler::penalise(row, &self.request.sampling, &self.counts);
         }
-        let token = self.draw(row, 0)?;
-        let n_left = self.limit - self.n_reported;
-        let Some(guide) = &mut self.guide else {
-            return Ok(token);
+        let Some(mut guide) = self.guide.take() else {
+            let token = self.draw(row, None, 0);
+            let token =
+                token.ok_or_else(|| RequestError::Invalid("no token can be sampled".into()))?;
+            let is_end = self.vocabulary.end_tokens().contains(&token);
+            return Ok(match is_end {
+                true => Choice::End,
+                false => Choice::New(token, Vec::new()),
+            });
         };
-        guide.matcher.accept(token).map_err(invalid)?;
-        if guide.matcher.min_tokens_to_accept() < n_left {
-            return Ok(token);
-        }
-        // From there the budget might not reach an end. Choosing anew among the tokens from which it does gives the
-        // distribution that choosing among them at first would have given.
-        guide.matcher.rollback(1);
-        guide
-            .matcher
-            .mask_toward_end(&mut guide.mask, n_left)
-            .map_err(invalid)?;
-        let token = self.draw(row, 1)?;
-        let guide = self.guide.as_mut().expect("it was there before");
-        guide.matcher.accept(token).map_err(invalid)?;
-        Ok(token)
+        let choice = self.choose_guided(row, &mut guide);
+        self.guide = Some(guide);
+        choice
     }
 
-    /// Draws a token by the current mask.
-    fn draw(&self, row: &[f32], draw: u64) -> Result<TokenId, RequestError> {
+    /// Chooses by the guide's next step.
+    ///
+    /// The token is drawn under the full mask; if its shortest end would pass the budget, or it leads to a dead end, it
+    /// is drawn again from the tokens of which that is not known. That gives the distribution that drawing from those
+    /// at first would have given.
+    fn choose_guided(&mut self, row: &[f32], guide: &mut Guide) -> Result<Choice, RequestError> {
+        let mut step = guide.next_step();
+        let mut n_draws = 0;
+        while let Some(token) = self.draw(row, Some(&step), n_draws) {
+            if step.planned == Some(token) {
+                return Ok(Choice::Planned(token));
+            }
+            if n_draws == 0 {
+                self.tally.n_unplanned += guide.unplan(&mut step);
+            }
+            n_draws += 1;
+            if self.vocabulary.end_tokens().contains(&token) {
+                return Ok(Choice::End);
+            }
+            guide.accept(token)?;
+            if !guide.fits() {
+                guide.turn_to_end(&mut step)?;
+                continue;
+            }
+            match guide.plan()? {
+                Ok(planned) => return Ok(Choice::New(token, planned)),
+                Err(DeadEnd) => guide.refuse_last(&mut step)?,
+            }
+        }
+        Ok(Choice::Back)
+    }
+
+    /// Goes back to where another token can be chosen.
+    fn go_back(&mut self) -> Result<Advance, RequestError> {
+        let guide = self
+            .guide
+            .as_mut()
+            .expect("only constraints have dead ends");
+        let n_left = guide.go_back(self.n_told)?;
+        for chosen in self.held.drain(n_left - self.n_told..) {
+            self.counts.pop(chosen.id);
+        }
+        self.tally.n_rollbacks += 1;
+        Ok(Advance {
+            change: Change::Rewind(self.n_prompt + n_left),
+            ..Advance::default()
+        })
+    }
+
+    /// Draws a token by the mask of a step.
+    fn draw(&self, row: &[f32], step: Option<&Step>, draw: u64) -> Option<TokenId> {
         let sampling = &self.request.sampling;
         let ends = self.vocabulary.end_tokens();
-        let position = self.n_prompt + self.n_reported;
+        let position = self.n_prompt + self.n_chosen();
         let random = sampler::uniform(sampling.seed, position as u64, draw);
-        let mask = self.guide.as_ref().map(|guide| &guide.mask);
-        let is_too_short = self.n_reported < self.request.min_tokens;
+        let is_too_short = self.n_chosen() < self.request.min_tokens;
         let mut allowed = Allowed {
             n_tokens: self.vocabulary.n_tokens(),
-            mask,
+            mask: step.map(|step| &step.mask),
             banned: if is_too_short { ends } else { &[] },
         };
         if let Some(token) = sampler::choose(row, sampling, allowed, random) {
-            return Ok(token);
+            return Some(token);
         }
         // The constraint allows nothing but an end, which outweighs `min_tokens`.
         allowed.banned = &[];
         sampler::choose(row, sampling, allowed, random)
-            .ok_or_else(|| RequestError::Invalid("no token can be sampled".into()))
     }
-
-    /// Finds the legal next tokens after `n_taken` of the output, and takes those that are the only one. Returns the
-    /// forced tokens.
-    fn look_ahead(&mut self, n_taken: usize) -> Result<Vec<TokenId>, RequestError> {
-        let Some(guide) = &mut self.guide else {
-            return Ok(Vec::new());
-        };
-        let ends = self.vocabulary.end_tokens();
-        let mut forced = Vec::new();
-        loop {
-            if n_taken + forced.len() == self.limit {
-                guide.is_finished = guide.matcher.is_finished();
-                break;
-            }
-            guide.matcher.mask(&mut guide.mask).map_err(invalid)?;
-            guide.is_finished = guide.mask.iter().all(|token| ends.contains(&token));
-            let only = guide.mask.single().filter(|_| !guide.is_finished);
-            let Some(token) = only else { break };
-            guide.matcher.accept(token).map_err(invalid)?;
-            forced.push(token);
-        }
-        self.forced.extend(&forced);
-        Ok(forced)
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
-fn invalid(error: GrammarError) -> RequestError {
-    RequestError::Invalid(error.to_string())
 }

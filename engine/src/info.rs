@@ -1,13 +1,13 @@
 //! What a loaded model is, for listings and checks.
 
-use lmrun_model::{Architecture, Config};
+use lmrun_model::Config;
 
 /// A loaded model in numbers and names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {
     /// The checkpoint's own name, else its file or folder name.
     pub name: String,
-    /// The family: `llama`, `qwen2`, `qwen3`.
+    /// The family, by its name in GGUF files: `llama`, `gemma3`.
     pub architecture: String,
     /// Decoder layers.
     pub n_layers: usize,
@@ -32,15 +32,10 @@ pub struct ModelInfo {
 impl ModelInfo {
     /// From the checkpoint's configuration.
     pub(crate) fn new(config: &Config, weight_type: String, kv_tokens: usize) -> Self {
-        let architecture = match config.architecture {
-            Architecture::Llama => "llama",
-            Architecture::Qwen2 => "qwen2",
-            Architecture::Qwen3 => "qwen3",
-        };
         Self {
             name: config.name.clone(),
-            architecture: architecture.into(),
-            n_layers: config.n_layers,
+            architecture: config.architecture.name().into(),
+            n_layers: config.layers.len(),
             n_heads: config.n_heads,
             n_kv_heads: config.n_kv_heads,
             hidden: config.hidden,
@@ -62,9 +57,10 @@ pub(crate) fn n_parameters(config: &Config) -> u64 {
     let attention = config.hidden * (2 * query + 2 * key);
     let biases = usize::from(config.qkv_bias) * (query + 2 * key)
         + usize::from(config.output_bias) * config.hidden;
-    let norms = 2 * config.hidden + usize::from(config.qk_norm) * 2 * config.head_dim;
+    let norms = (2 + 2 * usize::from(config.post_norms)) * config.hidden
+        + usize::from(config.qk_norm) * 2 * config.head_dim;
     let layer = attention + biases + norms + 3 * config.hidden * config.ff;
     let embedding = config.n_vocab * config.hidden;
     let head = if config.tied_head { 0 } else { embedding };
-    (embedding + head + config.n_layers * layer + config.hidden) as u64
+    (embedding + head + config.layers.len() * layer + config.hidden) as u64
 }

@@ -2,8 +2,10 @@
 //! them.
 
 mod door;
+mod draft;
 mod engine;
 mod generation;
+mod guide;
 mod handle;
 mod info;
 mod memory;
@@ -22,7 +24,7 @@ mod validate;
 pub use engine::{Engine, open_vocabulary};
 pub use handle::{Handle, RequestId};
 pub use info::ModelInfo;
-pub use lmrun_kernels::{Cpu, CudaError, CudaProbe, GpuInfo, Tier};
+pub use lmrun_kernels::{Cpu, CudaError, CudaProbe, GpuInfo, KernelError, Peak, Tier};
 pub use lmrun_model::{
     ChatTemplate, ModelError, Precision, Specials, TextStream, TokenId, Tokenizer,
 };

@@ -20,6 +20,8 @@ pub struct EngineOptions {
     pub max_waiting: usize,
     /// Whether prefixes are shared between requests and kept after them.
     pub prefix_cache: bool,
+    /// Whether tokens that a constraint forces are computed together. It changes no output.
+    pub forcing: bool,
     /// The arithmetic.
     pub precision: Precision,
     /// Where the model computes.
@@ -66,6 +68,7 @@ impl Default for EngineOptions {
             max_running: 64,
             max_waiting: 1024,
             prefix_cache: true,
+            forcing: true,
             precision: Precision::default(),
             device: DeviceChoice::default(),
         }

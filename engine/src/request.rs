@@ -48,6 +48,9 @@ pub struct Generate {
     pub constraint: Option<Constraint>,
     /// How many alternatives to report with each token's log-probability, at most 20.
     pub n_top_logprobs: usize,
+    /// Whether nobody asks for log-probabilities. [`Token::logprob`] is then not a number, `n_top_logprobs` must be 0, and
+    /// where the constraint allows few tokens only their logits are computed; the output is the same.
+    pub without_logprobs: bool,
 }
 
 /// How tokens are chosen. The default is greedy.
@@ -129,11 +132,11 @@ pub struct Token {
     pub id: TokenId,
     /// The text that became complete with it: whole UTF-8 characters, held back while a stop string may follow.
     pub text: String,
-    /// Its log-probability.
+    /// Its log-probability; not a number under [`Generate::without_logprobs`].
     pub logprob: f32,
     /// The most probable alternatives, best first, as asked for.
     pub top: Vec<(TokenId, f32)>,
-    /// Whether it was the only legal token, and so cost no sampling.
+    /// Whether it was computed together with the token before it, for the constraint had forced it or its bytes.
     pub forced: bool,
 }
 
@@ -173,7 +176,7 @@ pub struct Usage {
     pub n_cached: usize,
     /// Output tokens.
     pub n_generated: usize,
-    /// Of those, forced by the constraint.
+    /// Of those, forced by the constraint ([`Token::forced`]).
     pub n_forced: usize,
 }
 

@@ -8,6 +8,7 @@
 mod tests;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use lmrun_grammar::TokenMask;
 pub(crate) use lmrun_kernels::log_sum_exp;
@@ -41,6 +42,18 @@ impl TokenCounts {
     pub(crate) fn push(&mut self, token: TokenId) {
         *self.in_context.entry(token).or_default() += 1;
         *self.in_output.entry(token).or_default() += 1;
+    }
+
+    /// Undoes a [`TokenCounts::push`].
+    pub(crate) fn pop(&mut self, token: TokenId) {
+        for counts in [&mut self.in_context, &mut self.in_output] {
+            if let Entry::Occupied(mut count) = counts.entry(token) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
     }
 }
 

@@ -23,8 +23,12 @@ pub struct Stats {
     pub n_cached_tokens: u64,
     /// Tokens generated, forced ones among them.
     pub n_generated_tokens: u64,
-    /// Tokens that were the only legal one.
+    /// Of those, tokens that were computed together with the one before, for a constraint had forced them or their bytes.
     pub n_forced_tokens: u64,
+    /// Tokens that were computed so, but not chosen.
+    pub n_unplanned_tokens: u64,
+    /// Times that tokens of an output were taken back, for nothing may follow them.
+    pub n_rollbacks: u64,
     /// Tokens that went through the decoder: prompts, outputs, and what was computed again after a preemption.
     pub n_computed_tokens: u64,
     /// Steps of the decoder.

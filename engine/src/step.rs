@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use lmrun_model::{Batch, Decoder, Logits, ModelError, Span};
+use lmrun_model::{Batch, Decoder, Logits, ModelError, Pick, Span};
 
-use crate::generation::Advance;
+use crate::generation::{Advance, Change, Generation, Tally};
 use crate::memory::Memory;
 use crate::scheduler::{Limits, Plan, PlannedSpan, Scheduler, Sequence};
 use crate::validate::{Prepared, Task};
@@ -17,6 +17,7 @@ struct Job {
     task: Task,
     sink: Sink,
     usage: Usage,
+    tally: Tally,
     is_started: bool,
     /// Nobody listens to it.
     is_abandoned: bool,
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     n_left_queue: usize,
     /// Last events that were not delivered yet.
     farewells: Vec<(Sink, Event)>,
+    /// A row in which picked logits stand among negative infinity. `[n_vocab]`
+    sparse_row: Vec<f32>,
 }
 
 /// What one step leaves to be told.
@@ -46,6 +49,7 @@ impl Core {
     pub(crate) fn new(decoder: Box<dyn Decoder>, limits: Limits, prefix_cache: bool) -> Self {
         let memory = Memory::new(decoder.n_pages(), decoder.page_size(), prefix_cache);
         Self {
+            sparse_row: vec![f32::NEG_INFINITY; decoder.config().n_vocab],
             decoder,
             scheduler: Scheduler::new(limits, memory),
             prefix_cache,
@@ -86,6 +90,7 @@ impl Core {
                 task,
                 sink,
                 usage,
+                tally: Tally::default(),
                 is_started: false,
                 is_abandoned: false,
             },
@@ -208,6 +213,17 @@ impl Core {
             .map(|lane| lane.pages.iter().map(|page| page.0).collect())
             .collect();
         let scheduler = &self.scheduler;
+        let picks: Vec<Pick<'_>> = spans
+            .iter()
+            .flat_map(|span| {
+                let positions = span.outputs.offsets(span.n_tokens);
+                positions.map(move |offset| (span.id, span.start + offset))
+            })
+            .map(|(id, position)| match &self.jobs[&id].task {
+                Task::Generate(generation) => generation.pick(position),
+                Task::Score(_) | Task::Publish => Pick::All,
+            })
+            .collect();
         let spans = spans.iter().zip(&tables).map(|(span, pages)| {
             let lane = scheduler.lane(span.id, span.lane_idx);
             let first = span.start - lane.start;
@@ -222,7 +238,7 @@ impl Core {
         let batch = Batch {
             spans: spans.collect(),
         };
-        self.decoder.forward(&batch)
+        self.decoder.forward_picked(&batch, &picks)
     }
 
     /// Hands a row of logits to its request.
@@ -242,47 +258,67 @@ impl Core {
                 scoring.read(span.lane_idx, position - lane.logits_from, row);
             }
             Task::Generate(generation) => {
-                // Rows after the end of an output that was planned further are nobody's.
+                // Rows after the end of an output, or of tokens that were not chosen, are nobody's.
                 let has_ended = told
                     .last()
                     .is_some_and(|told| told.id == id && is_last(&told.event));
-                if has_ended {
+                let is_dropped = self.scheduler.n_computed(id).is_none_or(|n| position >= n);
+                if has_ended || is_dropped {
                     return;
                 }
                 debug_assert_eq!(position, generation.next_position(), "rows come in order");
-                match generation.advance(row) {
-                    Err(error) => told.push(Told {
-                        id,
-                        event: Event::Failed(error),
-                    }),
-                    Ok(Advance {
-                        token,
-                        next,
-                        finished: end,
-                    }) => {
-                        job.usage.n_generated = generation.n_generated();
-                        job.usage.n_forced = generation.n_forced();
-                        if let Some(token) = token {
-                            self.totals.n_generated_tokens += 1;
-                            self.totals.n_forced_tokens += u64::from(token.forced);
-                            told.push(Told {
-                                id,
-                                event: Event::Token(token),
-                            });
-                        }
-                        match end {
-                            Some(reason) => {
-                                let event = Event::Finished(finished(job, reason));
-                                told.push(Told { id, event });
-                            }
-                            None => {
-                                let logits_from = generation.next_position();
-                                self.scheduler.extend(id, &next, logits_from);
-                            }
-                        }
-                    }
-                }
+                let advanced = advance(generation, position, row, &mut self.sparse_row);
+                self.follow(id, advanced, told);
             }
+        }
+    }
+
+    /// Does what a row of a generation's logits led to.
+    fn follow(
+        &mut self,
+        id: RequestId,
+        advanced: Result<Advance, RequestError>,
+        told: &mut Vec<Told>,
+    ) {
+        let job = self.jobs.get_mut(&id).expect("planned sequences have jobs");
+        let Task::Generate(generation) = &mut job.task else {
+            unreachable!("only generations advance")
+        };
+        let tally = generation.tally();
+        self.totals.n_unplanned_tokens += (tally.n_unplanned - job.tally.n_unplanned) as u64;
+        self.totals.n_rollbacks += (tally.n_rollbacks - job.tally.n_rollbacks) as u64;
+        job.tally = tally;
+        job.usage.n_generated = generation.n_told();
+        job.usage.n_forced = tally.n_forced;
+        let next_position = generation.next_position();
+        let Advance {
+            tokens,
+            change,
+            finished: end,
+        } = match advanced {
+            Ok(advance) => advance,
+            Err(error) => {
+                let event = Event::Failed(error);
+                return told.push(Told { id, event });
+            }
+        };
+        for token in tokens {
+            self.totals.n_generated_tokens += 1;
+            self.totals.n_forced_tokens += u64::from(token.forced);
+            let event = Event::Token(token);
+            told.push(Told { id, event });
+        }
+        if let Some(reason) = end {
+            let event = Event::Finished(finished(job, reason));
+            return told.push(Told { id, event });
+        }
+        match change {
+            Change::None => self.scheduler.extend(id, &[], next_position),
+            Change::Follow(tokens) => {
+                self.scheduler.cut(id, next_position);
+                self.scheduler.extend(id, &tokens, next_position);
+            }
+            Change::Rewind(end) => self.scheduler.rewind(id, end),
         }
     }
 
@@ -367,6 +403,28 @@ impl Core {
         lost.iter()
             .for_each(|&id| self.end(id, Event::Failed(RequestError::Internal)));
     }
+}
+
+/// Lets a generation read the logits after `position`, as it picked them. `sparse` is left as it was: all negative
+/// infinity.
+fn advance(
+    generation: &mut Generation,
+    position: usize,
+    row: &mut [f32],
+    sparse: &mut [f32],
+) -> Result<Advance, RequestError> {
+    let picked = match generation.pick(position) {
+        Pick::All => return generation.advance(row),
+        Pick::Tokens(tokens) => tokens.to_vec(),
+    };
+    for (&token, &logit) in picked.iter().zip(&*row) {
+        sparse[token as usize] = logit;
+    }
+    let advanced = generation.advance(sparse);
+    for token in picked {
+        sparse[token as usize] = f32::NEG_INFINITY;
+    }
+    advanced
 }
 
 /// What a generation amounts to, or any other request that was cancelled.

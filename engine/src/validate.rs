@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use lmrun_grammar::Vocabulary;
 
+use crate::draft::Drafter;
 use crate::generation::Generation;
+use crate::guide::Course;
 use crate::scheduler::{Lane, NO_LOGITS};
 use crate::score::Scoring;
 use crate::{Generate, Request, RequestError, Sampling, TokenId, Work};
@@ -27,6 +29,8 @@ pub(crate) struct RequestLimits {
     /// Rows of the embedding: ids at or above this have no logits.
     pub(crate) n_logits: usize,
     pub(crate) vocabulary: Arc<Vocabulary>,
+    /// None if nothing is planned ahead.
+    pub(crate) drafter: Option<Arc<Drafter>>,
 }
 
 /// The kinds of work in progress.
@@ -102,11 +106,17 @@ impl RequestLimits {
                 self.context_length.min(n_pool) - n_prompt
             }
         };
-        let vocabulary = Arc::clone(&self.vocabulary);
-        let (generation, forced) = Generation::new(generate, &prompt, limit, vocabulary)?;
-        let n_left = limit - forced.len();
+        let course = Course {
+            vocabulary: Arc::clone(&self.vocabulary),
+            drafter: self.drafter.clone(),
+            n_logits: self.n_logits,
+            limit,
+            wants_all: !generate.without_logprobs,
+        };
+        let (generation, planned) = Generation::new(generate, &prompt, course)?;
+        let n_left = limit - planned.len();
         let mut tokens = prompt;
-        tokens.extend(forced);
+        tokens.extend(planned);
         let lanes = vec![Lane::new(None, 0, tokens, n_prompt - 1)];
         let task = Task::Generate(Box::new(generation));
         Ok(Prepared {
@@ -173,6 +183,12 @@ impl RequestLimits {
 
     fn check_generate(&self, generate: &Generate) -> Result<(), RequestError> {
         check_at_most("n_top_logprobs", generate.n_top_logprobs, MAX_TOP_LOGPROBS)?;
+        if generate.without_logprobs && generate.n_top_logprobs > 0 {
+            let given = generate.n_top_logprobs;
+            return Err(RequestError::Invalid(format!(
+                "n_top_logprobs is {given}, without_logprobs allows 0"
+            )));
+        }
         check_at_most("stop strings", generate.stop.len(), MAX_STOPS)?;
         for stop in &generate.stop {
             check_at_most("bytes of a stop string", stop.len(), MAX_STOP_BYTES)?;

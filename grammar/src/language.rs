@@ -27,6 +27,17 @@ pub(crate) enum State {
     Cfg(Threads),
 }
 
+impl State {
+    /// Whether some output goes on from here for certain: nothing open is judged only when it is whole.
+    pub(crate) fn is_settled(&self) -> bool {
+        match self {
+            Self::Regex(_) | Self::Choices(_) => true,
+            Self::Json(json) => json.parses.iter().all(|stack| stack.is_settled()),
+            Self::Cfg(threads) => threads.nested().all(|nested| nested.state.is_settled()),
+        }
+    }
+}
+
 /// One regex.
 #[derive(Debug)]
 pub(crate) struct RegexLanguage {

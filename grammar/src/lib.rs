@@ -13,6 +13,7 @@
 //! - end tokens are legal exactly when the output is complete.
 
 mod cfg;
+mod closers;
 mod constraint;
 mod error;
 mod json;
@@ -24,7 +25,9 @@ mod matcher;
 mod memo;
 mod options;
 mod regex;
+mod runs;
 mod tags;
+mod trie;
 mod vocabulary;
 
 pub use constraint::Constraint;

@@ -33,6 +33,14 @@ impl TokenMask {
         }
     }
 
+    /// Allows a token no longer.
+    pub fn forbid(&mut self, token: TokenId) {
+        let token = token as usize;
+        if token < self.n_tokens {
+            self.words[token / WORD_BITS] &= !(1 << (token % WORD_BITS));
+        }
+    }
+
     /// Whether a token is allowed.
     pub fn is_allowed(&self, token: TokenId) -> bool {
         let token = token as usize;

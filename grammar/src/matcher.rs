@@ -197,14 +197,26 @@ impl Matcher {
                 .all(|byte| matches!(position.step(&mut language, prefix, byte), Ok(None)))
     }
 
+    /// Whether no token so far can turn out to lead nowhere. A token after which nothing may follow
+    /// ([`Matcher::mask`] then says `NoToken`) is possible only while a value is open that is judged
+    /// when it is whole, and then it can be replaced within that value or not at all.
+    pub fn is_settled(&self) -> bool {
+        self.position().state.is_settled()
+    }
+
     /// The bytes that must come next whatever the model says: 4,096 at most, none once the output
     /// is complete.
     pub fn forced_bytes(&mut self) -> Vec<u8> {
+        self.forced_bytes_within(MAX_FORCED_BYTES)
+    }
+
+    /// Like [`Matcher::forced_bytes`], but at most `limit`.
+    pub fn forced_bytes_within(&mut self, limit: usize) -> Vec<u8> {
         let prefix = self.constraint.prefix();
         let mut language = self.language();
         let mut position = self.position().clone();
         let mut forced = Vec::new();
-        while forced.len() < MAX_FORCED_BYTES && !position.is_complete(&mut language, prefix) {
+        while forced.len() < limit && !position.is_complete(&mut language, prefix) {
             let mut only = None;
             for byte in 0..=u8::MAX {
                 match position.step(&mut language, prefix, byte) {

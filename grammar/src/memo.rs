@@ -1,8 +1,9 @@
 //! Masks remembered by automaton state, within a limit of bytes.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
 
 use crate::{TokenId, TokenMask, Vocabulary};
 
@@ -45,6 +46,13 @@ impl Reach {
         self.mask.allow(token);
         self.nearest = self.nearest.min(distance);
         self.furthest = self.furthest.max(distance);
+    }
+
+    /// Adds the tokens of another.
+    pub(crate) fn unite(&mut self, other: &Self) {
+        self.mask.union(&other.mask);
+        self.nearest = self.nearest.min(other.nearest);
+        self.furthest = self.furthest.max(other.furthest);
     }
 }
 

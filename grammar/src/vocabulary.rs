@@ -1,14 +1,13 @@
 //! A vocabulary as byte strings, and the tries that masks are found by walking.
-//!
-//! A trie's nodes lie in preorder in flat arrays; `subtree_end` skips a node's descendants, so a
-//! walk is one loop over ascending indices with a stack of automaton states, one for each depth.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::TokenId;
+use crate::closers::Closers;
 use crate::json::masks::Interior;
 use crate::memo::MaskMemo;
+use crate::trie::TokenTrie;
 
 /// Limit of the masks shared by all constraints.
 const COMMON_MASK_BYTES: usize = 8 << 20;
@@ -23,6 +22,9 @@ pub struct Vocabulary {
     all: TokenTrie,
     quoted: TokenTrie,
     unquoted: TokenTrie,
+    closers: Closers,
+    /// What stands between quotes in a token.
+    whole_names: Vec<Box<[u8]>>,
     id: u64,
     /// Masks that hold for this vocabulary whatever the constraint.
     common: Mutex<MaskMemo<Interior>>,
@@ -49,7 +51,16 @@ impl Vocabulary {
             .iter()
             .copied()
             .partition(|(bytes, _)| bytes.contains(&b'"'));
+        let names = quoted.iter().flat_map(|(bytes, _)| {
+            let parts: Vec<&[u8]> = bytes.split(|&byte| byte == b'"').collect();
+            let n_parts = parts.len();
+            parts.into_iter().take(n_parts - 1).skip(1)
+        });
+        let mut whole_names: Vec<Box<[u8]>> = names.map(Box::from).collect();
+        whole_names.sort_unstable();
+        whole_names.dedup();
         let all = TokenTrie::new(&sorted);
+        let closers = Closers::new(&quoted);
         let quoted = TokenTrie::new(&quoted);
         let unquoted = TokenTrie::new(&unquoted);
         let id = NEXT_VOCABULARY.fetch_add(1, Ordering::Relaxed);
@@ -59,6 +70,8 @@ impl Vocabulary {
             all,
             quoted,
             unquoted,
+            closers,
+            whole_names,
             id,
             common: Mutex::new(MaskMemo::new(COMMON_MASK_BYTES)),
         }
@@ -104,9 +117,25 @@ impl Vocabulary {
         &self.quoted
     }
 
+    /// The tokens with a `"`, cut at it.
+    pub(crate) fn closers(&self) -> &Closers {
+        &self.closers
+    }
+
     /// The tokens without a `"`.
     pub(crate) fn unquoted(&self) -> &TokenTrie {
         &self.unquoted
+    }
+
+    /// Bytes of the longest token.
+    pub(crate) fn longest(&self) -> usize {
+        self.all.max_depth()
+    }
+
+    /// Whether some token holds one of `names`, which are ascending, within quotes.
+    pub(crate) fn holds_name(&self, names: &[Arc<[u8]>]) -> bool {
+        let is_one = |whole: &[u8]| names.binary_search_by(|name| (**name).cmp(whole)).is_ok();
+        self.whole_names.iter().any(|whole| is_one(whole))
     }
 
     /// Masks of strings without a pattern, shared by all constraints.
@@ -117,123 +146,5 @@ impl Vocabulary {
     /// Tells vocabularies apart in memos.
     pub(crate) fn id(&self) -> u64 {
         self.id
-    }
-}
-
-/// Byte strings with their tokens, as a trie in preorder without its root.
-#[derive(Debug)]
-pub(crate) struct TokenTrie {
-    /// The byte on the edge into each node. [n_nodes]
-    bytes: Vec<u8>,
-    /// Length of the node's string less one. [n_nodes]
-    depths: Vec<u32>,
-    /// Index after the node's last descendant. [n_nodes]
-    subtree_ends: Vec<u32>,
-    /// Where the node's tokens begin in `tokens`. [n_nodes + 1]
-    token_starts: Vec<u32>,
-    tokens: Vec<TokenId>,
-    max_depth: usize,
-}
-
-impl TokenTrie {
-    /// From pairs sorted by bytes; equal byte strings share a node.
-    fn new(sorted: &[(&[u8], TokenId)]) -> Self {
-        let mut trie = Self {
-            bytes: Vec::new(),
-            depths: Vec::new(),
-            subtree_ends: Vec::new(),
-            token_starts: Vec::new(),
-            tokens: Vec::new(),
-            max_depth: 0,
-        };
-        let mut path: Vec<usize> = Vec::new();
-        let mut previous: &[u8] = &[];
-        for &(bytes, token) in sorted {
-            let n_shared = bytes
-                .iter()
-                .zip(previous)
-                .take_while(|(a, b)| a == b)
-                .count();
-            trie.close(&mut path, n_shared);
-            for (depth, &byte) in bytes.iter().enumerate().skip(n_shared) {
-                path.push(trie.bytes.len());
-                trie.bytes.push(byte);
-                trie.depths.push(depth as u32);
-                trie.subtree_ends.push(0);
-                trie.token_starts.push(trie.tokens.len() as u32);
-            }
-            trie.tokens.push(token);
-            trie.max_depth = trie.max_depth.max(bytes.len());
-            previous = bytes;
-        }
-        trie.close(&mut path, 0);
-        trie.token_starts.push(trie.tokens.len() as u32);
-        trie
-    }
-
-    fn close(&mut self, path: &mut Vec<usize>, n_kept: usize) {
-        let end = self.bytes.len() as u32;
-        for node in path.drain(n_kept..) {
-            self.subtree_ends[node] = end;
-        }
-    }
-
-    /// Calls `found` for each token that `step` follows to its end from `start`, with the state
-    /// reached there. `step` returns `None` where the automaton dies; `context` is what both work
-    /// on.
-    pub(crate) fn walk<C, S, E>(
-        &self,
-        context: &mut C,
-        start: S,
-        mut step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
-        mut found: impl FnMut(&mut C, TokenId, &S),
-    ) -> Result<(), E> {
-        let mut states: Vec<S> = Vec::with_capacity(self.max_depth + 1);
-        states.push(start);
-        let mut node = 0;
-        while node < self.bytes.len() {
-            let depth = self.depths[node] as usize;
-            states.truncate(depth + 1);
-            let Some(state) = step(context, &states[depth], self.bytes[node])? else {
-                node = self.subtree_ends[node] as usize;
-                continue;
-            };
-            for &token in self.tokens_at(node) {
-                found(context, token, &state);
-            }
-            states.push(state);
-            node += 1;
-        }
-        Ok(())
-    }
-
-    /// The longest token that `text` begins with, and its length.
-    pub(crate) fn longest_match(&self, text: &[u8]) -> Option<(TokenId, usize)> {
-        let mut longest = None;
-        let (mut node, mut end) = (0, self.bytes.len());
-        for (depth, &byte) in text.iter().enumerate() {
-            while node < end && self.bytes[node] != byte {
-                node = self.subtree_ends[node] as usize;
-            }
-            if node >= end {
-                break;
-            }
-            longest = self
-                .tokens_at(node)
-                .first()
-                .map(|&token| (token, depth + 1))
-                .or(longest);
-            (node, end) = (node + 1, self.subtree_ends[node] as usize);
-        }
-        longest
-    }
-
-    fn tokens_at(&self, node: usize) -> &[TokenId] {
-        &self.tokens[self.token_starts[node] as usize..self.token_starts[node + 1] as usize]
-    }
-
-    /// Bytes of the longest token.
-    pub(crate) fn max_depth(&self) -> usize {
-        self.max_depth
     }
 }

@@ -147,6 +147,7 @@ impl Machine {
             stop: options.stop,
             constraint,
             n_top_logprobs: options.n_top_logprobs,
+            without_logprobs: false,
         };
         let output = self.listen(name, how, &healed, span).await;
         let output =

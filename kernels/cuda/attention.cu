@@ -6,7 +6,8 @@
 // fragment, a tile gives a *partial*: the greatest score, the sum of exponentials below it, and the values they weigh.
 // Partials are folded from the first tile to the last, so a result depends on positions alone: `attention_whole` folds in
 // registers (prefill), `attention_split` leaves partials in memory, which `attention_merge` folds by the same function
-// (decode). Sequences whose block tables agree over a tile can be rows of one item: its keys are read once for all.
+// (decode). Sequences whose block tables agree over a tile can be rows of one item: its keys are read once for all. A tile
+// of which a row sees nothing, beyond its position or before its window, leaves no partial of that row.
 //
 // Keys and values: see kv_scatter. HEAD_DIM is a multiple of 16.
 
@@ -26,8 +27,11 @@ struct Attention {
     int width, first_query, group_len;
     const u16* layer;
     int page_size, n_kv_heads;
-    // One over the root of HEAD_DIM, times the binary logarithm of e.
-    float scale;
+    // What a product is multiplied by, and the binary logarithm of e with it: weights are powers of two. With a cap, the
+    // logarithm is in the cap instead: a score is softcap * tanh(product * scale). 0: none.
+    float scale, softcap;
+    // Positions that a row sees, its own among them.
+    int window;
     const u32* pages;
     // [n_entries]: row of x, last position it sees, first partial.
     const int* entries;
@@ -55,15 +59,35 @@ DEVICE int head_of(const Attention& a, const Item& item, int lane_row, int kv_he
     return kv_head * a.group_len + (item.first_lane_row + lane_row) % a.group_len;
 }
 
-// Queries and last positions of the 16 rows from `first` on. Rows that do not exist see nothing.
-DEVICE void load_queries(const Attention& a, const Item& item, int first, int kv_head, Queries& queries, int (&limits)[2]) {
+// Last positions of the 16 rows from `first` on. Rows that do not exist see nothing.
+DEVICE void load_limits(const Attention& a, const Item& item, int first, int (&limits)[2]) {
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        int lane_row = first + (threadIdx.x & 31) / 4 + 8 * row;
+        limits[row] = lane_row < item.n_lane_rows ? entry_of(a, item, lane_row)[1] : -1;
+    }
+}
+
+// The first position that a row sees whose last is `limit`, or less than 0, and its tile.
+DEVICE int first_seen(int window, int limit) { return limit + 1 - window; }
+DEVICE int first_tile_seen(int window, int limit) {
+    int first = first_seen(window, limit);
+    return first > 0 ? first / TILE_LEN : 0;
+}
+
+// Whether a row sees anything of a tile.
+DEVICE bool sees(const Attention& a, int limit, int tile) {
+    return TILE_LEN * tile <= limit && TILE_LEN * (tile + 1) > first_seen(a.window, limit);
+}
+
+// Queries of the 16 rows from `first` on.
+DEVICE void load_queries(const Attention& a, const Item& item, int first, int kv_head, Queries& queries) {
     int lane = threadIdx.x & 31, t = lane % 4;
 #pragma unroll
     for (int row = 0; row < 2; row++) {
         int lane_row = first + lane / 4 + 8 * row;
         bool exists = lane_row < item.n_lane_rows;
         const int* entry = exists ? entry_of(a, item, lane_row) : a.entries;
-        limits[row] = exists ? entry[1] : -1;
         int head = exists ? head_of(a, item, lane_row, kv_head) : 0;
         const float* x = a.x + (u64)entry[0] * a.width + a.first_query + head * HEAD_DIM;
 #pragma unroll
@@ -120,7 +144,7 @@ DEVICE void score(const Queries& queries, const u16* keys, float (&scores)[8][4]
 }
 
 // Turns the scores of a tile that begins at position `first` into weights below the greatest score of each row.
-DEVICE void weigh(float (&scores)[8][4], int first, const int (&limits)[2], float scale, Partial& partial) {
+DEVICE void weigh(const Attention& a, float (&scores)[8][4], int first, const int (&limits)[2], Partial& partial) {
     int t = threadIdx.x % 4;
 #pragma unroll
     for (int row = 0; row < 2; row++) {
@@ -128,7 +152,11 @@ DEVICE void weigh(float (&scores)[8][4], int first, const int (&limits)[2], floa
 #pragma unroll
         for (int i = 0; i < 16; i++) {
             float& score = scores[i / 2][2 * row + i % 2];
-            score = first + 8 * (i / 2) + 2 * t + i % 2 <= limits[row] ? score * scale : -INFINITY;
+            int position = first + 8 * (i / 2) + 2 * t + i % 2;
+            bool is_seen = position <= limits[row] && position >= first_seen(a.window, limits[row]);
+            score *= a.scale;
+            if (a.softcap > 0.0f) score = a.softcap * tanhf(score);
+            if (!is_seen) score = -INFINITY;
             greatest = fmaxf(greatest, score);
         }
         greatest = fmaxf(greatest, __shfl_xor_sync(~0u, greatest, 1));
@@ -188,9 +216,9 @@ DEVICE Item load_item(const int* items) {
 
 #define ATTENTION_PARAMETERS                                                                                            \
     const float *x, int width, int first_query, int group_len, const u16 *layer, int page_size, int n_kv_heads,       \
-        float scale, const u32 *pages, const int *entries, const int *items
+        float scale, float softcap, int window, const u32 *pages, const int *entries, const int *items
 #define ATTENTION_ARGUMENTS                                                                                             \
-    { x, width, first_query, group_len, layer, page_size, n_kv_heads, scale, pages, entries }
+    { x, width, first_query, group_len, layer, page_size, n_kv_heads, scale, softcap, window, pages, entries }
 
 #if HEAD_DIM <= 128
 // Grid: items of up to 64 lane rows, heads of keys. Each warp folds all tiles of its 16 rows.
@@ -203,13 +231,16 @@ KERNEL(128) attention_whole(ATTENTION_PARAMETERS, float* out, int out_width) {
     int kv_head = blockIdx.y, first = threadIdx.x / 32 * 16, lane = threadIdx.x & 31;
     Queries queries;
     int limits[2];
-    load_queries(a, item, first, kv_head, queries, limits);
+    load_limits(a, item, first, limits);
+    load_queries(a, item, first, kv_head, queries);
+    // The first row of a span sees furthest back.
+    int first_tile = first_tile_seen(window, entry_of(a, item, 0)[1]);
     float greatest[2] = {-INFINITY, -INFINITY}, sums[2] = {0.0f, 0.0f};
     float totals[N_DIM_TILES][4];
 #pragma unroll
     for (int i = 0; i < 4 * N_DIM_TILES; i++) totals[i / 4][i % 4] = 0.0f;
-    fetch(a, item, kv_head, 0, false, keys, threadIdx.x, 128);
-    for (int tile = 0; tile < item.n_tiles; tile++) {
+    fetch(a, item, kv_head, first_tile, false, keys, threadIdx.x, 128);
+    for (int tile = first_tile; tile < item.n_tiles; tile++) {
         fetch(a, item, kv_head, tile, true, values, threadIdx.x, 128);
         Partial partial;
         float scores[8][4];
@@ -222,15 +253,14 @@ KERNEL(128) attention_whole(ATTENTION_PARAMETERS, float* out, int out_width) {
         } else {
             commit_copies();
         }
-        weigh(scores, TILE_LEN * tile, limits, scale, partial);
+        weigh(a, scores, TILE_LEN * tile, limits, partial);
         wait_for_copies<1>();
         __syncthreads();
         add_values(scores, values, partial);
         __syncthreads();
 #pragma unroll
         for (int row = 0; row < 2; row++) {
-            // Rows that do not exist see nothing anywhere.
-            if (limits[row] < 0) continue;
+            if (!sees(a, limits[row], tile)) continue;
             float old_factor, new_factor;
             fold(greatest[row], sums[row], partial.greatest[row], partial.sums[row], old_factor, new_factor);
 #pragma unroll
@@ -263,10 +293,13 @@ KERNEL(128) attention_split(ATTENTION_PARAMETERS, float* partial_values, float* 
     u16* stage = (u16*)shared + warp * TILE_LEN * (KEY_STRIDE > VALUE_STRIDE ? KEY_STRIDE : VALUE_STRIDE);
     if (warp >= item.n_tiles) return;
     int tile = item.first_tile + warp;
+    int limits[2];
+    load_limits(a, item, 0, limits);
+    bool is_seen = sees(a, limits[0], tile) || sees(a, limits[1], tile);
+    if (warp_sum(is_seen ? 1.0f : 0.0f) == 0.0f) return;
     fetch(a, item, kv_head, tile, false, stage, lane, 32);
     Queries queries;
-    int limits[2];
-    load_queries(a, item, 0, kv_head, queries, limits);
+    load_queries(a, item, 0, kv_head, queries);
     Partial partial;
     float scores[8][4];
     wait_for_copies<0>();
@@ -274,15 +307,14 @@ KERNEL(128) attention_split(ATTENTION_PARAMETERS, float* partial_values, float* 
     score(queries, stage, scores);
     __syncwarp();
     fetch(a, item, kv_head, tile, true, stage, lane, 32);
-    weigh(scores, TILE_LEN * tile, limits, scale, partial);
+    weigh(a, scores, TILE_LEN * tile, limits, partial);
     wait_for_copies<0>();
     __syncwarp();
     add_values(scores, stage, partial);
 #pragma unroll
     for (int row = 0; row < 2; row++) {
         int lane_row = lane / 4 + 8 * row;
-        // Nor has a row partials of tiles beyond its last position.
-        if (lane_row >= item.n_lane_rows || limits[row] < TILE_LEN * tile) continue;
+        if (!sees(a, limits[row], tile)) continue;
         const int* entry = entry_of(a, item, lane_row);
         u64 at = (u64)(entry[2] + tile) * (n_kv_heads * group_len) + head_of(a, item, lane_row, kv_head);
 #pragma unroll
@@ -296,14 +328,14 @@ KERNEL(128) attention_split(ATTENTION_PARAMETERS, float* partial_values, float* 
 }
 
 // Grid: entries, query heads. Folds the partials of all tiles of an entry; a thread an element.
-KERNEL(256) attention_merge(const int* entries, int n_heads, const float* partial_values, const float* partial_sums,
-                            float* out, int out_width) {
+KERNEL(256) attention_merge(const int* entries, int n_heads, int window, const float* partial_values,
+                            const float* partial_sums, float* out, int out_width) {
     const int* entry = entries + 3 * blockIdx.x;
     int head = blockIdx.y, element = threadIdx.x, n_tiles = entry[1] / TILE_LEN + 1;
     if (element >= HEAD_DIM) return;
     float greatest = -INFINITY, sum = 0.0f, total = 0.0f;
 #pragma unroll 4
-    for (int tile = 0; tile < n_tiles; tile++) {
+    for (int tile = first_tile_seen(window, entry[1]); tile < n_tiles; tile++) {
         u64 at = (u64)(entry[2] + tile) * n_heads + head;
         float old_factor, new_factor;
         fold(greatest, sum, partial_sums[2 * at], partial_sums[2 * at + 1], old_factor, new_factor);

@@ -93,4 +93,12 @@ DEVICE float warp_sum(float value) {
     return value;
 }
 
-DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
+// What becomes of a gate before it multiplies: `Activation` in device.rs.
+enum Activation { SILU, GELU_TANH };
+
+// x times the logistic function, of x itself or of GELU's argument: (1 + tanh(y)) / 2 is the logistic function of 2y.
+DEVICE float activate(Activation activation, float x) {
+    const float twice_root = 1.5957691216057308f;  // of 2 / pi
+    float argument = activation == SILU ? x : twice_root * (x + 0.044715f * x * x * x);
+    return x / (1.0f + expf(-argument));
+}

@@ -23,6 +23,8 @@ struct Weights {
     // In GATE, the rows of the gate, which are followed by as many of the up.
     int n_rows;
     int n_cols;
+    // Where not null, the product is that of these `n_rows` rows alone: an output's bits do not tell which rows are beside it.
+    const u32* picks;
 };
 
 struct Output {
@@ -31,6 +33,8 @@ struct Output {
     float* values;
     // Elements from one token to the next.
     int width;
+    // Of GATE.
+    Activation activation;
 };
 
 struct Tokens {
@@ -107,6 +111,7 @@ DEVICE void decode_chunk(const Chunk& chunk, int chunk_idx, u32 (&pairs)[8]) {
 DEVICE int weight_row(const Weights& w, Mode mode, int tile, int i) {
     int row = mode == GATE ? 8 * tile + i % 8 : 16 * tile + i;
     if (row >= w.n_rows) return -1;
+    if (w.picks) return w.picks[row];
     return mode == GATE && i >= 8 ? w.n_rows + row : row;
 }
 
@@ -124,7 +129,7 @@ DEVICE void put(const Output& out, const float (&c)[4], const Weights& w, int ti
         if (token >= n_tokens) continue;
         float* row = out.values + (u64)token * out.width;
         if (out.mode == GATE) {
-            if (8 * tile + g < w.n_rows) row[8 * tile + g] = silu(c[i]) * c[2 + i];
+            if (8 * tile + g < w.n_rows) row[8 * tile + g] = activate(out.activation, c[i]) * c[2 + i];
             continue;
         }
 #pragma unroll
@@ -295,17 +300,18 @@ DEVICE void gather(const Weights& w, const u32* rows, float* out) {
 }
 
 #define PRODUCT_PARAMETERS                                                                                              \
-    const u8 *codes, const u16 *scales, const u16 *minimums, int n_rows, int n_cols, const u16 *x, int x_stride,      \
-        int n_tokens, int mode, const float *bias, float *out, int out_width
+    const u8 *codes, const u16 *scales, const u16 *minimums, int n_rows, int n_cols, const u32 *picks, const u16 *x,  \
+        int x_stride, int n_tokens, int mode, const float *bias, float *out, int out_width, int activation
 #define PRODUCT_ARGUMENTS                                                                                               \
-    {codes, scales, minimums, n_rows, n_cols}, {x, x_stride, n_tokens}, { (Mode) mode, bias, out, out_width }
+    {codes, scales, minimums, n_rows, n_cols, picks}, {x, x_stride, n_tokens},                                          \
+        { (Mode) mode, bias, out, out_width, (Activation)activation }
 #define FORMAT_KERNELS(format, name)                                                                                    \
     KERNEL(256) narrow_8_##name(PRODUCT_PARAMETERS) { narrow<format, 1>(PRODUCT_ARGUMENTS); }                           \
     KERNEL(256) narrow_32_##name(PRODUCT_PARAMETERS) { narrow<format, 4>(PRODUCT_ARGUMENTS); }                          \
     KERNEL(256) wide_##name(PRODUCT_PARAMETERS) { wide<format>(PRODUCT_ARGUMENTS); }                                    \
     KERNEL(128) gather_##name(const u8* codes, const u16* scales, const u16* minimums, int n_rows, int n_cols,          \
                               const u32* rows, float* out) {                                                            \
-        gather<format>({codes, scales, minimums, n_rows, n_cols}, rows, out);                                           \
+        gather<format>({codes, scales, minimums, n_rows, n_cols, nullptr}, rows, out);                                  \
     }
 
 FORMAT_KERNELS(ELEMENTS, elements)

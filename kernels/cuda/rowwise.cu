@@ -25,6 +25,28 @@ KERNEL(256) round_rows(const float* x, const float* weight, float eps, int n_row
     }
 }
 
+// out += norm(x). A warp a row.
+KERNEL(256) norm_add(const float* x, const float* weight, float eps, int n_rows, int width, float* out) {
+    int row = blockIdx.x * 8 + threadIdx.x / 32;
+    if (row >= n_rows) return;
+    x += (u64)row * width;
+    out += (u64)row * width;
+    float scale = inverse_rms(x, width, eps);
+    for (int i = threadIdx.x & 31; i < width; i += 32) out[i] += x[i] * scale * weight[i];
+}
+
+// x *= factor.
+KERNEL(256) scale(float* x, float factor, int n_values) {
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i < n_values) x[i] *= factor;
+}
+
+// x = cap * tanh(x / cap).
+KERNEL(256) softcap(float* x, float cap, int n_values) {
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i < n_values) x[i] = cap * tanhf(x[i] / cap);
+}
+
 // RMS norm of each head on its own, in place. A warp a head.
 KERNEL(256) head_norm(float* x, int width, int first, int n_heads, int head_dim, const float* weight, float eps,
                       int n_rows) {
@@ -35,26 +57,30 @@ KERNEL(256) head_norm(float* x, int width, int first, int n_heads, int head_dim,
     for (int i = threadIdx.x & 31; i < head_dim; i += 32) x[i] = x[i] * scale * weight[i];
 }
 
-// The cosines, then the sines, of positions[row] * frequencies: [n_rows, 2 * n_frequencies]. The turns are taken in f64:
-// at position 100,000 an f32 product is off by hundredths of a radian.
-KERNEL(256) rope_angles(const float* frequencies, const u32* positions, int n_frequencies, int n_rows, float* out) {
+// The cosines, then the sines, of positions[row] * frequencies, all times `scale`: [n_rows, 2 * n_frequencies]. The turns
+// are taken in f64: at position 100,000 an f32 product is off by hundredths of a radian.
+KERNEL(256) rope_angles(const float* frequencies, float scale, const u32* positions, int n_frequencies, int n_rows,
+                        float* out) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= n_rows * n_frequencies) return;
     int row = i / n_frequencies, frequency = i % n_frequencies;
     double turns = (double)positions[row] * (double)frequencies[frequency] * 0.15915494309189533577;
     float half_turns = (float)(2.0 * (turns - rint(turns)));
+    float sine, cosine;
+    sincospif(half_turns, &sine, &cosine);
     float* angles = out + (u64)row * 2 * n_frequencies;
-    sincospif(half_turns, &angles[n_frequencies + frequency], &angles[frequency]);
+    angles[frequency] = cosine * scale;
+    angles[n_frequencies + frequency] = sine * scale;
 }
 
-// Rotates the heads of each row by its angles, in place: elements 2i and 2i + 1 together if `is_interleaved`, else i and
-// i + head_dim / 2. A thread a pair.
-KERNEL(256) rope(float* x, int width, int first, int n_heads, int head_dim, const float* angles, int is_interleaved,
-                 int n_rows) {
-    int n_pairs = head_dim / 2, i = blockIdx.x * 256 + threadIdx.x;
+// Rotates the first 2 * n_pairs elements of the heads of each row by its angles, in place: elements 2i and 2i + 1 together
+// if `is_interleaved`, else i and i + n_pairs. A thread a pair.
+KERNEL(256) rope(float* x, int width, int first, int n_heads, int head_dim, const float* angles, int n_pairs,
+                 int is_interleaved, int n_rows) {
+    int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= n_rows * n_heads * n_pairs) return;
     int row = i / (n_heads * n_pairs), head = i / n_pairs % n_heads, pair = i % n_pairs;
-    const float* turn = angles + (u64)row * head_dim + pair;
+    const float* turn = angles + (u64)row * 2 * n_pairs + pair;
     float cosine = turn[0], sine = turn[n_pairs];
     float* a = x + (u64)row * width + first + head * head_dim + (is_interleaved ? 2 * pair : pair);
     float* b = a + (is_interleaved ? 1 : n_pairs);
@@ -93,10 +119,10 @@ KERNEL(256) select_rows(const float* x, const u32* rows, int width, float* out) 
     for (int i = threadIdx.x; i < width; i += 256) to[i] = from[i];
 }
 
-// out[i] = silu(x[i]) * x[width + i] of each row of 2 * width.
-KERNEL(256) silu_mul(const float* x, int width, int n_rows, float* out) {
+// out[i] = activation(x[i]) * x[width + i] of each row of 2 * width.
+KERNEL(256) gate_mul(const float* x, int activation, int width, int n_rows, float* out) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= n_rows * width) return;
     const float* row = x + (u64)(i / width) * 2 * width;
-    out[i] = silu(row[i % width]) * row[width + i % width];
+    out[i] = activate((Activation)activation, row[i % width]) * row[width + i % width];
 }

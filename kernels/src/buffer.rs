@@ -49,6 +49,13 @@ impl Buffer {
         self.values.chunks_exact_mut(self.width)
     }
 
+    /// The elements `columns[i]` of row `i`, one row after another.
+    pub(crate) fn pick(&self, columns: &[&[u32]]) -> Vec<f32> {
+        let rows = self.rows().zip(columns);
+        rows.flat_map(|(row, columns)| columns.iter().map(|&column| row[column as usize]))
+            .collect()
+    }
+
     /// Replaces everything by whole rows of `values`.
     pub(crate) fn assign(&mut self, values: &[f32]) {
         assert!(

@@ -18,7 +18,8 @@ use crate::simd::{Kernel, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 use crate::{
-    AttentionSpan, Device, Grain, Heads, KernelError, KvShape, MatrixPart, Norm, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvShape,
+    MatrixPart, Norm, RopeLayout, Slot,
 };
 use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
@@ -84,6 +85,8 @@ pub struct Cpu {
     weights: RefCell<Arena>,
     /// The activations of the current product.
     prepared: Prepared,
+    /// Where picked outputs lie among the others, which are not computed.
+    picked: Buffer,
     /// What each thread needs for attention.
     scratch: Vec<attention::Scratch>,
 }
@@ -103,6 +106,7 @@ impl Cpu {
             vectors: Vectors::detect(limit),
             weights: RefCell::default(),
             prepared: Prepared::default(),
+            picked: Buffer::default(),
             scratch: Vec::new(),
         }
     }
@@ -174,6 +178,32 @@ impl Device for Cpu {
         }
     }
 
+    fn scale(&mut self, x: &mut Self::Buffer, factor: f32) {
+        elementwise::each_row(&mut self.pool, x, |_, row| {
+            row.iter_mut().for_each(|x| *x *= factor);
+        });
+    }
+
+    fn softcap(&mut self, x: &mut Self::Buffer, cap: f32) {
+        let vectors = self.vectors;
+        elementwise::each_row(&mut self.pool, x, |_, x| {
+            vectors.run(elementwise::Softcap { x, cap });
+        });
+    }
+
+    fn norm_add(&mut self, x: &Self::Buffer, norm: Norm<'_, Self::Vector>, out: &mut Self::Buffer) {
+        let (vectors, weight, eps) = (self.vectors, norm.weight.as_slice(), norm.eps);
+        elementwise::each_row(&mut self.pool, out, |row_idx, out| {
+            let x = x.row(row_idx);
+            vectors.run(elementwise::RmsNormAdd {
+                x,
+                weight,
+                eps,
+                out,
+            });
+        });
+    }
+
     fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32) {
         let vectors = self.vectors;
         elementwise::each_row(&mut self.pool, x, |_, row| {
@@ -200,6 +230,28 @@ impl Device for Cpu {
         self.product(matrix, x, norm, then, out);
     }
 
+    fn matmul_picked(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        rows: &[&[u32]],
+    ) -> Vec<f32> {
+        let product = Product {
+            matrix,
+            x,
+            norm: norm.map(|norm| (norm.weight.as_slice(), norm.eps)),
+            then: Then::Store(None),
+        };
+        if self.picked.width() != matrix.n_rows() {
+            self.picked = Buffer::new(matrix.n_rows());
+        }
+        self.picked.resize(x.n_rows());
+        let (pool, prepared, out) = (&mut self.pool, &mut self.prepared, &mut self.picked);
+        product.run_picked(rows, pool, self.vectors, prepared, out);
+        out.pick(rows)
+    }
+
     fn matmul_add(
         &mut self,
         matrix: &Self::Matrix,
@@ -214,32 +266,34 @@ impl Device for Cpu {
     fn gated(
         &mut self,
         matrix: &Self::Matrix,
+        activation: Activation,
         x: &Self::Buffer,
         norm: Option<Norm<'_, Self::Vector>>,
         out: &mut Self::Buffer,
     ) {
         out.resize(x.n_rows());
         if matrix.is_uniform() {
-            return self.product(matrix, x, norm, Then::Gate, out);
+            return self.product(matrix, x, norm, Then::Gate(activation), out);
         }
         let mut both = Buffer::new(matrix.n_rows());
         self.matmul(matrix, None, x, norm, &mut both);
         let vectors = self.vectors;
         elementwise::each_row(&mut self.pool, out, |row_idx, out| {
             let x = both.row(row_idx);
-            vectors.run(elementwise::SiluMul { x, out });
+            vectors.run(elementwise::Gate { activation, x, out });
         });
     }
 
     fn rope_angles(
         &mut self,
         frequencies: &Self::Vector,
+        scale: f32,
         positions: &[u32],
         out: &mut Self::Buffer,
     ) {
         out.resize(positions.len());
         elementwise::each_row(&mut self.pool, out, |row_idx, out| {
-            crate::rope::angles(frequencies, positions[row_idx], out);
+            crate::rope::angles(frequencies, scale, positions[row_idx], out);
         });
     }
 
@@ -278,7 +332,7 @@ impl Device for Cpu {
     fn attention(
         &mut self,
         kv: &Self::Kv,
-        layer_idx: usize,
+        layer: AttentionLayer,
         x: &Self::Buffer,
         queries: Heads,
         spans: &[AttentionSpan<'_>],
@@ -286,7 +340,7 @@ impl Device for Cpu {
     ) {
         let inputs = attention::Inputs {
             kv,
-            layer_idx,
+            layer,
             x,
             queries,
             spans,

@@ -13,6 +13,7 @@ mod library;
 mod matrix;
 mod plan;
 mod probe;
+mod products;
 mod room;
 #[cfg(test)]
 mod tests;

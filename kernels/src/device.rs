@@ -106,6 +106,37 @@ pub struct Norm<'a, V> {
     pub eps: f32,
 }
 
+/// What becomes of a gate before it multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + e^-x)`.
+    Silu,
+    /// GELU by its tangent: `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))` (Hendrycks and Gimpel 2016).
+    GeluTanh,
+}
+
+/// How one layer attends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionLayer {
+    /// Which layer's keys and values are read.
+    pub idx: usize,
+    /// What the product of a query and a key is multiplied by.
+    pub scale: f32,
+    /// The cap c of scores, which become `c * tanh(score / c)`.
+    pub softcap: Option<f32>,
+    /// How many positions a query sees, its own among them; `None`: all up to its own.
+    pub window: Option<usize>,
+}
+
+impl AttentionLayer {
+    /// The first position that a query at `position` sees.
+    #[must_use]
+    pub fn first_seen(&self, position: usize) -> usize {
+        self.window
+            .map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
 /// Where one token's keys and values go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
@@ -122,7 +153,7 @@ pub struct AttentionSpan<'a> {
     pub first_row: usize,
     /// How many rows.
     pub n_rows: usize,
-    /// The position of the first row; row `i` attends to positions `0..=start + i`.
+    /// The position of the first row; row `i` attends to positions up to `start + i`.
     pub start: usize,
     /// The sequence's block table.
     pub pages: &'a [u32],
@@ -168,6 +199,15 @@ pub trait Device: Send {
     /// `out[i] = table[rows[i]]`, exact values of the stored weights.
     fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer);
 
+    /// `x *= factor`.
+    fn scale(&mut self, x: &mut Self::Buffer, factor: f32);
+
+    /// `x = cap * tanh(x / cap)`.
+    fn softcap(&mut self, x: &mut Self::Buffer, cap: f32);
+
+    /// `out += norm(x)`.
+    fn norm_add(&mut self, x: &Self::Buffer, norm: Norm<'_, Self::Vector>, out: &mut Self::Buffer);
+
     /// RMS norm of each head on its own, in place; `weight` is `[head_dim]`.
     fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32);
 
@@ -181,6 +221,16 @@ pub trait Device: Send {
         out: &mut Self::Buffer,
     );
 
+    /// Some outputs of `norm(x) * matrix^T`: `rows[0]` of the first row of `x`, then `rows[1]` of the second, and so on.
+    /// Each of `rows` ascends. The values are those of [`Device::matmul`], bit for bit.
+    fn matmul_picked(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        rows: &[&[u32]],
+    ) -> Vec<f32>;
+
     /// `out += x * matrix^T + bias`.
     fn matmul_add(
         &mut self,
@@ -190,24 +240,28 @@ pub trait Device: Send {
         out: &mut Self::Buffer,
     );
 
-    /// `out = silu(y * gate^T) * (y * up^T)` of `y = norm(x)`, where the gate and the up are the two parts of the matrix.
+    /// `out = activation(y * gate^T) * (y * up^T)` of `y = norm(x)`, where the gate and the up are the two parts of the
+    /// matrix.
     fn gated(
         &mut self,
         matrix: &Self::Matrix,
+        activation: Activation,
         x: &Self::Buffer,
         norm: Option<Norm<'_, Self::Vector>>,
         out: &mut Self::Buffer,
     );
 
-    /// The cosines, then the sines, of `positions[i] * frequencies`: `[n_positions, head_dim]`.
+    /// The cosines, then the sines, of `positions[i] * frequencies`, all times `scale`:
+    /// `[n_positions, 2 * n_frequencies]`.
     fn rope_angles(
         &mut self,
         frequencies: &Self::Vector,
+        scale: f32,
         positions: &[u32],
         out: &mut Self::Buffer,
     );
 
-    /// Rotates the heads of each row by that row's `angles`, in place.
+    /// Rotates the first elements of each head, as many as a row of `angles` has, by that row's angles, in place.
     fn rope(
         &mut self,
         x: &mut Self::Buffer,
@@ -228,12 +282,11 @@ pub trait Device: Send {
     );
 
     /// Causal attention of the `queries` heads of `x` over the pages: `out` is
-    /// `[n_rows, n_heads * head_dim]`. Query head `h` reads key head `h * n_kv_heads / n_heads`; scores
-    /// are scaled by `1 / sqrt(head_dim)`.
+    /// `[n_rows, n_heads * head_dim]`. Query head `h` reads key head `h * n_kv_heads / n_heads`.
     fn attention(
         &mut self,
         kv: &Self::Kv,
-        layer_idx: usize,
+        layer: AttentionLayer,
         x: &Self::Buffer,
         queries: Heads,
         spans: &[AttentionSpan<'_>],

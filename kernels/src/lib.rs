@@ -20,6 +20,7 @@ mod device;
 mod error;
 mod kv;
 mod lines;
+mod peak;
 mod pool;
 mod reference;
 mod rope;
@@ -37,9 +38,11 @@ pub use cuda::{
     Cuda, CudaBuffer, CudaError, CudaKv, CudaMatrix, CudaProbe, CudaVector, Element, GpuInfo,
 };
 pub use device::{
-    AttentionSpan, Device, Grain, Heads, MatrixData, MatrixPart, Norm, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, MatrixData, MatrixPart, Norm,
+    RopeLayout, Slot,
 };
 pub use error::KernelError;
 pub use kv::{KvElement, KvPool, KvShape};
+pub use peak::Peak;
 pub use reference::{Reference, ReferenceMatrix};
 pub use rows::{log_sum_exp, row_max};

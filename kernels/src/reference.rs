@@ -5,8 +5,8 @@ use crate::kv::KvPool;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::{
-    AttentionSpan, Device, Grain, Heads, KernelError, KvShape, MatrixData, MatrixPart, Norm,
-    RopeLayout, Slot, rope,
+    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvShape,
+    MatrixData, MatrixPart, Norm, RopeLayout, Slot, rope,
 };
 
 /// A CPU device with f32 weights, activations, keys and values and scalar arithmetic.
@@ -52,27 +52,42 @@ fn rms_norm(row: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
-/// Attention of one query head over positions `0..n_positions`.
+fn capped(x: f32, cap: f32) -> f32 {
+    cap * (x / cap).tanh()
+}
+
+fn activate(activation: Activation, x: f32) -> f32 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        }
+    }
+}
+
+/// Attention of one query head at `position`.
 fn attend(
     kv: &KvPool<f32>,
-    layer_idx: usize,
+    layer: AttentionLayer,
     head_idx: usize,
     query: &[f32],
-    (pages, n_positions): (&[u32], usize),
+    (pages, position): (&[u32], usize),
     out: &mut [f32],
 ) {
     let page_size = kv.shape.page_size;
-    let scale = 1.0 / (kv.shape.head_dim as f32).sqrt();
+    let first = layer.first_seen(position);
     let place = |position: usize| (pages[position / page_size], position % page_size);
-    let mut weights: Vec<f32> = (0..n_positions)
+    let mut weights: Vec<f32> = (first..=position)
         .map(|position| {
             let (page, slot) = place(position);
-            let keys = kv.keys(layer_idx, page, head_idx);
+            let keys = kv.keys(layer.idx, page, head_idx);
             let products = query.iter().enumerate();
-            products
+            let score = products
                 .map(|(element, q)| q * keys[kv.shape.key_at(slot, element)])
                 .sum::<f32>()
-                * scale
+                * layer.scale;
+            layer.softcap.map_or(score, |cap| capped(score, cap))
         })
         .collect();
     let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -81,9 +96,9 @@ fn attend(
     }
     let total: f32 = weights.iter().sum();
     out.fill(0.0);
-    for (position, weight) in weights.iter().enumerate() {
+    for (position, weight) in (first..).zip(&weights) {
         let (page, slot) = place(position);
-        let values = kv.values(layer_idx, page, head_idx);
+        let values = kv.values(layer.idx, page, head_idx);
         for (element, out) in out.iter_mut().enumerate() {
             *out += weight / total * values[kv.shape.value_at(slot, element)];
         }
@@ -133,6 +148,22 @@ impl Device for Reference {
         }
     }
 
+    fn scale(&mut self, x: &mut Self::Buffer, factor: f32) {
+        x.values_mut().iter_mut().for_each(|x| *x *= factor);
+    }
+
+    fn softcap(&mut self, x: &mut Self::Buffer, cap: f32) {
+        x.values_mut().iter_mut().for_each(|x| *x = capped(*x, cap));
+    }
+
+    fn norm_add(&mut self, x: &Self::Buffer, norm: Norm<'_, Self::Vector>, out: &mut Self::Buffer) {
+        let mut normed = vec![0.0; x.width()];
+        for (x, out) in x.rows().zip(out.rows_mut()) {
+            rms_norm(x, norm.weight, norm.eps, &mut normed);
+            out.iter_mut().zip(&normed).for_each(|(out, x)| *out += x);
+        }
+    }
+
     fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32) {
         for row in x.rows_mut() {
             for head in row[heads.first..heads.end()].chunks_exact_mut(heads.head_dim) {
@@ -174,6 +205,18 @@ impl Device for Reference {
         });
     }
 
+    fn matmul_picked(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        rows: &[&[u32]],
+    ) -> Vec<f32> {
+        let mut out = Buffer::new(matrix.values.len() / matrix.n_cols);
+        self.matmul(matrix, None, x, norm, &mut out);
+        out.pick(rows)
+    }
+
     fn matmul_add(
         &mut self,
         matrix: &Self::Matrix,
@@ -191,6 +234,7 @@ impl Device for Reference {
     fn gated(
         &mut self,
         matrix: &Self::Matrix,
+        activation: Activation,
         x: &Self::Buffer,
         norm: Option<Norm<'_, Self::Vector>>,
         out: &mut Self::Buffer,
@@ -202,7 +246,7 @@ impl Device for Reference {
         for (both, out) in both.rows().zip(out.rows_mut()) {
             let (gate, up) = both.split_at(width);
             for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = gate / (1.0 + (-gate).exp()) * up;
+                *out = activate(activation, *gate) * up;
             }
         }
     }
@@ -210,12 +254,13 @@ impl Device for Reference {
     fn rope_angles(
         &mut self,
         frequencies: &Self::Vector,
+        scale: f32,
         positions: &[u32],
         out: &mut Self::Buffer,
     ) {
         out.resize(positions.len());
         for (out, &position) in out.rows_mut().zip(positions) {
-            rope::angles(frequencies, position, out);
+            rope::angles(frequencies, scale, position, out);
         }
     }
 
@@ -247,7 +292,7 @@ impl Device for Reference {
     fn attention(
         &mut self,
         kv: &Self::Kv,
-        layer_idx: usize,
+        layer: AttentionLayer,
         x: &Self::Buffer,
         queries: Heads,
         spans: &[AttentionSpan<'_>],
@@ -268,8 +313,8 @@ impl Device for Reference {
                     .zip(out.chunks_exact_mut(head_dim));
                 for (head_idx, (query, out)) in heads.enumerate() {
                     let kv_head = head_idx * kv.shape.n_kv_heads / n_heads;
-                    let seen = (span.pages, span.start + offset + 1);
-                    attend(kv, layer_idx, kv_head, query, seen, out);
+                    let at = (span.pages, span.start + offset);
+                    attend(kv, layer, kv_head, query, at, out);
                 }
             }
         }

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lmrun_model::{Batch, Checkpoint, Decoder, DecoderOptions, Outputs, Precision, Span};
+use lmrun_model::{Batch, Checkpoint, Decoder, DecoderOptions, Outputs, Pick, Precision, Span};
 
 const PAGE_SIZE: usize = 16;
 /// Tokens that the engine computes in one step.
@@ -52,8 +52,13 @@ fn prefill(decoder: &mut dyn Decoder, n_tokens: usize) -> Duration {
     started.elapsed()
 }
 
-/// One token of each of `n_sequences`, `n_steps` times.
-fn decode(decoder: &mut dyn Decoder, n_sequences: usize, n_steps: usize) -> Duration {
+/// One token of each of `n_sequences`, `n_steps` times, with the logits that are picked.
+fn decode(
+    decoder: &mut dyn Decoder,
+    n_sequences: usize,
+    n_steps: usize,
+    pick: Pick<'_>,
+) -> Duration {
     let n_pages = (N_BEFORE + n_steps).div_ceil(PAGE_SIZE);
     let tables: Vec<Vec<u32>> = (0..n_sequences)
         .map(|i| Vec::from_iter((i * n_pages) as u32..((i + 1) * n_pages) as u32))
@@ -68,7 +73,10 @@ fn decode(decoder: &mut dyn Decoder, n_sequences: usize, n_steps: usize) -> Dura
             pages,
             outputs: Outputs::Last,
         };
-        forward(decoder, tables.iter().map(|pages| span(pages)).collect());
+        let spans = tables.iter().map(|pages| span(pages)).collect();
+        let picks = vec![pick; n_sequences];
+        let logits = decoder.forward_picked(&Batch { spans }, &picks);
+        logits.expect("a valid batch");
     }
     started.elapsed() / n_steps as u32
 }
@@ -108,7 +116,17 @@ fn main() {
         );
     };
     for n in [1, 4, 16] {
-        report(&format!("decode-{n}"), n, &mut || decode(decoder, n, 32));
+        report(&format!("decode-{n}"), n, &mut || {
+            decode(decoder, n, 32, Pick::All)
+        });
+    }
+    let n_vocab = decoder.config().n_vocab;
+    for n in [0, 16, 256, 1024, 2048, 4096, 8192].map(|n: usize| n.min(n_vocab)) {
+        // Evenly spread: nearly every token lies in a tile of its own, as long as there are tiles.
+        let picked: Vec<u32> = (0..n).map(|i| (i * n_vocab / n) as u32).collect();
+        report(&format!("picked-{n}"), 1, &mut || {
+            decode(decoder, 1, 32, Pick::Tokens(&picked))
+        });
     }
     for n in [32, 512, 2048] {
         report(&format!("prefill-{n}"), n, &mut || prefill(decoder, n));

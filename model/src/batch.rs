@@ -73,11 +73,21 @@ pub struct Batch<'a> {
     pub spans: Vec<Span<'a>>,
 }
 
+/// Which logits of a row are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick<'a> {
+    /// All of them.
+    All,
+    /// Those of these tokens, which ascend. None at all costs nothing.
+    Tokens(&'a [TokenId]),
+}
+
 /// Rows of logits, in span order and then in offset order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logits {
     values: Vec<f32>,
-    n_vocab: usize,
+    /// Where each row ends in `values`. `[n_rows]`
+    ends: Vec<usize>,
 }
 
 impl Logits {
@@ -85,22 +95,34 @@ impl Logits {
     #[must_use]
     pub fn new(values: Vec<f32>, n_vocab: usize) -> Self {
         debug_assert!(n_vocab > 0 && values.len().is_multiple_of(n_vocab));
-        Self { values, n_vocab }
+        let ends = (1..=values.len() / n_vocab).map(|n| n * n_vocab).collect();
+        Self { values, ends }
+    }
+
+    /// Rows of any lengths.
+    #[must_use]
+    pub fn of_rows<'r>(rows: impl IntoIterator<Item = &'r [f32]>) -> Self {
+        let (mut values, mut ends) = (Vec::new(), Vec::new());
+        for row in rows {
+            values.extend_from_slice(row);
+            ends.push(values.len());
+        }
+        Self { values, ends }
     }
 
     /// The number of rows.
     #[must_use]
     pub fn n_rows(&self) -> usize {
-        self.values.len() / self.n_vocab
+        self.ends.len()
     }
 
-    /// Row `row_idx`, `[n_vocab]`.
+    /// Row `row_idx`: `[n_vocab]`, or of the tokens that were picked.
     ///
     /// # Panics
     /// If there is no such row.
     #[must_use]
     pub fn row(&self, row_idx: usize) -> &[f32] {
-        &self.values[row_idx * self.n_vocab..(row_idx + 1) * self.n_vocab]
+        &self.values[self.range(row_idx)]
     }
 
     /// Row `row_idx`, to be masked or scaled in place.
@@ -108,7 +130,13 @@ impl Logits {
     /// # Panics
     /// If there is no such row.
     pub fn row_mut(&mut self, row_idx: usize) -> &mut [f32] {
-        &mut self.values[row_idx * self.n_vocab..(row_idx + 1) * self.n_vocab]
+        let range = self.range(row_idx);
+        &mut self.values[range]
+    }
+
+    fn range(&self, row_idx: usize) -> std::ops::Range<usize> {
+        let start = row_idx.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start..self.ends[row_idx]
     }
 }
 
@@ -131,7 +159,24 @@ pub trait Decoder: Send {
     /// # Errors
     /// [`ModelError::Batch`] if a token is not in the vocabulary, a page does not exist or is missing,
     /// or a span runs past the context length. Nothing has been written then.
-    fn forward(&mut self, batch: &Batch<'_>) -> Result<Logits, ModelError>;
+    fn forward(&mut self, batch: &Batch<'_>) -> Result<Logits, ModelError> {
+        let n_rows = batch
+            .spans
+            .iter()
+            .map(|span| span.outputs.offsets(span.tokens.len()).len());
+        self.forward_picked(batch, &vec![Pick::All; n_rows.sum()])
+    }
+
+    /// Like [`Decoder::forward`], with only the logits that are picked of each row, one pick a row; their bits are the
+    /// same. Few tokens cost little: the rest of the head is not read.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`], and if picks and rows differ in number or a picked token is not in the vocabulary.
+    fn forward_picked(
+        &mut self,
+        batch: &Batch<'_>,
+        picks: &[Pick<'_>],
+    ) -> Result<Logits, ModelError>;
 
     /// Copies the keys and values of the first `n_tokens` positions of page `from` to page `to`.
     ///

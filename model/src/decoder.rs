@@ -1,13 +1,16 @@
 //! The one decoder: a Llama-shaped transformer on any device.
 //!
 //! Source: Touvron et al. 2023 (Llama), Ainslie et al. 2023 (grouped queries), the Qwen 2 and 3
-//! reports for biases and head norms. Each family is a set of switches of [`Config`].
+//! reports for biases and head norms, the Gemma 2 and 3 reports for windows, caps and norms behind a
+//! sublayer. Each family is a set of switches of [`Config`].
 
-use lmrun_kernels::{AttentionSpan, Device, Grain, Heads, KvShape, Norm, Slot};
+use std::cell::RefCell;
+
+use lmrun_kernels::{AttentionLayer, AttentionSpan, Device, Grain, Heads, KvShape, Norm, Slot};
 
 use crate::config::rope_frequencies;
 use crate::weights::{LayerWeight, Loader, Source, Weight};
-use crate::{Batch, Config, Decoder, DecoderOptions, Logits, ModelError, TokenId};
+use crate::{Batch, Config, Decoder, DecoderOptions, Logits, ModelError, Pick, Rope, TokenId};
 
 /// One layer's weights.
 struct Layer<D: Device> {
@@ -23,6 +26,27 @@ struct Layer<D: Device> {
     /// `[2 * ff, hidden]`.
     gate_up: D::Matrix,
     down: D::Matrix,
+    /// Norms of what attention and feed-forward add, `[hidden]` each.
+    post_norms: Option<(D::Vector, D::Vector)>,
+}
+
+/// One of the configuration's rotations.
+struct Rotation<D: Device> {
+    /// `[n_rotated / 2]`
+    frequencies: D::Vector,
+    scale: f32,
+    /// Cosines and sines of each token's position, `[n_tokens, n_rotated]`.
+    angles: D::Buffer,
+}
+
+impl<D: Device> Rotation<D> {
+    fn new(device: &D, rope: &Rope) -> Self {
+        Self {
+            frequencies: device.vector(&rope_frequencies(rope)),
+            scale: rope.scale,
+            angles: device.buffer(rope.n_rotated),
+        }
+    }
 }
 
 /// Activations that live from one step to the next, so that a step allocates nothing.
@@ -32,11 +56,13 @@ struct Buffers<D: Device> {
     qkv: D::Buffer,
     attended: D::Buffer,
     activated: D::Buffer,
-    /// Cosines and sines of each token's position, `[n_tokens, head_dim]`.
-    angles: D::Buffer,
+    /// What is normalised before it is added to the stream, `[n_tokens, hidden]`.
+    added: D::Buffer,
     /// The rows of `x` and `attended` that lead to logits.
     last_x: D::Buffer,
     last_attended: D::Buffer,
+    /// The rows of `last_x` that one kind of head product is for, where there are two.
+    head_x: D::Buffer,
     logits: D::Buffer,
 }
 
@@ -52,7 +78,7 @@ pub(crate) struct DeviceDecoder<D: Device> {
     final_norm: D::Vector,
     /// `None`: the embedding is the head.
     head: Option<D::Matrix>,
-    frequencies: D::Vector,
+    rotations: Vec<Rotation<D>>,
     buffers: Buffers<D>,
 }
 
@@ -102,18 +128,28 @@ fn load_layer<D: Device>(
         (weight(L::Value), n_kv),
     ];
     let gate_up = [(weight(L::Gate), ff), (weight(L::Up), ff)];
+    let several = |fused, parts: &[(Weight, usize)]| {
+        if config.is_fused {
+            let n_rows: Vec<usize> = parts.iter().map(|(_, n_rows)| *n_rows).collect();
+            loader.split_matrix(hidden, weight(fused), &n_rows, Grain::ThirtyTwo)
+        } else {
+            loader.matrix(hidden, parts, Grain::ThirtyTwo)
+        }
+    };
     let qkv_bias = [
         (weight(L::QueryBias), n_query),
         (weight(L::KeyBias), n_kv),
         (weight(L::ValueBias), n_kv),
     ];
-    let head_norms = || -> Result<_, ModelError> {
-        let queries = loader.vector(weight(L::QueryNorm), head_dim)?;
-        Ok((queries, loader.vector(weight(L::KeyNorm), head_dim)?))
+    let norms = |first, second, len| -> Result<_, ModelError> {
+        let first = loader.norm(weight(first), len)?;
+        Ok((first, loader.norm(weight(second), len)?))
     };
+    let head_norms = || norms(L::QueryNorm, L::KeyNorm, head_dim);
+    let post_norms = || norms(L::PostAttentionNorm, L::PostFfNorm, hidden);
     Ok(Layer {
-        attention_norm: loader.vector(weight(L::AttentionNorm), hidden)?,
-        qkv: loader.matrix(hidden, &qkv, Grain::ThirtyTwo)?,
+        attention_norm: loader.norm(weight(L::AttentionNorm), hidden)?,
+        qkv: several(L::QueryKeyValue, &qkv)?,
         qkv_bias: config
             .qkv_bias
             .then(|| loader.vectors(&qkv_bias))
@@ -124,10 +160,11 @@ fn load_layer<D: Device>(
             .output_bias
             .then(|| loader.vector(weight(L::OutputBias), hidden))
             .transpose()?,
-        ff_norm: loader.vector(weight(L::FfNorm), hidden)?,
-        gate_up: loader.matrix(hidden, &gate_up, Grain::ThirtyTwo)?,
+        ff_norm: loader.norm(weight(L::FfNorm), hidden)?,
+        gate_up: several(L::GateUp, &gate_up)?,
         // Its inputs are products: a few large among many small.
         down: loader.matrix(ff, &[(weight(L::Down), hidden)], Grain::Sixteen)?,
+        post_norms: config.post_norms.then(post_norms).transpose()?,
     })
 }
 
@@ -140,7 +177,7 @@ impl<D: Device> DeviceDecoder<D> {
         options: &DecoderOptions,
     ) -> Result<Self, ModelError> {
         let kv_shape = KvShape {
-            n_layers: config.n_layers,
+            n_layers: config.layers.len(),
             n_pages: options.n_pages,
             page_size: options.page_size,
             n_kv_heads: config.n_kv_heads,
@@ -153,6 +190,8 @@ impl<D: Device> DeviceDecoder<D> {
             device: &device,
             source,
             precision: options.precision,
+            norm_offset: config.norm_offset,
+            asked: RefCell::default(),
         };
         let vocabulary = |weight| [(weight, config.n_vocab)];
         // Nothing comes after the head that could even out its error, and few rows go through it.
@@ -161,10 +200,11 @@ impl<D: Device> DeviceDecoder<D> {
         let head = (!config.tied_head)
             .then(|| head(Weight::Head))
             .transpose()?;
-        let layers = (0..config.n_layers)
+        let layers = (0..config.layers.len())
             .map(|layer_idx| load_layer(&loader, config, layer_idx))
             .collect::<Result<_, _>>()?;
-        let final_norm = loader.vector(Weight::FinalNorm, config.hidden)?;
+        let final_norm = loader.norm(Weight::FinalNorm, config.hidden)?;
+        loader.check_all_used()?;
         let (n_query, n_kv) = (
             config.query_heads().end(),
             config.n_kv_heads * config.head_dim,
@@ -174,13 +214,15 @@ impl<D: Device> DeviceDecoder<D> {
             qkv: device.buffer(n_query + 2 * n_kv),
             attended: device.buffer(n_query),
             activated: device.buffer(config.ff),
-            angles: device.buffer(config.head_dim),
+            added: device.buffer(config.hidden),
             last_x: device.buffer(config.hidden),
             last_attended: device.buffer(n_query),
+            head_x: device.buffer(config.hidden),
             logits: device.buffer(config.n_vocab),
         };
+        let rotation = |rope| Rotation::new(&device, rope);
         Ok(Self {
-            frequencies: device.vector(&rope_frequencies(config)),
+            rotations: config.ropes.iter().map(rotation).collect(),
             device,
             config: config.clone(),
             page_size: options.page_size,
@@ -242,13 +284,104 @@ impl<D: Device> DeviceDecoder<D> {
             } else {
                 (&mut buffers.x, &buffers.attended)
             };
-            device.matmul_add(&layer.output, layer.output_bias.as_ref(), attended, x);
-            let norm = Norm {
-                weight: &layer.ff_norm,
+            let (bias, activation) = (layer.output_bias.as_ref(), self.config.activation);
+            let norm = |weight| Norm {
+                weight,
                 eps: self.config.norm_eps,
             };
-            device.gated(&layer.gate_up, x, Some(norm), &mut buffers.activated);
-            device.matmul_add(&layer.down, None, &buffers.activated, x);
+            let (added, activated) = (&mut buffers.added, &mut buffers.activated);
+            if let Some((post_attention, _)) = &layer.post_norms {
+                device.matmul(&layer.output, bias, attended, None, added);
+                device.norm_add(added, norm(post_attention), x);
+            } else {
+                device.matmul_add(&layer.output, bias, attended, x);
+            }
+            let before = Some(norm(&layer.ff_norm));
+            device.gated(&layer.gate_up, activation, x, before, activated);
+            if let Some((_, post_ff)) = &layer.post_norms {
+                device.matmul(&layer.down, None, activated, None, added);
+                device.norm_add(added, norm(post_ff), x);
+            } else {
+                device.matmul_add(&layer.down, None, activated, x);
+            }
+        }
+    }
+
+    /// The picked logits of the rows of `last_x`.
+    fn logits(&mut self, picks: &[Pick<'_>]) -> Logits {
+        let (mut whole, mut picked) = (Vec::new(), Vec::new());
+        for (row_idx, pick) in picks.iter().enumerate() {
+            match pick {
+                Pick::All => whole.push(row_idx),
+                Pick::Tokens([]) => {}
+                Pick::Tokens(tokens) => picked.push((row_idx, *tokens)),
+            }
+        }
+        let n_vocab = self.config.n_vocab;
+        let (device, buffers) = (&mut self.device, &mut self.buffers);
+        let norm = || {
+            Some(Norm {
+                weight: &self.final_norm,
+                eps: self.config.norm_eps,
+            })
+        };
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        if whole.len() == picks.len() && !whole.is_empty() {
+            device.matmul(head, None, &buffers.last_x, norm(), &mut buffers.logits);
+            if let Some(cap) = self.config.logit_softcap {
+                device.softcap(&mut buffers.logits, cap);
+            }
+            return Logits::new(device.read(&buffers.logits), n_vocab);
+        }
+        let (mut of_whole, mut of_picked) = (Vec::new(), Vec::new());
+        if !whole.is_empty() {
+            device.select_rows(&buffers.last_x, &whole, &mut buffers.head_x);
+            device.matmul(head, None, &buffers.head_x, norm(), &mut buffers.logits);
+            if let Some(cap) = self.config.logit_softcap {
+                device.softcap(&mut buffers.logits, cap);
+            }
+            of_whole = device.read(&buffers.logits);
+        }
+        if !picked.is_empty() {
+            let (rows, tokens): (Vec<usize>, Vec<&[TokenId]>) = picked.into_iter().unzip();
+            device.select_rows(&buffers.last_x, &rows, &mut buffers.head_x);
+            of_picked = device.matmul_picked(head, &buffers.head_x, norm(), &tokens);
+            if let Some(cap) = self.config.logit_softcap {
+                let mut capped = device.buffer(1);
+                device.write(&mut capped, &of_picked);
+                device.softcap(&mut capped, cap);
+                of_picked = device.read(&capped);
+            }
+        }
+        let (mut of_whole, mut of_picked) = (of_whole.as_slice(), of_picked.as_slice());
+        Logits::of_rows(picks.iter().map(|pick| {
+            let (source, len) = match pick {
+                Pick::All => (&mut of_whole, n_vocab),
+                Pick::Tokens(tokens) => (&mut of_picked, tokens.len()),
+            };
+            source
+                .split_off(..len)
+                .expect("a row has what was picked of it")
+        }))
+    }
+
+    fn check_picks(&self, picks: &[Pick<'_>], n_rows: usize) -> Result<(), ModelError> {
+        if picks.len() != n_rows {
+            let n_picks = picks.len();
+            return Err(ModelError::Batch(format!(
+                "{n_picks} picks for {n_rows} rows of logits"
+            )));
+        }
+        let n_vocab = self.config.n_vocab;
+        let mut picked = picks.iter().filter_map(|pick| match pick {
+            Pick::All => None,
+            Pick::Tokens(tokens) => tokens.last(),
+        });
+        match picked.find(|token| **token as usize >= n_vocab) {
+            None => Ok(()),
+            Some(token) => Err(ModelError::Batch(format!(
+                "token {token} is picked, the vocabulary has {n_vocab}"
+            ))),
         }
     }
 
@@ -261,7 +394,7 @@ impl<D: Device> DeviceDecoder<D> {
             config.key_heads(),
             config.value_heads(),
         );
-        let (eps, layout) = (config.norm_eps, config.rope.layout);
+        let (eps, kind) = (config.norm_eps, &config.layers[layer_idx]);
         let norm = Norm {
             weight: &layer.attention_norm,
             eps,
@@ -272,11 +405,17 @@ impl<D: Device> DeviceDecoder<D> {
             device.head_norm(&mut buffers.qkv, queries, query_norm, eps);
             device.head_norm(&mut buffers.qkv, keys, key_norm, eps);
         }
-        let rotated = Heads {
-            n_heads: config.n_heads + config.n_kv_heads,
-            ..queries
-        };
-        device.rope(&mut buffers.qkv, rotated, layout, &buffers.angles);
+        if let Some(rope_idx) = kind.rope {
+            let rotated = Heads {
+                n_heads: config.n_heads + config.n_kv_heads,
+                ..queries
+            };
+            let (layout, angles) = (
+                config.ropes[rope_idx].layout,
+                &self.rotations[rope_idx].angles,
+            );
+            device.rope(&mut buffers.qkv, rotated, layout, angles);
+        }
         device.kv_scatter(
             &mut self.kv,
             layer_idx,
@@ -286,14 +425,13 @@ impl<D: Device> DeviceDecoder<D> {
             &rows.slots,
         );
         let attended = &mut buffers.attended;
-        device.attention(
-            &self.kv,
-            layer_idx,
-            &buffers.qkv,
-            queries,
-            &rows.spans,
-            attended,
-        );
+        let how = AttentionLayer {
+            idx: layer_idx,
+            scale: config.attention_scale,
+            softcap: config.score_softcap,
+            window: kind.window,
+        };
+        device.attention(&self.kv, how, &buffers.qkv, queries, &rows.spans, attended);
     }
 }
 
@@ -357,31 +495,30 @@ impl<D: Device> Decoder for DeviceDecoder<D> {
         self.n_pages
     }
 
-    fn forward(&mut self, batch: &Batch<'_>) -> Result<Logits, ModelError> {
+    fn forward_picked(
+        &mut self,
+        batch: &Batch<'_>,
+        picks: &[Pick<'_>],
+    ) -> Result<Logits, ModelError> {
         self.check(batch)?;
         let rows = Rows::of(batch, self.page_size);
+        self.check_picks(picks, rows.outputs.len())?;
         if rows.tokens.is_empty() {
             return Ok(Logits::new(Vec::new(), self.config.n_vocab));
         }
         self.device
             .gather(&self.embedding, &rows.tokens, &mut self.buffers.x);
-        self.device
-            .rope_angles(&self.frequencies, &rows.positions, &mut self.buffers.angles);
-        self.run_layers(&rows);
-        if rows.outputs.is_empty() {
-            return Ok(Logits::new(Vec::new(), self.config.n_vocab));
+        if self.config.embedding_scale != 1.0 {
+            self.device
+                .scale(&mut self.buffers.x, self.config.embedding_scale);
         }
-        let (device, buffers) = (&mut self.device, &mut self.buffers);
-        let norm = Norm {
-            weight: &self.final_norm,
-            eps: self.config.norm_eps,
-        };
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        device.matmul(head, None, &buffers.last_x, Some(norm), &mut buffers.logits);
-        Ok(Logits::new(
-            device.read(&buffers.logits),
-            self.config.n_vocab,
-        ))
+        for rotation in &mut self.rotations {
+            let (frequencies, angles) = (&rotation.frequencies, &mut rotation.angles);
+            self.device
+                .rope_angles(frequencies, rotation.scale, &rows.positions, angles);
+        }
+        self.run_layers(&rows);
+        Ok(self.logits(picks))
     }
 
     fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize) {

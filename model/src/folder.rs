@@ -27,6 +27,8 @@ pub(crate) struct Folder {
     path: PathBuf,
     shards: Vec<Mmap>,
     tensors: HashMap<String, Entry>,
+    /// Whether the feed-forward layer has a norm before it and one after.
+    has_post_norms: bool,
 }
 
 /// Where a tensor lies.
@@ -45,6 +47,7 @@ impl Folder {
             path: path.to_owned(),
             shards: Vec::new(),
             tensors: HashMap::new(),
+            has_post_norms: false,
         };
         let index = folder.json("model.safetensors.index.json")?;
         let names = match index {
@@ -55,6 +58,7 @@ impl Folder {
         for name in names {
             folder.add_shard(&path.join(name))?;
         }
+        folder.has_post_norms = folder.has("model.layers.0.pre_feedforward_layernorm.weight");
         Ok(folder)
     }
 
@@ -184,6 +188,7 @@ impl Source for Folder {
             L::Query => "self_attn.q_proj.weight",
             L::Key => "self_attn.k_proj.weight",
             L::Value => "self_attn.v_proj.weight",
+            L::QueryKeyValue => "self_attn.qkv_proj.weight",
             L::QueryBias => "self_attn.q_proj.bias",
             L::KeyBias => "self_attn.k_proj.bias",
             L::ValueBias => "self_attn.v_proj.bias",
@@ -191,9 +196,13 @@ impl Source for Folder {
             L::KeyNorm => "self_attn.k_norm.weight",
             L::Output => "self_attn.o_proj.weight",
             L::OutputBias => "self_attn.o_proj.bias",
-            L::FfNorm => "post_attention_layernorm.weight",
+            // A norm after attention is before the feed-forward layer, unless that one has its own.
+            L::FfNorm if self.has_post_norms => "pre_feedforward_layernorm.weight",
+            L::FfNorm | L::PostAttentionNorm => "post_attention_layernorm.weight",
+            L::PostFfNorm => "post_feedforward_layernorm.weight",
             L::Gate => "mlp.gate_proj.weight",
             L::Up => "mlp.up_proj.weight",
+            L::GateUp => "mlp.gate_up_proj.weight",
             L::Down => "mlp.down_proj.weight",
         };
         format!("model.layers.{layer_idx}.{name}")
@@ -209,10 +218,7 @@ impl Source for Folder {
             Dtype::BF16 => GgmlDType::BF16,
             other => {
                 let what = format!("tensor {name} of type {other:?}; F32, F16 and BF16 are");
-                return Err(ModelError::Unsupported {
-                    path: self.path.clone(),
-                    what,
-                });
+                return Err(self.unsupported(what));
             }
         };
         let bytes = Cow::Borrowed(&self.shards[entry.shard_idx][entry.range.clone()]);
@@ -223,7 +229,18 @@ impl Source for Folder {
         }))
     }
 
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
     fn invalid(&self, reason: String) -> ModelError {
         invalid(&self.path, reason)
+    }
+
+    fn unsupported(&self, what: String) -> ModelError {
+        ModelError::Unsupported {
+            path: self.path.clone(),
+            what,
+        }
     }
 }

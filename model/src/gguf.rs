@@ -449,6 +449,7 @@ impl Source for Gguf {
             L::Query => "attn_q.weight",
             L::Key => "attn_k.weight",
             L::Value => "attn_v.weight",
+            L::QueryKeyValue => "attn_qkv.weight",
             L::QueryBias => "attn_q.bias",
             L::KeyBias => "attn_k.bias",
             L::ValueBias => "attn_v.bias",
@@ -456,10 +457,12 @@ impl Source for Gguf {
             L::KeyNorm => "attn_k_norm.weight",
             L::Output => "attn_output.weight",
             L::OutputBias => "attn_output.bias",
+            L::PostAttentionNorm => "post_attention_norm.weight",
             L::FfNorm => "ffn_norm.weight",
             L::Gate => "ffn_gate.weight",
-            L::Up => "ffn_up.weight",
+            L::Up | L::GateUp => "ffn_up.weight",
             L::Down => "ffn_down.weight",
+            L::PostFfNorm => "post_ffw_norm.weight",
         };
         format!("blk.{layer_idx}.{name}")
     }
@@ -472,7 +475,15 @@ impl Source for Gguf {
         }))
     }
 
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
     fn invalid(&self, reason: String) -> ModelError {
         Gguf::invalid(self, reason)
+    }
+
+    fn unsupported(&self, what: String) -> ModelError {
+        Gguf::unsupported(self, what)
     }
 }

@@ -19,10 +19,10 @@ mod tests;
 mod tokenizer;
 mod weights;
 
-pub use batch::{Batch, Decoder, DecoderOptions, Logits, Outputs, Precision, Span};
+pub use batch::{Batch, Decoder, DecoderOptions, Logits, Outputs, Pick, Precision, Span};
 pub use chat_template::ChatTemplate;
 pub use checkpoint::Checkpoint;
-pub use config::{Architecture, Config, Rope, RopeLayout, RopeScaling};
+pub use config::{Activation, Architecture, Config, LayerConfig, Rope, RopeLayout, RopeScaling};
 pub use error::ModelError;
 pub use stream::TextStream;
 pub use tokenizer::{Specials, Tokenizer};

@@ -1,6 +1,8 @@
 //! The whole crate on small made-up checkpoints.
 
+mod configs;
 mod decoding;
+mod families;
 mod folders;
 mod hostile;
 mod oracle;

@@ -1,6 +1,9 @@
 //! Weights of a checkpoint, by what they are for, and their way onto a device.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::Range;
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use half::{bf16, f16};
@@ -24,6 +27,8 @@ pub(crate) enum LayerWeight {
     Query,
     Key,
     Value,
+    /// Queries, keys and values in one tensor.
+    QueryKeyValue,
     QueryBias,
     KeyBias,
     ValueBias,
@@ -31,10 +36,16 @@ pub(crate) enum LayerWeight {
     KeyNorm,
     Output,
     OutputBias,
+    /// The norm of what attention adds.
+    PostAttentionNorm,
     FfNorm,
     Gate,
     Up,
+    /// Gate and up in one tensor.
+    GateUp,
     Down,
+    /// The norm of what the feed-forward layer adds.
+    PostFfNorm,
 }
 
 /// A tensor as it lies in a file.
@@ -46,16 +57,34 @@ pub(crate) struct RawTensor<'a> {
     pub(crate) bytes: Cow<'a, [u8]>,
 }
 
+impl RawTensor<'_> {
+    /// Some rows of a matrix.
+    fn rows(&self, rows: Range<usize>) -> RawTensor<'_> {
+        let n_bytes = self.bytes.len() / self.shape[0];
+        RawTensor {
+            shape: vec![rows.len(), self.shape[1]],
+            dtype: self.dtype,
+            bytes: Cow::Borrowed(&self.bytes[rows.start * n_bytes..rows.end * n_bytes]),
+        }
+    }
+}
+
 /// Where tensors come from.
 pub(crate) trait Source {
     /// The container's name for a weight.
     fn name(&self, weight: Weight) -> String;
+
+    /// The names of all tensors.
+    fn names(&self) -> Vec<&str>;
 
     /// The tensor, if there is one.
     fn tensor(&self, name: &str) -> Result<Option<RawTensor<'_>>, ModelError>;
 
     /// An error about a tensor.
     fn invalid(&self, reason: String) -> ModelError;
+
+    /// What the container holds and this crate does not do.
+    fn unsupported(&self, what: String) -> ModelError;
 
     /// The tensor for `weight`, whose shape must be `shape`.
     fn expect(&self, weight: Weight, shape: &[usize]) -> Result<RawTensor<'_>, ModelError> {
@@ -114,7 +143,22 @@ pub(crate) struct Loader<'a, D> {
     pub(crate) device: &'a D,
     pub(crate) source: &'a dyn Source,
     pub(crate) precision: Precision,
+    /// What the stored weights of norms lack.
+    pub(crate) norm_offset: f32,
+    /// The names of the tensors that were asked for.
+    pub(crate) asked: RefCell<HashSet<String>>,
 }
+
+/// Tensors that may be left alone: what they hold is in the configuration, or follows from it.
+const KNOWN_ENDINGS: [&str; 6] = [
+    "rope_freqs.weight",
+    "rope_factors_long.weight",
+    "rope_factors_short.weight",
+    "rotary_emb.inv_freq",
+    // Where the embedding is the head.
+    "lm_head.weight",
+    "output.weight",
+];
 
 /// A part's data on its way to the device.
 enum Staged<'a> {
@@ -130,17 +174,45 @@ impl<D: Device> Loader<'_, D> {
         })
     }
 
+    fn expect(&self, weight: Weight, shape: &[usize]) -> Result<RawTensor<'_>, ModelError> {
+        self.asked.borrow_mut().insert(self.source.name(weight));
+        self.source.expect(weight, shape)
+    }
+
+    /// That no tensor was left over: it would be part of equations that are not computed.
+    pub(crate) fn check_all_used(&self) -> Result<(), ModelError> {
+        let asked = self.asked.borrow();
+        let is_left_over = |name: &&str| {
+            !asked.contains(*name) && !KNOWN_ENDINGS.iter().any(|ending| name.ends_with(ending))
+        };
+        match self.source.names().into_iter().filter(is_left_over).min() {
+            None => Ok(()),
+            Some(name) => Err(self.source.unsupported(format!(
+                "tensor {name}, which its architecture has no use for"
+            ))),
+        }
+    }
+
+    /// A norm's weights.
+    pub(crate) fn norm(&self, weight: Weight, len: usize) -> Result<D::Vector, ModelError> {
+        let tensor = self.expect(weight, &[len])?;
+        let mut values = self.plain(weight, &tensor)?;
+        values
+            .iter_mut()
+            .for_each(|value| *value += self.norm_offset);
+        Ok(self.device.vector(&values))
+    }
+
     /// A vector of `len` values.
     pub(crate) fn vector(&self, weight: Weight, len: usize) -> Result<D::Vector, ModelError> {
-        let tensor = self.source.expect(weight, &[len])?;
-        Ok(self.device.vector(&self.plain(weight, &tensor)?))
+        self.vectors(&[(weight, len)])
     }
 
     /// Vectors one after another.
     pub(crate) fn vectors(&self, weights: &[(Weight, usize)]) -> Result<D::Vector, ModelError> {
         let mut values = Vec::new();
         for &(weight, len) in weights {
-            let tensor = self.source.expect(weight, &[len])?;
+            let tensor = self.expect(weight, &[len])?;
             values.extend(self.plain(weight, &tensor)?);
         }
         Ok(self.device.vector(&values))
@@ -153,11 +225,37 @@ impl<D: Device> Loader<'_, D> {
         weights: &[(Weight, usize)],
         grain: Grain,
     ) -> Result<D::Matrix, ModelError> {
-        let mut staged = Vec::with_capacity(weights.len());
-        for &(weight, n_rows) in weights {
-            let tensor = self.source.expect(weight, &[n_rows, n_cols])?;
-            staged.push((n_rows, self.stage(weight, tensor, n_cols)?));
-        }
+        let tensors = weights.iter().map(|&(weight, n_rows)| {
+            let tensor = self.expect(weight, &[n_rows, n_cols])?;
+            Ok((n_rows, self.stage(weight, tensor, n_cols)?))
+        });
+        self.place(n_cols, &tensors.collect::<Result<Vec<_>, _>>()?, grain)
+    }
+
+    /// A matrix of `n_cols` inputs from one tensor, in parts of so many rows.
+    pub(crate) fn split_matrix(
+        &self,
+        n_cols: usize,
+        weight: Weight,
+        n_rows: &[usize],
+        grain: Grain,
+    ) -> Result<D::Matrix, ModelError> {
+        let tensor = self.expect(weight, &[n_rows.iter().sum(), n_cols])?;
+        let mut start = 0;
+        let parts = n_rows.iter().map(|&n_rows| {
+            let rows = tensor.rows(start..start + n_rows);
+            start += n_rows;
+            Ok((n_rows, self.stage(weight, rows, n_cols)?))
+        });
+        self.place(n_cols, &parts.collect::<Result<Vec<_>, _>>()?, grain)
+    }
+
+    fn place(
+        &self,
+        n_cols: usize,
+        staged: &[(usize, Staged<'_>)],
+        grain: Grain,
+    ) -> Result<D::Matrix, ModelError> {
         let parts: Vec<_> = staged
             .iter()
             .map(|(n_rows, staged)| MatrixPart {

@@ -151,7 +151,7 @@ const GAUGES: [Reading<usize>; 6] = [
     ),
 ];
 
-const COUNTERS: [Reading<u64>; 11] = [
+const COUNTERS: [Reading<u64>; 13] = [
     (
         "prompt_tokens",
         "Prompt tokens of started requests",
@@ -167,8 +167,18 @@ const COUNTERS: [Reading<u64>; 11] = [
     }),
     (
         "forced_tokens",
-        "Output tokens that were the only legal one",
+        "Output tokens that a constraint forced, computed together with the one before",
         |stats| stats.n_forced_tokens,
+    ),
+    (
+        "unplanned_tokens",
+        "Tokens computed ahead for a constraint, and not chosen",
+        |stats| stats.n_unplanned_tokens,
+    ),
+    (
+        "rollbacks",
+        "Times that tokens of an output were taken back",
+        |stats| stats.n_rollbacks,
     ),
     (
         "computed_tokens",

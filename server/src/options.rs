@@ -23,6 +23,8 @@ pub struct ServerOptions {
     pub max_programs: usize,
     /// Tokens that one choice of a chat completion may generate, also where a request names no limit.
     pub max_tokens: usize,
+    /// How long the constraints of a chat completion may take to compile.
+    pub compile_timeout: Duration,
     /// Tokens that one program may generate, also where a request names no limit.
     pub max_program_tokens: usize,
     /// The longest a program may take, also where a request names no limit.
@@ -42,6 +44,7 @@ impl Default for ServerOptions {
             max_connections: 1024,
             max_programs: 32,
             max_tokens: 8192,
+            compile_timeout: Duration::from_millis(250),
             max_program_tokens: 65_536,
             max_program_time: Duration::from_secs(600),
             drain: Duration::from_secs(20),

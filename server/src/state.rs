@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) specials: Vec<String>,
     /// One permit a running program.
     pub(crate) programs: Arc<Semaphore>,
-    pub(crate) preparing: Semaphore,
+    pub(crate) preparing: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
     /// Seconds since 1970 at which the server started.
@@ -64,7 +64,7 @@ impl App {
             specials: special_texts(model.as_ref()),
             metrics: Metrics::new(&model),
             programs: Arc::new(Semaphore::new(options.max_programs)),
-            preparing: Semaphore::new(N_PREPARING),
+            preparing: Arc::new(Semaphore::new(N_PREPARING)),
             readiness: Readiness::default(),
             started: now(),
             phase: watch::Sender::new(Phase::Serving),

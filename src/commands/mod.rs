@@ -1,5 +1,6 @@
 //! One file a command. Each gives the process's exit code, or a failure with its own.
 
+pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod grammar;

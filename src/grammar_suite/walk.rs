@@ -39,6 +39,8 @@ pub fn walk(
 ) -> Result<Vec<u8>, GrammarError> {
     let mut mask = TokenMask::new(vocabulary.n_tokens());
     let mut output = Vec::new();
+    // Tokens that the way to the end may still take, once it is steered there.
+    let mut n_to_end = None;
     for n_taken in 0.. {
         let n_left = max_tokens.map_or(usize::MAX, |max_tokens| max_tokens - n_taken);
         let is_free = n_taken < n_free;
@@ -47,8 +49,12 @@ pub fn walk(
         }
         let budget = match is_free {
             true => n_left,
-            // A way that shrinks by a token at each step; it was within `n_left` at the step before.
-            false => n_left.min(matcher.min_tokens_to_accept()),
+            // It shrinks by a token at each step; it was within `n_left` at the step before.
+            false => {
+                let n = n_to_end.unwrap_or_else(|| matcher.min_tokens_to_accept());
+                n_to_end = Some(n.saturating_sub(1));
+                n_left.min(n)
+            }
         };
         matcher.mask_toward_end(&mut mask, budget)?;
         let chosen = random.below(mask.n_allowed());

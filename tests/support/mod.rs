@@ -1,6 +1,7 @@
 //! What the whole-product tests share.
 
 pub mod candle_oracle;
+pub mod constraints;
 pub mod engine;
 pub mod hub;
 pub mod random;

@@ -163,6 +163,42 @@ impl Scheduler {
         lane.logits_from = logits_from;
     }
 
+    /// Drops the tokens of a running generation from position `end` on. They were never sure, so they are in no page of
+    /// the tree that the sequence uses.
+    pub(crate) fn cut(&mut self, id: RequestId, end: usize) {
+        let sequence = self
+            .running
+            .get_mut(&id)
+            .expect("only running sequences are cut");
+        let lane = &mut sequence.lanes[0];
+        sequence.n_left += lane.end().saturating_sub(end);
+        lane.tokens.truncate(end);
+        lane.n_computed = lane.n_computed.min(end);
+        let n_kept = self.memory.pages_of(end).max(lane.n_shared);
+        let dropped = lane.pages.split_off(n_kept.min(lane.pages.len()));
+        self.memory.free(dropped);
+    }
+
+    /// Drops the tokens of a running generation from position `end` on, and has the logits before it computed again. The
+    /// pages may be the tree's by now, so the sequence waits to be admitted anew, with what the cache has of it.
+    pub(crate) fn rewind(&mut self, id: RequestId, end: usize) {
+        let mut sequence = self
+            .running
+            .remove(&id)
+            .expect("only running sequences are rewound");
+        self.vacate(&mut sequence);
+        let lane = &mut sequence.lanes[0];
+        sequence.n_left += lane.end().saturating_sub(end);
+        lane.tokens.truncate(end);
+        lane.logits_from = end - 1;
+        self.wait(sequence);
+    }
+
+    /// Positions of a running sequence's root lane that have KV; none if it does not run.
+    pub(crate) fn n_computed(&self, id: RequestId) -> Option<usize> {
+        Some(self.running.get(&id)?.root().n_computed)
+    }
+
     /// Forms the next step. Preempts what must be, admits what may be.
     pub(crate) fn plan(&mut self) -> Plan {
         let mut plan = Plan {
@@ -397,10 +433,12 @@ fn outputs(lane: &Lane, start: usize, n_tokens: usize) -> Outputs {
     }
 }
 
-/// Puts the whole pages that a prefill has computed into the tree, for others to use at once.
+/// Puts the whole pages that a prefill has computed into the tree, for others to use at once; those of tokens that
+/// logits not yet read may still replace stay the sequence's own.
 fn share_whole_pages(memory: &mut Memory, sequence: &mut Sequence) {
     let root = &mut sequence.lanes[0];
-    let n_pages = root.n_computed / memory.page_size();
+    let n_sure = root.n_computed.min(root.logits_from.saturating_add(1));
+    let n_pages = n_sure / memory.page_size();
     if n_pages <= root.n_shared {
         return;
     }

@@ -6,6 +6,7 @@
 
 mod constrained;
 mod exactness;
+mod forcing;
 mod scoring;
 mod threads;
 mod trouble;
@@ -15,9 +16,11 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use lmrun_grammar::Vocabulary;
-use lmrun_model::{Architecture, Batch, Config, Decoder, Logits, ModelError, Rope};
-use lmrun_model::{RopeLayout, RopeScaling};
+use lmrun_model::{
+    Activation, Architecture, Batch, Config, Decoder, LayerConfig, Logits, ModelError, Pick,
+};
 
+use crate::draft::Drafter;
 use crate::scheduler::Limits;
 use crate::step::Core;
 use crate::validate::RequestLimits;
@@ -91,7 +94,10 @@ impl FakeDecoder {
         let config = Config {
             name: "fake".into(),
             architecture: Architecture::Llama,
-            n_layers: 1,
+            layers: vec![LayerConfig {
+                window: None,
+                rope: None,
+            }],
             n_heads: 1,
             n_kv_heads: 1,
             head_dim: 2,
@@ -100,12 +106,15 @@ impl FakeDecoder {
             n_vocab: N_VOCAB,
             context_length: CONTEXT_LENGTH,
             norm_eps: 1e-5,
-            rope: Rope {
-                theta: 1e4,
-                layout: RopeLayout::Halves,
-                scaling: RopeScaling::None,
-                factors: None,
-            },
+            ropes: Vec::new(),
+            attention_scale: 1.0,
+            score_softcap: None,
+            logit_softcap: None,
+            embedding_scale: 1.0,
+            activation: Activation::Silu,
+            norm_offset: 0.0,
+            post_norms: false,
+            is_fused: false,
             tied_head: true,
             qkv_bias: false,
             output_bias: false,
@@ -143,7 +152,11 @@ impl Decoder for FakeDecoder {
         self.pages.len()
     }
 
-    fn forward(&mut self, batch: &Batch<'_>) -> Result<Logits, ModelError> {
+    fn forward_picked(
+        &mut self,
+        batch: &Batch<'_>,
+        picks: &[Pick<'_>],
+    ) -> Result<Logits, ModelError> {
         self.n_forwards += 1;
         if self.fails_at == Some(self.n_forwards) {
             return Err(ModelError::Batch("as the test wants it".into()));
@@ -181,7 +194,20 @@ impl Decoder for FakeDecoder {
                 panic!("as the test wants it");
             }
         }
-        Ok(Logits::new(values, N_VOCAB))
+        let whole = Logits::new(values, N_VOCAB);
+        assert_eq!(whole.n_rows(), picks.len(), "a pick for each row");
+        let rows: Vec<Vec<f32>> = picks
+            .iter()
+            .enumerate()
+            .map(|(row_idx, pick)| match pick {
+                Pick::All => whole.row(row_idx).to_vec(),
+                Pick::Tokens(tokens) => {
+                    let row = whole.row(row_idx);
+                    tokens.iter().map(|&token| row[token as usize]).collect()
+                }
+            })
+            .collect();
+        Ok(Logits::of_rows(rows.iter().map(Vec::as_slice)))
     }
 
     fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize) {
@@ -193,6 +219,12 @@ impl Decoder for FakeDecoder {
     }
 }
 
+/// Takes the longest tokens for the model's own.
+pub(crate) fn drafter() -> Drafter {
+    let cut = |text: &str| vocabulary().cut(text.as_bytes()).unwrap_or_default();
+    Drafter::new(Box::new(cut), vocabulary())
+}
+
 /// How a test's engine differs from the usual one.
 #[derive(Clone, Copy)]
 pub(crate) struct Setting {
@@ -201,6 +233,7 @@ pub(crate) struct Setting {
     pub(crate) max_batch_tokens: usize,
     pub(crate) max_running: usize,
     pub(crate) prefix_cache: bool,
+    pub(crate) forcing: bool,
     pub(crate) panics_at: Option<usize>,
     pub(crate) fails_at: Option<usize>,
 }
@@ -213,6 +246,7 @@ impl Default for Setting {
             max_batch_tokens: 64,
             max_running: 32,
             prefix_cache: true,
+            forcing: true,
             panics_at: None,
             fails_at: None,
         }
@@ -259,6 +293,7 @@ impl Bench {
                 n_pages: setting.n_pages,
                 n_logits: N_VOCAB,
                 vocabulary: vocabulary(),
+                drafter: setting.forcing.then(|| Arc::new(drafter())),
             },
             records: Vec::new(),
         }

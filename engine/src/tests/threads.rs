@@ -9,7 +9,7 @@ use crate::engine::Worker;
 
 fn worker(options: &EngineOptions) -> Worker {
     let decoder = FakeDecoder::new(200, 16);
-    Worker::start(Box::new(decoder), vocabulary(), options).unwrap()
+    Worker::start(Box::new(decoder), vocabulary(), Some(drafter()), options).unwrap()
 }
 
 fn endless() -> Request {

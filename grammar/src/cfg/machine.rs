@@ -17,7 +17,7 @@ use crate::cfg::corners::Corners;
 use crate::cfg::expr::Grammar;
 use crate::cfg::masks::CfgMasks;
 use crate::cfg::node::{Node, Return, digest};
-use crate::cfg::terminal::{Inner, Terminal};
+use crate::cfg::terminal::{Inner, Nested, Terminal};
 use crate::{GrammarError, Limits};
 
 /// Sites kept from one operation to the next.
@@ -52,6 +52,19 @@ struct Thread {
     position: PositionId,
     node: Arc<Node>,
     inner: Inner,
+}
+
+impl Threads {
+    /// Where the output stands within nested constraints.
+    pub(crate) fn nested(&self) -> impl Iterator<Item = &Nested> {
+        self.0
+            .threads
+            .iter()
+            .filter_map(|thread| match &thread.inner {
+                Inner::Flat(_) => None,
+                Inner::Nested(nested) => Some(&**nested),
+            })
+    }
 }
 
 impl PartialEq for Threads {

@@ -5,9 +5,9 @@
 //! fixpoint, which leaves an endless cost where no finite value exists; then the drafts are
 //! finished without those.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use serde_json::Value;
 
 use crate::json::draft::{self, Draft, StringRules};

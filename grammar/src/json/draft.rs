@@ -1,8 +1,8 @@
 //! Shapes whose places are not pruned yet: one kind of value under assertions that all hold.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use serde_json::Value;
 
 use crate::GrammarError;

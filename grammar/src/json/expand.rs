@@ -7,9 +7,9 @@
 //! Where the alternatives would be too many, a part of the formula becomes a guard, which is looked
 //! at when the value is whole.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use serde_json::Value;
 
 use crate::json::form::{Form, FormId, SchemaId, TRUE, types};

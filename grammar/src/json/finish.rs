@@ -1,6 +1,6 @@
 //! Drafts pruned and finished, once the fewest bytes of every place are known.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use crate::GrammarError;
 use crate::json::compile::{Compiler, spelled_name, unspelled};
@@ -209,7 +209,7 @@ fn listed(
 /// Whether a name of the automaton is the beginning of no other. Among very many states it is taken
 /// for granted that there is always another name.
 fn runs_out(automaton: &mut Automaton, start: DfaState) -> Result<bool, GrammarError> {
-    let mut seen = HashSet::from([(BOUNDARY, start)]);
+    let mut seen = HashSet::from_iter([(BOUNDARY, start)]);
     let mut open = vec![(BOUNDARY, start)];
     while let Some((text, state)) = open.pop() {
         let mut ends = true;

@@ -7,8 +7,9 @@
 //!
 //! Source: JSON Schema draft 2020-12, Core, section 10; Validation, section 6.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
 
 use crate::json::patterns::PatternId;
 use crate::json::values::Values;
@@ -396,14 +397,16 @@ impl Forms {
         }
         let open = |form: &FormId| *form != TRUE;
         if members.patterns.iter().any(|(_, form)| open(form)) || members.rest.iter().any(open) {
-            // Some member, of whatever name, fails: found when the object is whole.
-            any.push(self.of(
+            // Some member, of whatever name, fails: found when the object is whole. There is one.
+            let some = self.add(Form::NMembers(Bounds { min: 1, max: None }));
+            let guarded = self.of(
                 types::OBJECT,
                 Form::Guard {
                     form: id,
                     negated: true,
                 },
-            ));
+            );
+            any.push(self.and([some, guarded]));
         }
         self.or(any)
     }

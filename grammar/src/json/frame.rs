@@ -4,9 +4,10 @@
 //! matcher's history, the walk of a trie and a memo's keys may all hold stacks for the price of a
 //! reference.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 
 use crate::json::number::Number;
@@ -94,8 +95,8 @@ pub(crate) struct Members {
     /// Declared properties that must still come, and their bytes, each with a comma.
     pub(crate) n_due: u32,
     pub(crate) due_cost: usize,
-    /// Hashes of the names beyond the declared ones.
-    pub(crate) used: Option<Arc<[u64]>>,
+    /// The names beyond the declared ones as they are spelled, ascending.
+    pub(crate) used: Option<Arc<[Arc<[u8]>]>>,
 }
 
 /// A set of small numbers.
@@ -118,15 +119,14 @@ impl Bits {
 }
 
 /// A member's name in the making, after its opening quote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Name {
     /// Where it stands among the declared names; `None` once it is none of them.
     pub(crate) declared: Option<LiteralNode>,
     /// Where it stands as a name of its own; `None` once it cannot be one.
     pub(crate) other: Option<Other>,
-    /// Of its bytes. Two names with equal hashes count as equal, which refuses a name wrongly, if
-    /// ever, and never lets one repeat.
-    pub(crate) hash: u64,
+    /// Its bytes, while it may be one of its own.
+    pub(crate) written: SmallVec<[u8; 24]>,
 }
 
 /// A name that is not declared.
@@ -150,7 +150,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(frame: Frame, outer: Option<Arc<Link>>, own_cost: usize) -> Self {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FixedState::default().build_hasher();
         frame.hash(&mut hasher);
         outer.as_ref().map(|outer| outer.hash).hash(&mut hasher);
         Self {
@@ -168,6 +168,24 @@ impl Link {
 pub(crate) struct Stack {
     pub(crate) top: Frame,
     pub(crate) outer: Option<Arc<Link>>,
+}
+
+impl Stack {
+    /// Fewest bytes from the end of the top value to the end of the text.
+    pub(crate) fn outer_cost(&self) -> usize {
+        self.outer.as_ref().map_or(0, |outer| outer.cost)
+    }
+
+    /// Whether no open value is judged when it is whole: only such a value can lead to where nothing may follow.
+    pub(crate) fn is_settled(&self) -> bool {
+        std::iter::successors(self.outer.as_ref(), |link| link.outer.as_ref()).all(|link| {
+            match &link.frame {
+                Frame::Guard { .. } => false,
+                Frame::Array(items) => items.different.is_none(),
+                _ => true,
+            }
+        })
+    }
 }
 
 impl PartialEq for Stack {

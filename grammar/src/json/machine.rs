@@ -10,6 +10,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::json::compile::compile;
+use crate::json::context::Reads;
 use crate::json::frame::{Frame, Items, Link, Members, Stack};
 use crate::json::masks::JsonMasks;
 use crate::json::number::Number;
@@ -46,8 +47,8 @@ pub(crate) struct Parser {
     /// The output's bytes, as far as the state at hand goes; only kept where something asks for them.
     text: Vec<u8>,
     keeps_text: bool,
-    /// Whether a step since the last call of [`JsonLanguage::begin`] depended on the text.
-    pub(crate) read_text: bool,
+    /// What the walk under way has looked at.
+    pub(crate) reads: Reads,
     pub(crate) spaced: bool,
     max_parses: usize,
     max_open: usize,
@@ -68,7 +69,7 @@ impl JsonLanguage {
             tables,
             verdicts,
             text: Vec::new(),
-            read_text: false,
+            reads: Reads::default(),
             spaced: options.whitespace == Whitespace::Spaced,
             max_parses: limits.parses,
             max_open: limits.open_values,
@@ -171,6 +172,11 @@ impl Parser {
         n_bytes: u32,
         byte: u8,
     ) -> Result<Option<Parses>, GrammarError> {
+        if let [only] = parses
+            && !self.may_take(&only.top, byte)
+        {
+            return Ok(None);
+        }
         self.truncate(n_bytes);
         let mut next = Parses::new();
         for stack in parses {
@@ -229,7 +235,7 @@ impl Parser {
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
-        if !may_take(top, byte) {
+        if !self.may_take(top, byte) {
             return Ok(());
         }
         let stack = |top| Stack {
@@ -245,6 +251,9 @@ impl Parser {
             }
             Frame::Start { node, .. } => {
                 let used = outer.and_then(|link| used_of(&link.frame));
+                if used.is_some() {
+                    self.reads.ended_into(outer);
+                }
                 self.begin(*node, outer, used.as_ref(), byte, next)
             }
             Frame::Literal { .. } | Frame::Number { .. } => match self.continued(top, byte) {
@@ -259,7 +268,7 @@ impl Parser {
                 let automata = &mut self.verdicts.patterns.automata;
                 if byte == b'"' && body.text == BOUNDARY {
                     if strings.can_close(body, automata) {
-                        next.push(finished(outer));
+                        next.push(self.finished(outer));
                     }
                 } else if let Some(body) = strings.step(*body, byte, automata)? {
                     let shape = *shape;
@@ -274,6 +283,35 @@ impl Parser {
             | Frame::Name { .. }
             | Frame::Colon { .. }
             | Frame::Object(_) => self.step_object(top, outer, byte, next),
+        }
+    }
+
+    /// Whether the byte may come, as far as is seen at a glance: most bytes are refused at once.
+    fn may_take(&self, top: &Frame, byte: u8) -> bool {
+        match top {
+            Frame::Done | Frame::Guard { .. } => false,
+            Frame::Start { .. } => matches!(
+                byte,
+                b' ' | b'"' | b'[' | b'{' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'
+            ),
+            Frame::Literal { shape, node, .. } => {
+                let trie = &self.tables.literals(*shape).trie;
+                trie.child(*node, byte).is_some() || ends_value(byte)
+            }
+            Frame::Number { .. } => {
+                matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-') || ends_value(byte)
+            }
+            Frame::Array(_) => matches!(byte, b',' | b']'),
+            Frame::ObjectOpen(_) => matches!(byte, b'"' | b'}'),
+            Frame::MemberDue { .. } => matches!(byte, b'"' | b' '),
+            Frame::Name { members, name } => {
+                let names = &self.tables.object(members.shape).names;
+                let declared = |node| names.child(node, byte).is_some();
+                name.other.is_some() || byte == b'"' || name.declared.is_some_and(declared)
+            }
+            Frame::Colon { .. } => byte == b':',
+            Frame::Object(_) => matches!(byte, b',' | b'}'),
+            Frame::String { .. } | Frame::ArrayOpen(_) => true,
         }
     }
 
@@ -360,10 +398,11 @@ impl Parser {
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
-        let Some(link) = outer else { return Ok(()) };
-        if !matches!(byte, b',' | b']' | b'}') || !self.may_end(top) {
+        if !ends_value(byte) || !self.may_end(top) {
             return Ok(());
         }
+        self.reads.ended_into(outer);
+        let Some(link) = outer else { return Ok(()) };
         if !asks_for_text(&link.frame) {
             return self.step_stack(&link.frame, link.outer.as_ref(), byte, next);
         }
@@ -410,7 +449,7 @@ impl Parser {
                 _ => break,
             }
         }
-        next.push(finished(outer));
+        next.push(self.finished(outer));
         Ok(())
     }
 
@@ -434,14 +473,14 @@ impl Parser {
     }
 
     fn passes(&mut self, guard: GuardId, start: u32) -> Result<bool, GrammarError> {
-        self.read_text = true;
+        self.reads.text = true;
         let forms = &self.tables.guards[guard as usize];
         self.verdicts.hold(forms, &self.text[start as usize..])
     }
 
     /// An array of different items after one more; `None` if that is like one before.
     fn with_different(&mut self, items: &Items) -> Option<Items> {
-        self.read_text = true;
+        self.reads.text = true;
         let (hashes, start) = items.different.as_ref()?;
         let item: Value = serde_json::from_slice(&self.text[*start as usize..]).ok()?;
         let hash = hash(&item);
@@ -472,7 +511,7 @@ impl Parser {
                 .all(|(b, &n)| n >= b.min);
         if byte == b']' {
             if may_close {
-                next.push(finished(outer));
+                next.push(self.finished(outer));
             }
             return Ok(());
         }
@@ -523,6 +562,29 @@ impl Parser {
         Ok(())
     }
 
+    /// The stack once its top value has ended. What asks for the value's text is left to be done once
+    /// the closing byte is part of it: a guard's frame on top says so.
+    pub(crate) fn finished(&mut self, outer: Option<&Arc<Link>>) -> Stack {
+        self.reads.ended_into(outer);
+        match outer {
+            Some(link) if asks_for_text(&link.frame) => Stack {
+                top: Frame::Guard {
+                    guard: GuardId::MAX,
+                    start: 0,
+                },
+                outer: outer.cloned(),
+            },
+            Some(link) => Stack {
+                top: link.frame.clone(),
+                outer: link.outer.clone(),
+            },
+            None => Stack {
+                top: Frame::Done,
+                outer: None,
+            },
+        }
+    }
+
     /// Fewest bytes to the end of the top value.
     fn frame_distance(&self, top: &Frame) -> usize {
         let cost = |node: NodeId| self.tables.cost(node);
@@ -555,13 +617,13 @@ impl Parser {
                 let Frame::Name { name, .. } = self.open_name(members) else {
                     unreachable!("a name was opened")
                 };
-                self.declared_distance(members, name)
-                    .min(self.other_distance(members, name))
+                self.declared_distance(members, &name)
+                    .min(self.other_distance(members, &name))
                     .saturating_add(1)
             }
             Frame::Name { members, name } => self
-                .declared_distance(members, *name)
-                .min(self.other_distance(members, *name)),
+                .declared_distance(members, name)
+                .min(self.other_distance(members, name)),
             Frame::Colon { members, value } => {
                 let rest = self.tables.object(members.shape).cost_after(members);
                 cost(*value).saturating_add(rest).saturating_add(1)
@@ -571,27 +633,9 @@ impl Parser {
     }
 }
 
-/// Whether the form of JSON alone lets the byte come: most bytes are refused at once.
-fn may_take(top: &Frame, byte: u8) -> bool {
-    match top {
-        Frame::Done | Frame::Guard { .. } => false,
-        Frame::Start { .. } => matches!(
-            byte,
-            b' ' | b'"' | b'[' | b'{' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'
-        ),
-        Frame::Number { .. } => matches!(
-            byte,
-            b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' | b',' | b']' | b'}'
-        ),
-        Frame::Array(_) => matches!(byte, b',' | b']'),
-        Frame::ObjectOpen(_) => matches!(byte, b'"' | b'}'),
-        Frame::MemberDue { .. } => matches!(byte, b'"' | b' '),
-        Frame::Colon { .. } => byte == b':',
-        Frame::Object(_) => matches!(byte, b',' | b'}'),
-        Frame::Literal { .. } | Frame::String { .. } | Frame::ArrayOpen(_) | Frame::Name { .. } => {
-            true
-        }
-    }
+/// Whether the byte follows a value that has no closing byte of its own.
+fn ends_value(byte: u8) -> bool {
+    matches!(byte, b',' | b']' | b'}')
 }
 
 /// Whether the end of a value within this frame depends on the value's text.
@@ -611,28 +655,6 @@ fn used_of(frame: &Frame) -> Option<Arc<[u64]>> {
             .as_ref()
             .map(|(hashes, _)| Arc::clone(hashes)),
         _ => None,
-    }
-}
-
-/// The stack once its top value has ended. What asks for the value's text is left to be done once
-/// the closing byte is part of it: a guard's frame on top says so.
-pub(crate) fn finished(outer: Option<&Arc<Link>>) -> Stack {
-    match outer {
-        Some(link) if asks_for_text(&link.frame) => Stack {
-            top: Frame::Guard {
-                guard: GuardId::MAX,
-                start: 0,
-            },
-            outer: outer.cloned(),
-        },
-        Some(link) => Stack {
-            top: link.frame.clone(),
-            outer: link.outer.clone(),
-        },
-        None => Stack {
-            top: Frame::Done,
-            outer: None,
-        },
     }
 }
 

@@ -5,24 +5,28 @@
 //! strings that agree on that, whatever surrounds them. Only the few tokens with a `"` are tried
 //! against the whole stack.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::json::context::{ContextMemo, Known, place};
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
-use crate::json::members::{object_automaton, step_other};
+use crate::json::members::{goes_on, object_automaton, step_other};
 use crate::json::patterns::AutomatonId;
 use crate::json::shape::Others;
 use crate::json::string::InteriorKey;
-use crate::json::text::Text;
+use crate::json::text::{BOUNDARY, Text, kind};
 use crate::memo::{MaskMemo, Reach};
-use crate::vocabulary::TokenTrie;
+use crate::regex::product::Automaton;
+use crate::runs::{Alphabet, Run};
+use crate::trie::TokenTrie;
 use crate::{GrammarError, TokenMask, Vocabulary};
 
 /// The masks found so far for one schema.
 #[derive(Debug)]
 pub(crate) struct JsonMasks {
     interiors: MaskMemo<Interior>,
-    stacks: MaskMemo<Stack>,
+    stacks: ContextMemo,
 }
 
 /// What the inside of a string depends on.
@@ -41,7 +45,7 @@ impl JsonMasks {
         let half = max_bytes / 2;
         Self {
             interiors: MaskMemo::new(half),
-            stacks: MaskMemo::new(half),
+            stacks: ContextMemo::new(half),
         }
     }
 }
@@ -75,29 +79,96 @@ impl JsonLanguage {
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
         for stack in &state.parses {
-            if let Some(inside) = self.inside(stack, vocabulary)? {
-                let (low, high) = inside.offsets;
-                if limit == usize::MAX || inside.reach.furthest.saturating_add(high) <= limit {
-                    mask.union(&inside.reach.mask);
-                } else if inside.reach.nearest.saturating_add(low) <= limit {
-                    let tokens = vocabulary.unquoted();
-                    mask.union(
-                        &self
-                            .walk(tokens, state.of(stack.clone()), vocabulary, limit)?
-                            .mask,
-                    );
+            let plain = match limit {
+                usize::MAX => stack.without_used(vocabulary),
+                _ => None,
+            };
+            match plain {
+                None => self.parse_mask(state, stack, vocabulary, limit, mask)?,
+                Some(plain) => {
+                    let mut own = TokenMask::new(vocabulary.n_tokens());
+                    self.parse_mask(state, &plain, vocabulary, limit, &mut own)?;
+                    self.forbid_used(&stack.top, vocabulary, &mut own)?;
+                    mask.union(&own);
                 }
             }
-            let reach = self.outside(state, stack, vocabulary, limit != usize::MAX)?;
-            if limit == usize::MAX || reach.furthest <= limit {
-                mask.union(&reach.mask);
-            } else if reach.nearest <= limit {
-                let tokens = self.outside_tokens(stack, vocabulary);
-                mask.union(
-                    &self
-                        .walk(tokens, state.of(stack.clone()), vocabulary, limit)?
-                        .mask,
-                );
+        }
+        Ok(())
+    }
+
+    /// Allows the tokens that one parse can take.
+    fn parse_mask(
+        &mut self,
+        state: &JsonState,
+        stack: &Stack,
+        vocabulary: &Vocabulary,
+        limit: usize,
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
+        if let Some(inside) = self.inside(stack, vocabulary, limit != usize::MAX)? {
+            let (low, high) = inside.offsets;
+            if limit == usize::MAX || inside.reach.furthest.saturating_add(high) <= limit {
+                mask.union(&inside.reach.mask);
+            } else if inside.reach.nearest.saturating_add(low) <= limit {
+                let tokens = vocabulary.unquoted();
+                let start = state.of(stack.clone());
+                mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+            }
+        }
+        let known = self.outside(state, stack, vocabulary, limit != usize::MAX)?;
+        if limit == usize::MAX || known.furthest(stack) <= limit {
+            mask.union(&known.reach().mask);
+        } else if known.nearest(stack) <= limit {
+            let tokens = self.outside_tokens(stack, vocabulary);
+            let start = state.of(stack.clone());
+            mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+        }
+        Ok(())
+    }
+
+    /// Forbids what would make a name one that came, of the tokens that [`Stack::without_used`] has.
+    fn forbid_used(
+        &mut self,
+        top: &Frame,
+        vocabulary: &Vocabulary,
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
+        let Frame::Name {
+            members,
+            name:
+                Name {
+                    other: Some(other),
+                    written,
+                    ..
+                },
+        } = top
+        else {
+            return Ok(());
+        };
+        let others = &self.parser.tables.object(members.shape).others;
+        let automata = self.parser.verdicts.patterns.automata.as_mut_slice();
+        let automaton = object_automaton(others);
+        for rest in members.begun(written) {
+            let closing = [rest, b"\""].concat();
+            for &token in vocabulary.quoted().beginning_with(&closing) {
+                mask.forbid(token);
+            }
+            let tokens = vocabulary.unquoted().equal_to(rest);
+            if others.run_out() && !tokens.is_empty() {
+                let mut ended = Some(*other);
+                for &byte in rest {
+                    ended = match ended {
+                        Some(other) => step_other(automaton, automata, other, byte)?,
+                        None => None,
+                    };
+                }
+                let goes_on = match ended {
+                    Some(ended) => goes_on(automaton, automata, ended)?,
+                    None => false,
+                };
+                if !goes_on {
+                    tokens.iter().for_each(|&token| mask.forbid(token));
+                }
             }
         }
         Ok(())
@@ -110,19 +181,33 @@ impl JsonLanguage {
         stack: &Stack,
         vocabulary: &Vocabulary,
         measured: bool,
-    ) -> Result<Arc<Reach>, GrammarError> {
-        let known = self.masks.stacks.get(vocabulary, stack.clone());
-        if let Some(known) = known.filter(|known| known.measured || !measured) {
+    ) -> Result<Known, GrammarError> {
+        let tables = &self.parser.tables;
+        if let Some(known) = self.masks.stacks.get(vocabulary, measured, stack, tables) {
             return Ok(known);
         }
+        self.parser.reads.begin(place(stack.outer.as_ref()));
         let walk = if measured {
             Self::measured_walk
         } else {
             Self::plain_walk
         };
-        let tokens = self.outside_tokens(stack, vocabulary);
-        self.parser.read_text = false;
-        let mut reach = walk(self, tokens, state.of(stack.clone()), vocabulary)?;
+        let start = || state.of(stack.clone());
+        let closing = match self.cut_at_quote(&stack.top) {
+            true => self.closing_reach(state, stack, vocabulary, measured)?,
+            false => None,
+        };
+        let mut reach = match closing {
+            Some(mut reach) => {
+                let escaped = vocabulary.closers().escaped();
+                reach.unite(&walk(self, escaped, start(), vocabulary)?);
+                reach
+            }
+            None => {
+                let tokens = self.outside_tokens(stack, vocabulary);
+                walk(self, tokens, start(), vocabulary)?
+            }
+        };
         if let Frame::Name { members, name } = &stack.top
             && self.has_inside(&stack.top)
             && name.declared.is_some()
@@ -131,7 +216,7 @@ impl JsonLanguage {
             // otherwise.
             let name = Name {
                 other: None,
-                ..*name
+                ..name.clone()
             };
             let top = Frame::Name {
                 members: members.clone(),
@@ -142,17 +227,16 @@ impl JsonLanguage {
                 outer: stack.outer.clone(),
             };
             let tokens = vocabulary.unquoted();
-            let declared = walk(self, tokens, state.of(declared), vocabulary)?;
-            reach.mask.union(&declared.mask);
-            reach.nearest = reach.nearest.min(declared.nearest);
-            reach.furthest = reach.furthest.max(declared.furthest);
+            reach.unite(&walk(self, tokens, state.of(declared), vocabulary)?);
         }
-        let reach = Arc::new(reach);
+        let known = Known::new(reach, stack);
         // A mask that depended on the text is good for this output only.
-        if !self.parser.read_text {
-            self.masks.stacks.insert(vocabulary, stack.clone(), &reach);
+        let Parser { tables, reads, .. } = &self.parser;
+        if !reads.text {
+            let stacks = &mut self.masks.stacks;
+            stacks.insert(vocabulary, stack, tables, reads, &known);
         }
-        Ok(reach)
+        Ok(known)
     }
 
     fn measured_walk(
@@ -211,11 +295,20 @@ impl JsonLanguage {
             Frame::String { .. } => true,
             Frame::Name { members, name } => {
                 let others = &self.parser.tables.object(members.shape).others;
-                let runs_out = matches!(others, Others::Matching { runs_out: true, .. });
-                name.other.is_some() && !(runs_out && members.used.is_some())
+                name.other.is_some() && !(others.run_out() && members.used.is_some())
             }
             _ => false,
         }
+    }
+
+    /// Whether what ends the top string can be asked of the two halves of a token.
+    fn cut_at_quote(&self, top: &Frame) -> bool {
+        self.has_inside(top)
+            && match top {
+                Frame::String { body, .. } => !body.text.takes_quote(),
+                Frame::Name { name, .. } => !name.other.is_some_and(|o| o.text.takes_quote()),
+                _ => false,
+            }
     }
 
     /// The tokens that a stack as a whole must be asked for.
@@ -231,6 +324,7 @@ impl JsonLanguage {
         &mut self,
         stack: &Stack,
         vocabulary: &Vocabulary,
+        measured: bool,
     ) -> Result<Option<Inside>, GrammarError> {
         if !self.has_inside(&stack.top) {
             return Ok(None);
@@ -266,10 +360,13 @@ impl JsonLanguage {
         } else {
             self.masks.interiors.get(vocabulary, interior)
         };
-        let reach = match known {
+        let reach = match known.filter(|known| known.measured || !measured) {
             Some(known) => known,
             None => {
-                let found = Arc::new(self.interior_reach(&stack.top, vocabulary)?);
+                let found = Arc::new(match measured {
+                    true => self.interior_reach(&stack.top, vocabulary)?,
+                    false => self.interior_mask(&stack.top, vocabulary)?,
+                });
                 if interior.is_common() {
                     vocabulary.common().insert(vocabulary, interior, &found);
                 } else {
@@ -282,6 +379,52 @@ impl JsonLanguage {
         Ok(Some(Inside { reach, offsets }))
     }
 
+    /// The tokens that stay within the top string, without distances.
+    fn interior_mask(
+        &mut self,
+        top: &Frame,
+        vocabulary: &Vocabulary,
+    ) -> Result<Reach, GrammarError> {
+        let mut reach = Reach::unmeasured(vocabulary);
+        let Parser {
+            tables, verdicts, ..
+        } = &mut self.parser;
+        let automata = verdicts.patterns.automata.as_mut_slice();
+        match top {
+            Frame::String { shape, body } => {
+                let strings = tables.string(*shape);
+                let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
+                in_runs(
+                    (automaton, automata),
+                    *body,
+                    |body| body.text,
+                    |automata, body, byte| strings.step(body, byte, automata),
+                    vocabulary,
+                    &mut reach.mask,
+                )?;
+            }
+            Frame::Name {
+                members,
+                name: Name {
+                    other: Some(other), ..
+                },
+            } => {
+                let automaton = object_automaton(&tables.object(members.shape).others);
+                in_runs(
+                    (automaton, automata),
+                    *other,
+                    |other| other.text,
+                    |automata, other, byte| step_other(automaton, automata, other, byte),
+                    vocabulary,
+                    &mut reach.mask,
+                )?;
+            }
+            _ => unreachable!("only strings and names have an inside"),
+        }
+        Ok(reach)
+    }
+
+    /// The tokens that stay within the top string, with distances.
     fn interior_reach(
         &mut self,
         top: &Frame,
@@ -328,4 +471,29 @@ impl JsonLanguage {
         }
         Ok(reach)
     }
+}
+
+/// The tokens that `step` follows within a string.
+fn in_runs<S: Copy + Eq + Hash>(
+    (automaton, mut automata): (Option<usize>, &mut [Automaton]),
+    start: S,
+    text: impl Fn(&S) -> Text,
+    step: impl Fn(&mut [Automaton], S, u8) -> Result<Option<S>, GrammarError>,
+    vocabulary: &Vocabulary,
+    mask: &mut TokenMask,
+) -> Result<(), GrammarError> {
+    let alphabet = match automaton {
+        Some(idx) => Alphabet::new(|byte| automata[idx].class(byte) * 4 + kind(byte)),
+        None => Alphabet::new(kind),
+    };
+    vocabulary.unquoted().walk_in_runs(
+        &mut automata,
+        start,
+        |automata, &state, byte| step(automata, state, byte),
+        |automata, &state| match text(&state) {
+            BOUNDARY => alphabet.run(state, |state, byte| step(automata, state, byte)),
+            _ => Ok(Run::NONE),
+        },
+        mask,
+    )
 }

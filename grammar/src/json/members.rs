@@ -1,15 +1,28 @@
 //! Objects in the making: which names may come, what they lead to, and how far their ends are.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::GrammarError;
+use crate::json::context::place;
 use crate::json::frame::{Frame, Link, Members, Name, Other, Stack};
-use crate::json::machine::{Parser, Parses, finished};
+use crate::json::machine::{Parser, Parses};
 use crate::json::shape::{NodeId, Others};
 use crate::json::text::BOUNDARY;
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
+
+/// What a closing quote leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The end of a value.
+    End,
+    /// The value of a declared property.
+    Declared(u32),
+    /// The value of another name.
+    Other(NodeId),
+}
 
 impl Parser {
     pub(crate) fn step_object(
@@ -28,7 +41,7 @@ impl Parser {
                 let object = self.tables.object(*shape);
                 let members = object.open(*shape);
                 match byte {
-                    b'}' if object.may_close(&members) => next.push(finished(outer)),
+                    b'}' if object.may_close(&members) => next.push(self.finished(outer)),
                     b'"' if object.allows_any(&members) => {
                         next.push(stack(self.open_name(&members)));
                     }
@@ -38,7 +51,7 @@ impl Parser {
             (Frame::Object(members), b'}')
                 if self.tables.object(members.shape).may_close(members) =>
             {
-                next.push(finished(outer));
+                next.push(self.finished(outer));
             }
             (Frame::Object(members), b',')
                 if self.tables.object(members.shape).allows_any(members) =>
@@ -56,15 +69,23 @@ impl Parser {
                 let (members, space) = (members.clone(), false);
                 next.push(stack(Frame::MemberDue { members, space }));
             }
-            (Frame::MemberDue { members, .. }, b'"') => next.push(stack(self.open_name(members))),
+            (Frame::MemberDue { members, .. }, b'"') => {
+                self.reads.members(place(outer));
+                next.push(stack(self.open_name(members)));
+            }
             // A quote continues a name exactly where a backslash is before it; elsewhere it ends
             // the name.
-            (Frame::Name { members, name }, _) => match self.step_name(members, *name, byte)? {
+            (Frame::Name { members, name }, _) => match self.step_name(members, name, byte)? {
                 Some(name) => next.push(stack(Frame::Name {
                     members: members.clone(),
                     name,
                 })),
-                None if byte == b'"' => next.extend(self.close_name(members, *name).map(stack)),
+                None if byte == b'"' => {
+                    if name.other.is_some() {
+                        self.reads.name(place(outer));
+                    }
+                    next.extend(self.close_name(members, name).map(stack));
+                }
                 None => {}
             },
             (Frame::Colon { members, value }, b':') => {
@@ -93,7 +114,7 @@ impl Parser {
                 text: BOUNDARY,
                 state: start,
             }),
-            hash: DefaultHasher::new().finish(),
+            written: SmallVec::new(),
         };
         Frame::Name {
             members: members.clone(),
@@ -101,18 +122,17 @@ impl Parser {
         }
     }
 
-    fn step_name(
+    pub(crate) fn step_name(
         &mut self,
         members: &Members,
-        name: Name,
+        name: &Name,
         byte: u8,
     ) -> Result<Option<Name>, GrammarError> {
-        let mut hasher = DefaultHasher::new();
-        (name.hash, byte).hash(&mut hasher);
-        let hash = hasher.finish();
+        let mut written = name.written.clone();
+        written.push(byte);
         let other = match name.other {
             None => None,
-            Some(other) => self.step_other(members, other, byte, hash)?,
+            Some(other) => self.step_other(members, other, byte, &written)?,
         };
         let object = self.tables.object(members.shape);
         let declared = name
@@ -122,10 +142,13 @@ impl Parser {
         if other.is_none() && declared.is_none() {
             return Ok(None);
         }
+        if other.is_none() {
+            written.clear();
+        }
         Ok(Some(Name {
             declared,
             other,
-            hash,
+            written,
         }))
     }
 
@@ -135,42 +158,44 @@ impl Parser {
         members: &Members,
         other: Other,
         byte: u8,
-        hash: u64,
+        written: &[u8],
     ) -> Result<Option<Other>, GrammarError> {
         let object = self.tables.object(members.shape);
         let automaton = object_automaton(&object.others);
         let automata = self.verdicts.patterns.automata.as_mut_slice();
         let next = step_other(automaton, automata, other, byte)?;
-        let runs_out = matches!(object.others, Others::Matching { runs_out: true, .. });
-        let came = members
-            .used
-            .as_ref()
-            .is_some_and(|used| used.contains(&hash));
-        if let Some(next) = next.filter(|_| came && runs_out) {
-            for byte in 0..=u8::MAX {
-                if step_other(automaton, automata, next, byte)?.is_some() {
-                    return Ok(Some(next));
-                }
-            }
-            return Ok(None);
+        let came = object.others.run_out() && members.came(written);
+        match next {
+            Some(next) if came && !goes_on(automaton, automata, next)? => Ok(None),
+            next => Ok(next),
         }
-        Ok(next)
     }
 
-    /// The frame after the closing quote, if the name may end here.
-    fn close_name(&self, members: &Members, name: Name) -> Option<Frame> {
+    /// What the name leads to if it ends here; `None` if it may not.
+    pub(crate) fn way(&self, members: &Members, name: &Name) -> Option<Way> {
         let object = self.tables.object(members.shape);
         if let Some(idx) = name.declared.and_then(|node| object.names.literal(node)) {
-            let value = object.properties.get(idx as usize)?.node;
-            return object.allows(members, idx).then(|| Frame::Colon {
-                members: object.with(members, idx),
-                value,
-            });
+            return object.allows(members, idx).then_some(Way::Declared(idx));
         }
         let other = name.other.filter(|other| other.text == BOUNDARY)?;
         let value = self.other_value(&object.others, other.state)?;
-        let members = object.with_other(members, name.hash)?;
-        Some(Frame::Colon { members, value })
+        (!members.came(&name.written)).then_some(Way::Other(value))
+    }
+
+    /// The frame after the closing quote, if the name may end here.
+    fn close_name(&self, members: &Members, name: &Name) -> Option<Frame> {
+        let object = self.tables.object(members.shape);
+        Some(match self.way(members, name)? {
+            Way::Declared(idx) => Frame::Colon {
+                members: object.with(members, idx),
+                value: object.properties[idx as usize].node,
+            },
+            Way::Other(value) => Frame::Colon {
+                members: object.with_other(members, &name.written),
+                value,
+            },
+            Way::End => unreachable!("a name leads to a value"),
+        })
     }
 
     /// The place of the value of a name that is not declared.
@@ -190,7 +215,7 @@ impl Parser {
     }
 
     /// From within a name to the object's end, by the nearest declared name.
-    pub(crate) fn declared_distance(&self, members: &Members, name: Name) -> usize {
+    pub(crate) fn declared_distance(&self, members: &Members, name: &Name) -> usize {
         let object = self.tables.object(members.shape);
         let Some(node) = name.declared else {
             return usize::MAX;
@@ -214,12 +239,12 @@ impl Parser {
     /// From within a name to the object's end, by a name that is not declared: this one, or one a
     /// byte longer, or, where those are all taken or a code point is half written, one longer by
     /// two.
-    pub(crate) fn other_distance(&self, members: &Members, name: Name) -> usize {
+    pub(crate) fn other_distance(&self, members: &Members, name: &Name) -> usize {
         let object = self.tables.object(members.shape);
         let Some(other) = name.other else {
             return usize::MAX;
         };
-        let closes = |name: Name| match self.close_name(members, name) {
+        let closes = |name: &Name| match self.close_name(members, name) {
             Some(Frame::Colon { members, value }) if object.names_none(name) => {
                 let rest = object.cost_after(&members);
                 Some(self.tables.cost(value).saturating_add(rest))
@@ -250,6 +275,20 @@ pub(crate) fn object_automaton(others: &Others) -> Option<usize> {
         Others::Matching { automaton, .. } => Some(*automaton as usize),
         _ => None,
     }
+}
+
+/// Whether a name that is not declared can be a longer one.
+pub(crate) fn goes_on(
+    automaton: Option<usize>,
+    automata: &mut [Automaton],
+    other: Other,
+) -> Result<bool, GrammarError> {
+    for byte in 0..=u8::MAX {
+        if step_other(automaton, automata, other, byte)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A name that is not declared, one byte on.

@@ -5,7 +5,9 @@
 //! place by place ([`schema`]), and the shapes of each set of schemas that meet at one place are
 //! compiled and pruned ([`compile`]).
 
+mod closing;
 mod compile;
+mod context;
 mod decimal;
 mod document;
 mod draft;
@@ -19,7 +21,7 @@ mod judge;
 mod keywords;
 pub(crate) mod machine;
 pub(crate) mod masks;
-mod members;
+pub(crate) mod members;
 mod number;
 mod object;
 mod patterns;

@@ -39,6 +39,22 @@ pub(crate) struct Property {
     pub(crate) cost: usize,
 }
 
+impl Members {
+    /// Whether a name beyond the declared ones came.
+    pub(crate) fn came(&self, name: &[u8]) -> bool {
+        let used = self.used.as_ref();
+        used.is_some_and(|used| used.binary_search_by(|other| (**other).cmp(name)).is_ok())
+    }
+
+    /// What is left of the names that came and begin with `start`.
+    pub(crate) fn begun(&self, start: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let used = self.used.as_deref().unwrap_or_default();
+        let first = used.partition_point(|name| **name < *start);
+        let from = used[first..].iter();
+        from.map_while(move |name| name.strip_prefix(start))
+    }
+}
+
 impl ObjectShape {
     /// Before any member.
     pub(crate) fn open(&self, shape: ShapeId) -> Members {
@@ -158,19 +174,18 @@ impl ObjectShape {
         with
     }
 
-    /// With another name, of this hash; `None` if it came already.
-    pub(crate) fn with_other(&self, members: &Members, hash: u64) -> Option<Members> {
+    /// With another name, which has not come.
+    pub(crate) fn with_other(&self, members: &Members, name: &[u8]) -> Members {
         let used = members.used.as_deref().unwrap_or_default();
-        if used.contains(&hash) {
-            return None;
-        }
+        let place = used.partition_point(|other| **other < *name);
+        let (before, after) = used.split_at(place);
         let mut with = members.clone();
-        with.used = Some(used.iter().copied().chain([hash]).collect());
+        with.used = Some([before, &[name.into()], after].concat().into());
         with.n = self.counted(members.n + 1);
         if self.ordered {
             with.next = self.properties.len() as u32;
         }
-        Some(with)
+        with
     }
 
     /// As if another name had come.
@@ -182,7 +197,7 @@ impl ObjectShape {
     }
 
     /// Whether a name stands at none of the declared ones.
-    pub(crate) fn names_none(&self, name: Name) -> bool {
+    pub(crate) fn names_none(&self, name: &Name) -> bool {
         name.declared
             .and_then(|node| self.names.literal(node))
             .is_none()

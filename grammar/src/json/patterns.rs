@@ -1,14 +1,16 @@
 //! What a schema asks of a string's characters: patterns, formats, literals, and their combinations
 //! as automata over the JSON spelling.
 
-use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use regex_syntax::hir::Hir;
 
 use crate::json::schema::refuse;
 use crate::json::{escape, formats};
 use crate::regex::dfa::{Dfa, DfaState};
 use crate::regex::product::{Automaton, Formula, Marks, Product};
+use crate::regex::program::Program;
 use crate::regex::syntax::{self, Boolean};
 use crate::{GrammarError, Limits};
 
@@ -27,8 +29,50 @@ type Part = (Dfa, DfaState);
 #[derive(Debug)]
 struct Pattern {
     /// Over the JSON spelling.
-    hirs: Vec<Hir>,
+    regexes: Vec<Regex>,
     formula: Formula,
+}
+
+/// A regex, compiled when it is first needed.
+#[derive(Debug)]
+enum Regex {
+    Hir(Hir),
+    Program(Arc<Program>),
+}
+
+impl Regex {
+    /// The compiled regex, whose bytes are taken from the limit the first time.
+    fn program(&mut self, limits: &mut Limits) -> Result<Arc<Program>, GrammarError> {
+        let program = match self {
+            Self::Program(program) => return Ok(Arc::clone(program)),
+            Self::Hir(hir) => Arc::new(Program::new(hir, limits)?),
+        };
+        limits.nfa_bytes = limits.nfa_bytes.saturating_sub(program.n_bytes());
+        *self = Self::Program(Arc::clone(&program));
+        Ok(program)
+    }
+}
+
+/// Every string.
+static ANYTHING: LazyLock<Arc<Program>> = LazyLock::new(|| {
+    let program = Program::new(&escape::anything(), &Limits::default());
+    Arc::new(program.expect("any text is a small regex"))
+});
+
+/// The formats that some schema has asked for. There are seventeen.
+static FORMATS: LazyLock<Mutex<HashMap<String, Arc<Program>>>> = LazyLock::new(Mutex::default);
+
+/// The compiled regex of a format; `None` if it is not one of the standard's.
+fn format_program(name: &str) -> Option<Arc<Program>> {
+    let mut known = FORMATS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.get(name) {
+        return Some(Arc::clone(known));
+    }
+    let hir = escape::plain(&formats::hir(name)?);
+    let program = Program::new(&hir, &Limits::default());
+    let program = Arc::new(program.expect("a format is a small regex"));
+    known.insert(name.to_owned(), Arc::clone(&program));
+    Some(program)
 }
 
 /// The patterns of a schema and the automata of those combinations that it needs.
@@ -64,7 +108,8 @@ impl Patterns {
         let mut hirs = Vec::new();
         let formula = formula(&condition, &mut hirs);
         let id = self.patterns.len() as PatternId;
-        self.patterns.push(Pattern { hirs, formula });
+        let regexes = hirs.into_iter().map(Regex::Hir).collect();
+        self.patterns.push(Pattern { regexes, formula });
         self.ids.insert(key, id);
         Ok(id)
     }
@@ -80,8 +125,8 @@ impl Patterns {
         if let Some(&known) = self.ids.get(&key) {
             return Some(known);
         }
-        let hir = formats::hir(name)?;
-        Some(self.add(key, escape::plain(&hir)))
+        let program = format_program(name)?;
+        Some(self.add(key, Regex::Program(program)))
     }
 
     /// Some literal strings.
@@ -92,7 +137,7 @@ impl Patterns {
         }
         let hirs = literals.iter().map(|text| Hir::literal(text.as_bytes()));
         let hir = Hir::alternation(hirs.collect());
-        self.add(key, escape::whole(&hir))
+        self.add(key, Regex::Hir(escape::whole(&hir)))
     }
 
     /// Strings of so many characters.
@@ -101,13 +146,13 @@ impl Patterns {
         if let Some(&known) = self.ids.get(&key) {
             return known;
         }
-        self.add(key, escape::any(min, max))
+        self.add(key, Regex::Hir(escape::any(min, max)))
     }
 
-    fn add(&mut self, key: String, hir: Hir) -> PatternId {
+    fn add(&mut self, key: String, regex: Regex) -> PatternId {
         let id = self.patterns.len() as PatternId;
         self.patterns.push(Pattern {
-            hirs: vec![hir],
+            regexes: vec![regex],
             formula: Formula::Part(0),
         });
         self.ids.insert(key, id);
@@ -147,10 +192,9 @@ impl Patterns {
         &mut self,
         pattern: PatternId,
     ) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
-        let found = &self.patterns[pattern as usize];
-        if let (Formula::Part(0), [hir]) = (&found.formula, found.hirs.as_slice()) {
-            let (dfa, start) = Dfa::new(hir, &self.limits)?;
-            self.charge(&dfa);
+        let found = &mut self.patterns[pattern as usize];
+        if let (Formula::Part(0), [regex]) = (&found.formula, found.regexes.as_mut_slice()) {
+            let (dfa, start) = Dfa::of(regex.program(&mut self.limits)?, &self.limits)?;
             return Ok(Some((Automaton::One(Box::new(dfa)), start)));
         }
         self.product(&[vec![(pattern, false)]])
@@ -182,23 +226,19 @@ impl Patterns {
 
     /// The automata of `patterns` behind that of any text, and the formula of each over them.
     fn parts(&mut self, patterns: &[PatternId]) -> Result<(Vec<Part>, Vec<Formula>), GrammarError> {
-        let mut parts = vec![Dfa::new(&escape::anything(), &self.limits)?];
+        let mut parts = vec![Dfa::of(Arc::clone(&ANYTHING), &self.limits)?];
         let mut formulas = Vec::with_capacity(patterns.len());
         for &pattern in patterns {
-            let found = &self.patterns[pattern as usize];
+            let found = &mut self.patterns[pattern as usize];
             let mut formula = found.formula.shifted(parts.len());
-            let hirs = found.hirs.clone();
-            for hir in &hirs {
-                match Dfa::new(hir, &self.limits) {
-                    Ok(part) => {
-                        self.charge(&part.0);
-                        parts.push(part);
-                    }
+            for regex in &mut found.regexes {
+                match Dfa::of(regex.program(&mut self.limits)?, &self.limits) {
+                    Ok(part) => parts.push(part),
                     // What matches nothing is a part that never accepts.
                     Err(GrammarError::Empty { .. }) => {
                         let never = Formula::Not(Box::new(Formula::And(Vec::new())));
                         formula = formula.with_part(parts.len(), &never);
-                        parts.push(Dfa::new(&escape::anything(), &self.limits)?);
+                        parts.push(Dfa::of(Arc::clone(&ANYTHING), &self.limits)?);
                     }
                     Err(error) => return Err(error),
                 }
@@ -262,10 +302,6 @@ impl Patterns {
             accepted: HashSet::new(),
         };
         Product::sets(parts, marks, &self.limits)
-    }
-
-    fn charge(&mut self, dfa: &Dfa) {
-        self.limits.nfa_bytes = self.limits.nfa_bytes.saturating_sub(dfa.nfa_bytes());
     }
 
     /// Whether a text passes a test.

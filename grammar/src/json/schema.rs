@@ -6,9 +6,9 @@
 //!
 //! Source: JSON Schema draft 2020-12, Core and Validation; drafts 4 to 2019-09 where they differ.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use serde_json::{Map, Value};
 
 use crate::json::decimal::OnGrid;
@@ -389,8 +389,10 @@ impl<'a> Schemas<'a> {
         }
         let form = self.schema(reading, &[keyword, &name]);
         let absent = self.forms.absent(&name);
+        // Of other values than objects the schema evaluates nothing.
+        let object = self.forms.types(types::OBJECT);
         let there = self.forms.add(Form::Required(vec![name]));
-        let there = self.forms.and([there, form]);
+        let there = self.forms.and([object, there, form]);
         Ok(self.forms.or([absent, there]))
     }
 

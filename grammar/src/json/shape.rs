@@ -1,6 +1,7 @@
 //! What an open value may become: the compiled form of schemas.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
+use smallvec::SmallVec;
 
 use crate::json::form::{Bounds, FormId};
 use crate::json::frame::Items;
@@ -84,6 +85,36 @@ impl ArrayShape {
         counts.clone().all(fits) && self.bounds.max.is_none_or(|max| items.n + due <= max)
     }
 
+    /// Of the places of one item, the cheapest that counts for one of the `wanted` contains, and of which no other
+    /// contains has too many then: which items it counts for, and its bytes.
+    fn containing(
+        &self,
+        places: &[NodeId],
+        wanted: usize,
+        missing: &[u32],
+        contained: &[u32],
+        costs: &impl Fn(NodeId) -> usize,
+    ) -> Option<(usize, usize)> {
+        let of_wanted = missing
+            .iter()
+            .enumerate()
+            .filter(|(idx, _)| wanted >> idx & 1 == 1);
+        let n_items = of_wanted.map(|(_, &n)| n).max().unwrap_or(0);
+        let fits = |set: usize| {
+            self.contains.iter().enumerate().all(|(idx, bounds)| {
+                let have = contained.get(idx).copied().unwrap_or(0);
+                set >> idx & 1 == 0
+                    || missing[idx] > 0
+                    || bounds.max.is_none_or(|max| have + n_items <= max)
+            })
+        };
+        let sets = places.iter().enumerate();
+        let fitting = sets.filter(|(set, _)| set & wanted != 0 && fits(*set));
+        let each = fitting.map(|(set, &node)| (set, costs(node)));
+        each.filter(|&(_, cost)| cost < NEVER)
+            .min_by_key(|&(_, cost)| cost)
+    }
+
     /// Fewest bytes to the end, bracket included, after `n` items with a comma before each next one.
     pub(crate) fn cost_after(
         &self,
@@ -91,29 +122,46 @@ impl ArrayShape {
         contained: &[u32],
         costs: &impl Fn(NodeId) -> usize,
     ) -> usize {
-        let missing = |idx: usize| {
-            let have = contained.get(idx).copied().unwrap_or(0);
-            self.contains[idx].min.saturating_sub(have) as usize
-        };
-        let place = |list: &[NodeId], set: usize| list.get(set).map_or(NEVER, |&node| costs(node));
         let cheapest =
             |list: &[NodeId]| list.iter().map(|&node| costs(node)).min().unwrap_or(NEVER);
-        let n_missing: usize = (0..self.contains.len()).map(missing).sum();
+        let bounds = self.contains.iter().enumerate();
+        let mut missing: SmallVec<[u32; 2]> = bounds
+            .map(|(idx, bounds)| {
+                bounds
+                    .min
+                    .saturating_sub(contained.get(idx).copied().unwrap_or(0))
+            })
+            .collect();
         let n_prefix = self.prefix.len();
         let mut total = 1_usize;
         let mut n = n as usize;
-        // What must be contained comes after the prefix, which is then gone through.
-        while n < n_prefix && (n < self.bounds.min as usize || n_missing > 0) {
-            total = total.saturating_add(cheapest(&self.prefix[n]).saturating_add(1));
+        // What must be contained comes after the prefix, which is then gone through; what cannot come there is looked
+        // for within it.
+        while n < n_prefix && (n < self.bounds.min as usize || missing.iter().any(|&n| n > 0)) {
+            let wanted = (0..missing.len())
+                .filter(|&idx| missing[idx] > 0)
+                .filter(|&idx| {
+                    self.containing(&self.rest, 1 << idx, &missing, contained, costs)
+                        .is_none()
+                })
+                .fold(0, |wanted, idx| wanted | 1 << idx);
+            let item = match self.containing(&self.prefix[n], wanted, &missing, contained, costs) {
+                Some((set, cost)) => {
+                    for (idx, missing) in missing.iter_mut().enumerate() {
+                        *missing = missing.saturating_sub((set >> idx & 1) as u32);
+                    }
+                    cost
+                }
+                None => cheapest(&self.prefix[n]),
+            };
+            total = total.saturating_add(item.saturating_add(1));
             n += 1;
         }
-        for idx in 0..self.contains.len() {
-            let n_items = missing(idx);
-            if n_items > 0 {
-                let each = place(&self.rest, 1 << idx).saturating_add(1);
-                total = total.saturating_add(each.saturating_mul(n_items));
-                n += n_items;
-            }
+        for (idx, &n_items) in missing.iter().enumerate().filter(|&(_, &n)| n > 0) {
+            let each = self.containing(&self.rest, 1 << idx, &missing, contained, costs);
+            let each = each.map_or(NEVER, |(_, cost)| cost).saturating_add(1);
+            total = total.saturating_add(each.saturating_mul(n_items as usize));
+            n += n_items as usize;
         }
         let n_more = (self.bounds.min as usize).saturating_sub(n);
         if n_more > 0 {
@@ -138,6 +186,13 @@ pub(crate) enum Others {
         /// Whether some name is not the beginning of another one, so that names may be used up.
         runs_out: bool,
     },
+}
+
+impl Others {
+    /// Whether names may be used up: those that came then decide on each byte of the next one.
+    pub(crate) fn run_out(&self) -> bool {
+        matches!(self, Self::Matching { runs_out: true, .. })
+    }
 }
 
 /// All that a schema compiled to, its patterns' automata aside.

@@ -5,9 +5,11 @@
 //! state, found backwards from the end.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
-use crate::json::text::{BOUNDARY, Text};
+use foldhash::{HashMap, HashSet, HashSetExt};
+
+use crate::json::text::{BOUNDARY, CLASSES, Text};
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
 use crate::{GrammarError, Limits};
@@ -298,7 +300,12 @@ fn places(
         text,
         next: Vec::new(),
     };
-    let mut places = HashMap::from([((start, BOUNDARY), 0)]);
+    let class = |byte: u8| (dfa.class(byte), CLASSES[usize::from(byte)]);
+    let mut told_apart = HashSet::new();
+    let bytes: Vec<u8> = (0..=u8::MAX)
+        .filter(|&byte| told_apart.insert(class(byte)))
+        .collect();
+    let mut places = HashMap::from_iter([((start, BOUNDARY), 0)]);
     let mut graph = vec![place(start, BOUNDARY)];
     let mut n_done = 0;
     while n_done < graph.len() {
@@ -309,7 +316,7 @@ fn places(
                 allowed: limits.length_cells,
             });
         }
-        for byte in 0..=u8::MAX {
+        for &byte in &bytes {
             let Place { state, text, .. } = graph[n_done];
             let Some(text) = text.step(byte) else {
                 continue;

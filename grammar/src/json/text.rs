@@ -4,6 +4,8 @@
 //!
 //! Source: RFC 8259, section 7; RFC 3629, section 4.
 
+use std::sync::LazyLock;
+
 /// A state within a string's body. Every state can go on to `BOUNDARY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Text(u8);
@@ -35,6 +37,24 @@ const LOW_AFTER_D: u8 = 19;
 const DISTANCES: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 1, 4, 3, 3, 2, 1, 8, 7, 6, 5, 4, 3];
 /// Most bytes from each state to the boundary: strictly less after each byte within a code point.
 const RANKS: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 11, 10, 9, 3, 2, 1, 8, 7, 6, 5, 4, 3];
+
+/// What a byte is at a boundary: bytes of one kind lead to the same state. Those of code points
+/// beyond ASCII are told apart by UTF-8 alone.
+pub(crate) fn kind(byte: u8) -> u16 {
+    match byte {
+        0..=0x1F => 0,
+        b'"' => 1,
+        b'\\' => 2,
+        _ => 3,
+    }
+}
+
+/// For each byte the first that no state tells from it.
+pub(crate) static CLASSES: LazyLock<[u8; 256]> = LazyLock::new(|| {
+    let after = |byte: u8| (0..DISTANCES.len() as u8).map(move |state| Text(state).step(byte));
+    let first = |byte: u8| (0..=byte).find(|&other| after(other).eq(after(byte)));
+    std::array::from_fn(|byte| first(byte as u8).expect("a byte is like itself"))
+});
 
 impl Text {
     /// The state after a byte of the body; `None` for an illegal one, and for `"`, which is not of
@@ -85,6 +105,11 @@ impl Text {
             (ESCAPE, b'u' | b'/') => None,
             _ => self.step(byte),
         }
+    }
+
+    /// Whether a `"` would be of the body.
+    pub(crate) fn takes_quote(self) -> bool {
+        self.0 == ESCAPE
     }
 
     /// Fewest bytes to the end of the code point; 0 at a boundary.

@@ -1,9 +1,9 @@
 //! JSON values: equality as JSON Schema has it, and the forms that only they satisfy.
 
-use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::{HashSet, HashSetExt};
 use serde_json::{Number, Value};
 
 use crate::json::decimal::OnGrid;

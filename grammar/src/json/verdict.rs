@@ -1,6 +1,7 @@
 //! What decides on whole values while outputs are written: the forms of all guards, read to the
 //! end, so that no document is needed any more.
 
+use foldhash::HashSetExt;
 use serde_json::Value;
 
 use crate::GrammarError;
@@ -25,7 +26,7 @@ impl Verdicts {
         guards: &[Vec<FormId>],
     ) -> Result<Self, GrammarError> {
         let mut open: Vec<FormId> = guards.iter().flatten().copied().collect();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = foldhash::HashSet::new();
         while let Some(form) = open.pop() {
             if !seen.insert(form) {
                 continue;

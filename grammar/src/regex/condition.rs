@@ -3,9 +3,9 @@
 //!
 //! A state is one of each regex's states; texts that are no UTF-8 are left out.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use regex_syntax::hir::{Hir, Repetition};
 use smallvec::SmallVec;
 
@@ -87,7 +87,7 @@ impl Product<'_> {
             .iter()
             .map(|regex| regex.as_ref().map_or(NONE, |(_, start)| *start))
             .collect();
-        let mut ids = HashMap::from([(start.clone(), 0)]);
+        let mut ids = HashMap::from_iter([(start.clone(), 0)]);
         let mut states = vec![start];
         let mut accepts = Vec::new();
         let mut next = Vec::new();

@@ -8,14 +8,16 @@
 //! Source: K. Thompson, "Regular expression search algorithm", CACM 11(6), 1968; the subset
 //! construction.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use regex_automata::nfa::thompson::{self, NFA, State, WhichCaptures};
+use foldhash::{HashMap, HashMapExt};
+use regex_automata::nfa::thompson::State;
 use regex_automata::util::look::Look;
 use regex_automata::util::primitives::StateID;
 use regex_syntax::hir::Hir;
 
-use crate::regex::reach::{UNREACHABLE, distances};
+use crate::regex::program::Program;
+use crate::regex::reach::UNREACHABLE;
 use crate::{GrammarError, Limits};
 
 /// A live state of a [`Dfa`].
@@ -27,12 +29,7 @@ const UNKNOWN: u32 = u32::MAX - 1;
 /// Whole-match automaton of one pattern.
 #[derive(Debug)]
 pub(crate) struct Dfa {
-    nfa: NFA,
-    /// Fewest bytes to a match. [n_nfa_states]
-    distances: Vec<u32>,
-    /// Byte to class. [256]
-    classes: Box<[u8; 256]>,
-    n_classes: usize,
+    program: Arc<Program>,
     /// Successor by state and class, `DEAD` or `UNKNOWN`. [n_states, n_classes]
     table: Vec<u32>,
     states: Vec<DfaInfo>,
@@ -60,7 +57,7 @@ struct DfaInfo {
 /// Sorted byte-consuming live NFA states, and whether the string that led here is in the language.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct DfaKey {
-    nfa_states: std::sync::Arc<[u32]>,
+    nfa_states: Arc<[u32]>,
     accepting: bool,
 }
 
@@ -68,53 +65,36 @@ impl Dfa {
     /// The automaton of `hir`, and its first state; an error where nothing matches or a limit is
     /// passed.
     pub(crate) fn new(hir: &Hir, limits: &Limits) -> Result<(Self, DfaState), GrammarError> {
-        let config = thompson::Config::new()
-            .utf8(false)
-            .nfa_size_limit(Some(limits.nfa_bytes))
-            .which_captures(WhichCaptures::None);
-        let nfa = thompson::Compiler::new()
-            .configure(config)
-            .build_from_hir(hir)
-            .map_err(|error| match error.size_limit() {
-                Some(allowed) => GrammarError::Limit {
-                    what: "the regex".into(),
-                    limit: "nfa_bytes",
-                    allowed,
-                },
-                None => GrammarError::Regex {
-                    offset: 0,
-                    message: error.to_string(),
-                },
-            })?;
-        let mut classes = Box::new([0; 256]);
-        for byte in 0..=u8::MAX {
-            classes[usize::from(byte)] = nfa.byte_classes().get(byte);
-        }
+        Self::of(Arc::new(Program::new(hir, limits)?), limits)
+    }
+
+    /// The automaton of a compiled pattern, likewise.
+    pub(crate) fn of(
+        program: Arc<Program>,
+        limits: &Limits,
+    ) -> Result<(Self, DfaState), GrammarError> {
         let mut dfa = Self {
-            distances: distances(&nfa),
-            n_classes: usize::from(classes.iter().max().copied().unwrap_or(0)) + 1,
-            classes,
             table: Vec::new(),
             states: Vec::new(),
             ids: HashMap::new(),
             stack: Vec::new(),
             seen: Vec::new(),
-            seen_in: vec![0; nfa.states().len()],
+            seen_in: vec![0; program.nfa.states().len()],
             closure: 0,
             n_bytes: 0,
             max_states: limits.dfa_states,
             max_bytes: limits.dfa_bytes,
             n_visited: 0,
             max_visited: limits.mask_steps,
-            nfa,
+            program,
         };
-        let start = dfa.nfa.start_anchored();
+        let start = dfa.program.nfa.start_anchored();
         dfa.stack.push(start);
         dfa.close(true, true);
         let accepting = dfa
             .seen
             .iter()
-            .any(|&id| matches!(dfa.nfa.state(id), State::Match { .. }));
+            .any(|&id| matches!(dfa.program.nfa.state(id), State::Match { .. }));
         dfa.stack.push(start);
         dfa.close(true, false);
         let nothing = GrammarError::Empty {
@@ -130,8 +110,8 @@ impl Dfa {
         state: DfaState,
         byte: u8,
     ) -> Result<Option<DfaState>, GrammarError> {
-        let class = usize::from(self.classes[usize::from(byte)]);
-        let cell = state as usize * self.n_classes + class;
+        let class = usize::from(self.program.classes[usize::from(byte)]);
+        let cell = state as usize * self.program.n_classes + class;
         match self.table[cell] {
             DEAD => Ok(None),
             UNKNOWN => {
@@ -145,7 +125,7 @@ impl Dfa {
 
     /// Bytes of one class lead to the same states, from every state.
     pub(crate) fn class(&self, byte: u8) -> u8 {
-        self.classes[usize::from(byte)]
+        self.program.classes[usize::from(byte)]
     }
 
     /// Grants the work of one operation: `Limits::mask_steps` visits of NFA states.
@@ -153,9 +133,9 @@ impl Dfa {
         self.n_visited = 0;
     }
 
-    /// Heap bytes of the NFA.
+    /// Heap bytes of the NFA and what is known of it.
     pub(crate) fn nfa_bytes(&self) -> usize {
-        self.nfa.memory_usage()
+        self.program.n_bytes()
     }
 
     /// Heap bytes of the states built so far.
@@ -177,7 +157,7 @@ impl Dfa {
         let set = self.states[state as usize].key.nfa_states.clone();
         self.n_visited += set.len();
         for &id in set.iter() {
-            let next = match self.nfa.state(StateID::new_unchecked(id as usize)) {
+            let next = match self.program.nfa.state(StateID::new_unchecked(id as usize)) {
                 State::ByteRange { trans } if trans.matches_byte(byte) => Some(trans.next),
                 State::Sparse(sparse) => sparse.matches_byte(byte),
                 State::Dense(dense) => dense.matches_byte(byte),
@@ -194,7 +174,7 @@ impl Dfa {
         let accepting = self
             .seen
             .iter()
-            .any(|id| self.distances[id.as_usize()] == 0);
+            .any(|id| self.program.distances[id.as_usize()] == 0);
         self.intern(accepting)
     }
 
@@ -212,7 +192,7 @@ impl Dfa {
             self.seen_in[id.as_usize()] = self.closure;
             self.seen.push(id);
             self.n_visited += 1;
-            match self.nfa.state(id) {
+            match self.program.nfa.state(id) {
                 State::Look {
                     look: Look::Start,
                     next,
@@ -237,9 +217,9 @@ impl Dfa {
             .copied()
             .filter(|&id| {
                 matches!(
-                    self.nfa.state(id),
+                    self.program.nfa.state(id),
                     State::ByteRange { .. } | State::Sparse(_) | State::Dense(_)
-                ) && self.distances[id.as_usize()] != UNREACHABLE
+                ) && self.program.distances[id.as_usize()] != UNREACHABLE
             })
             .map(|id| id.as_u32())
             .collect();
@@ -257,7 +237,7 @@ impl Dfa {
         let nearest = key
             .nfa_states
             .iter()
-            .map(|&id| self.distances[id as usize])
+            .map(|&id| self.program.distances[id as usize])
             .min();
         let distance = if accepting {
             0
@@ -266,11 +246,11 @@ impl Dfa {
         };
         let state = self.states.len();
         let state_bytes = size_of_val(&*key.nfa_states) + size_of::<DfaInfo>() * 2;
-        self.n_bytes += state_bytes + self.n_classes * size_of::<u32>();
+        self.n_bytes += state_bytes + self.program.n_classes * size_of::<u32>();
         self.check(state < self.max_states, "dfa_states", self.max_states)?;
         self.check(self.n_bytes <= self.max_bytes, "dfa_bytes", self.max_bytes)?;
         self.table
-            .resize(self.table.len() + self.n_classes, UNKNOWN);
+            .resize(self.table.len() + self.program.n_classes, UNKNOWN);
         self.ids.insert(key.clone(), state as DfaState);
         self.states.push(DfaInfo { key, distance });
         Ok(Some(state as DfaState))

@@ -8,9 +8,10 @@
 //! A positive lookaround of one character is the negative one of all others and the text's border;
 //! a word boundary is a choice of such. Longer positive ones are refused.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use regex_syntax::hir::{Dot, Hir, Repetition};
 use smallvec::SmallVec;
 
@@ -205,7 +206,7 @@ impl Automaton<'_> {
         let (classes, representatives) = self.classes();
         let start: States = self.regexes.iter().map(|(_, start)| *start).collect();
         let start = self.closed(vec![start])?;
-        let mut ids = HashMap::from([(start.clone(), 0)]);
+        let mut ids = HashMap::from_iter([(start.clone(), 0)]);
         let mut sets = vec![start];
         let mut accepts = Vec::new();
         let mut next = Vec::new();

@@ -8,6 +8,7 @@ mod marked;
 mod node;
 pub(crate) mod parser;
 pub(crate) mod product;
+pub(crate) mod program;
 mod reach;
 pub(crate) mod syntax;
 pub(crate) mod table;

@@ -4,7 +4,9 @@
 //! unlike a [`Dfa`]'s, a tuple says nothing of what can follow: whether some accepting tuple is
 //! reachable is found by a search forward when a tuple is first entered, and remembered.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::{HashMap, HashMapExt, HashSet};
 
 use crate::regex::dfa::{Dfa, DfaState};
 use crate::{GrammarError, Limits};
@@ -284,7 +286,7 @@ impl Product {
         }
         // Each tuple found, with the index of the one it was found from and its depth.
         let mut found = vec![(start, 0, 0_u32)];
-        let mut seen = HashSet::from([start]);
+        let mut seen = HashSet::from_iter([start]);
         let mut queue = VecDeque::from([0]);
         let mut best: Option<(usize, u32)> = None;
         while let Some(idx) = queue.pop_front() {
@@ -374,6 +376,14 @@ impl Automaton {
         match self {
             Self::One(dfa) => dfa.distance(state),
             Self::Product(product) => product.distance(state),
+        }
+    }
+
+    /// Bytes of one class lead to the same states, from every state.
+    pub(crate) fn class(&self, byte: u8) -> u16 {
+        match self {
+            Self::One(dfa) => dfa.class(byte).into(),
+            Self::Product(product) => product.classes[usize::from(byte)],
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use regex_automata::nfa::thompson::{NFA, State};
 use regex_automata::util::look::Look;
+use regex_automata::util::primitives::StateID;
 
 /// The distance of a state from which no match is reachable.
 pub(crate) const UNREACHABLE: u32 = u32::MAX;
@@ -16,26 +17,57 @@ pub(crate) const UNREACHABLE: u32 = u32::MAX;
 /// The state that a dense state's missing transitions lead to.
 const FAIL: usize = 0;
 
-/// Predecessors of each state, by what the step between costs. [n_states]
+/// Predecessors of each state, by what the step between costs.
 struct Backward {
-    free: Vec<Vec<u32>>,
-    at_end: Vec<Vec<u32>>,
-    by_byte: Vec<Vec<u32>>,
+    free: Edges,
+    at_end: Edges,
+    by_byte: Edges,
     matching: Vec<u32>,
+}
+
+/// Steps by where they lead, in flat lists: an NFA has thousands of states with one or two each.
+struct Edges {
+    /// The last step added to each state, `NO_EDGE` if there is none. [n_states]
+    last: Vec<u32>,
+    /// Where a step comes from, and the step added before it. [n_edges]
+    edges: Vec<(u32, u32)>,
+}
+
+const NO_EDGE: u32 = u32::MAX;
+
+impl Edges {
+    fn new(n_states: usize) -> Self {
+        Self {
+            last: vec![NO_EDGE; n_states],
+            edges: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, from: u32, to: StateID) {
+        let last = &mut self.last[to.as_usize()];
+        self.edges.push((from, *last));
+        *last = self.edges.len() as u32 - 1;
+    }
+
+    fn leading_to(&self, to: u32) -> impl Iterator<Item = u32> {
+        let edge = |idx: u32| (idx != NO_EDGE).then(|| self.edges[idx as usize]);
+        let edges = std::iter::successors(edge(self.last[to as usize]), move |e| edge(e.1));
+        edges.map(|(from, _)| from)
+    }
 }
 
 impl Backward {
     fn new(nfa: &NFA) -> Self {
-        let none = || vec![Vec::new(); nfa.states().len()];
+        let none = || Edges::new(nfa.states().len());
         let (mut free, mut at_end, mut by_byte) = (none(), none(), none());
         let mut matching = Vec::new();
         for (from, state) in nfa.states().iter().enumerate() {
             let from = from as u32;
             match state {
-                State::ByteRange { trans } => by_byte[trans.next.as_usize()].push(from),
+                State::ByteRange { trans } => by_byte.add(from, trans.next),
                 State::Sparse(sparse) => {
                     for trans in &sparse.transitions {
-                        by_byte[trans.next.as_usize()].push(from);
+                        by_byte.add(from, trans.next);
                     }
                 }
                 State::Dense(dense) => {
@@ -44,24 +76,22 @@ impl Backward {
                         .iter()
                         .filter(|next| next.as_usize() != FAIL)
                     {
-                        by_byte[next.as_usize()].push(from);
+                        by_byte.add(from, *next);
                     }
                 }
                 State::Look {
                     look: Look::End,
                     next,
-                } => at_end[next.as_usize()].push(from),
+                } => at_end.add(from, *next),
                 State::Look { .. } | State::Fail => {}
                 State::Union { alternates } => {
-                    alternates
-                        .iter()
-                        .for_each(|next| free[next.as_usize()].push(from));
+                    alternates.iter().for_each(|next| free.add(from, *next));
                 }
                 State::BinaryUnion { alt1, alt2 } => {
-                    free[alt1.as_usize()].push(from);
-                    free[alt2.as_usize()].push(from);
+                    free.add(from, *alt1);
+                    free.add(from, *alt2);
                 }
-                State::Capture { next, .. } => free[next.as_usize()].push(from),
+                State::Capture { next, .. } => free.add(from, *next),
                 State::Match { .. } => matching.push(from),
             }
         }
@@ -92,7 +122,7 @@ pub(crate) fn distances(nfa: &NFA) -> Vec<u32> {
     let mut settled = Vec::new();
     while let Some(state) = queue.pop_front() {
         settled.push(state);
-        for &from in free[state as usize].iter().chain(&at_end[state as usize]) {
+        for from in free.leading_to(state).chain(at_end.leading_to(state)) {
             if distances[from as usize] == UNREACHABLE {
                 distances[from as usize] = 0;
                 queue.push_back(from);
@@ -102,13 +132,13 @@ pub(crate) fn distances(nfa: &NFA) -> Vec<u32> {
     let mut queue = VecDeque::from(settled);
     while let Some(state) = queue.pop_front() {
         let distance = distances[state as usize];
-        for &from in &free[state as usize] {
+        for from in free.leading_to(state) {
             if distances[from as usize] > distance {
                 distances[from as usize] = distance;
                 queue.push_front(from);
             }
         }
-        for &from in &by_byte[state as usize] {
+        for from in by_byte.leading_to(state) {
             if distances[from as usize] > distance + 1 {
                 distances[from as usize] = distance + 1;
                 queue.push_back(from);

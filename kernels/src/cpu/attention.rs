@@ -5,15 +5,18 @@
 //! ascending order; between strides the sums so far are rescaled (Milakov and Gimelshein 2018). What
 //! a query computes depends on its own position and on nothing else.
 
+use std::ops::Range;
+
 use half::bf16;
 
 use super::Vectors;
+use super::elementwise::softcap;
 use crate::buffer::Buffer;
 use crate::kv::{KvElement, KvPool};
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::{Kernel, LANES, Simd};
-use crate::{AttentionSpan, Heads};
+use crate::{AttentionLayer, AttentionSpan, Heads};
 
 /// The least number of positions of a stride.
 const MIN_STRIDE: usize = 128;
@@ -25,7 +28,7 @@ const N_QUERIES: usize = 6;
 /// What attention reads.
 pub(crate) struct Inputs<'a> {
     pub(crate) kv: &'a KvPool<bf16>,
-    pub(crate) layer_idx: usize,
+    pub(crate) layer: AttentionLayer,
     pub(crate) x: &'a Buffer,
     pub(crate) queries: Heads,
     pub(crate) spans: &'a [AttentionSpan<'a>],
@@ -90,6 +93,9 @@ fn items<'a>(inputs: &'a Inputs<'a>) -> impl Iterator<Item = Item<'a>> {
 pub(crate) struct Scratch {
     /// Positions of a stride.
     stride: usize,
+    /// Positions before a window are left out in runs of this length. A run is whole vectors and whole pages, so that
+    /// what is left out moves no position to another lane.
+    skipped: usize,
     /// Elements of one query's scores: a stride and two vectors.
     scores_len: usize,
     /// `[N_QUERIES, scores_len]`.
@@ -108,6 +114,12 @@ impl Scratch {
         let page_size = inputs.kv.shape.page_size;
         let head_dim = inputs.kv.shape.head_dim;
         self.stride = page_size * MIN_STRIDE.div_ceil(page_size);
+        let has_whole_vectors = page_size.is_multiple_of(LANES);
+        self.skipped = if has_whole_vectors {
+            page_size
+        } else {
+            self.stride
+        };
         self.scores_len = (self.stride + 2 * LANES).next_multiple_of(LANES);
         self.scores.resize(N_QUERIES * self.scores_len, 0.0);
         let no_pair = [bf16::ZERO; 2];
@@ -136,8 +148,9 @@ fn load_pairs<S: Simd>(s: S, pairs: &[bf16; 2 * LANES]) -> S::I {
 struct Query {
     row_idx: usize,
     head_idx: usize,
-    /// Positions it sees.
-    n_positions: usize,
+    /// The positions it sees, up to its own.
+    first: usize,
+    end: usize,
 }
 
 struct ItemKernel<'a> {
@@ -179,10 +192,12 @@ impl ItemKernel<'_> {
     #[inline(always)]
     fn query(&self, query_idx: usize) -> Query {
         let offset = self.item.first + query_idx / self.group_len();
+        let position = self.item.span.start + offset;
         Query {
             row_idx: self.item.span.first_row + offset,
             head_idx: self.item.kv_head * self.group_len() + query_idx % self.group_len(),
-            n_positions: self.item.span.start + offset + 1,
+            first: self.inputs.layer.first_seen(position),
+            end: position + 1,
         }
     }
 
@@ -195,16 +210,19 @@ impl ItemKernel<'_> {
         self.scratch.sums[..Q * head_dim].fill(0.0);
         let mut largest = [f32::NEG_INFINITY; Q];
         let mut totals = [s.splat(0.0); Q];
-        // The last query sees most.
-        let n_positions = queries[Q - 1].n_positions;
-        for start in (0..n_positions).step_by(self.scratch.stride) {
-            let end = n_positions.min(start + self.scratch.stride);
+        // The first query sees what is first, the last what is last.
+        let (stride, skipped) = (self.scratch.stride, self.scratch.skipped);
+        let mut start = queries[0].first / skipped * skipped;
+        while start < queries[Q - 1].end {
+            let end = queries[Q - 1].end.min(start / stride * stride + stride);
             self.score::<S, Q>(s, start, end);
             for (i, query) in queries.iter().enumerate() {
-                let n_seen = query.n_positions.clamp(start, end) - start;
-                self.weigh(s, i, n_seen, end - start, &mut largest[i], &mut totals[i]);
+                let seen =
+                    query.first.clamp(start, end) - start..query.end.clamp(start, end) - start;
+                self.weigh(s, i, seen, end - start, &mut largest[i], &mut totals[i]);
             }
             self.add_values::<S, Q>(s, start, end);
+            start = end;
         }
         for (i, query) in queries.iter().enumerate() {
             let inverse = 1.0 / s.reduce_add(totals[i]);
@@ -223,7 +241,7 @@ impl ItemKernel<'_> {
     #[inline(always)]
     fn scale_queries(&mut self, queries: &[Query]) {
         let head_dim = self.inputs.kv.shape.head_dim;
-        let scale = 1.0 / (head_dim as f32).sqrt();
+        let scale = self.inputs.layer.scale;
         let targets = self.scratch.queries.chunks_exact_mut(head_dim / 2);
         for (query, scaled) in queries.iter().zip(targets) {
             let row = self.inputs.x.row(query.row_idx);
@@ -277,7 +295,7 @@ impl ItemKernel<'_> {
         start: usize,
         places: [(usize, usize); P],
     ) {
-        let (layer_idx, kv_head) = (self.inputs.layer_idx, self.item.kv_head);
+        let (layer_idx, kv_head) = (self.inputs.layer.idx, self.item.kv_head);
         let shape = self.inputs.kv.shape;
         let (n_pairs, line_len) = (shape.head_dim / 2, 2 * shape.n_lanes());
         let mut keys: [&[bf16]; P] = [&[]; P];
@@ -324,7 +342,7 @@ impl ItemKernel<'_> {
         &mut self,
         s: S,
         query_idx: usize,
-        n_seen: usize,
+        seen: Range<usize>,
         n_scores: usize,
         largest: &mut f32,
         total: &mut S::F,
@@ -340,14 +358,15 @@ impl ItemKernel<'_> {
         let scores = &mut scores[query_idx * *scores_len..][..*scores_len];
         let weights = &mut weights[query_idx * *scores_len / 2..][..*scores_len / 2];
         let (weights, _) = weights.as_chunks_mut::<{ LANES / 2 }>();
-        let n_vectors = n_seen.div_ceil(LANES);
-        weights[n_vectors..n_scores.div_ceil(LANES)].fill([[bf16::ZERO; 2]; LANES / 2]);
-        if n_seen == 0 {
+        let of_vectors = seen.start / LANES..seen.end.div_ceil(LANES);
+        let nothing = [[bf16::ZERO; 2]; LANES / 2];
+        weights[..of_vectors.start].fill(nothing);
+        weights[of_vectors.end..n_scores.div_ceil(LANES)].fill(nothing);
+        if seen.is_empty() {
+            weights[of_vectors].fill(nothing);
             return;
         }
-        scores[n_seen..n_vectors * LANES].fill(f32::NEG_INFINITY);
-        let (vectors, _) = scores.as_chunks_mut::<LANES>();
-        let vectors = &mut vectors[..n_vectors];
+        let vectors = cap_and_mask(s, self.inputs.layer.softcap, scores, &seen);
         let mut lanes = s.splat(f32::NEG_INFINITY);
         for vector in vectors.iter() {
             lanes = s.max(lanes, s.load(vector));
@@ -357,25 +376,20 @@ impl ItemKernel<'_> {
             let mut factor = [0.0; LANES];
             s.store(s.exp(s.splat(*largest - found)), &mut factor);
             *total = s.mul(*total, s.splat(factor[0]));
-            for sum in &mut sums[query_idx * head_dim..][..head_dim] {
-                let scaled = *sum * factor[0];
-                // The products take no denormal sums.
-                *sum = if scaled.abs() < f32::MIN_POSITIVE {
-                    0.0
-                } else {
-                    scaled
-                };
-            }
+            rescale(&mut sums[query_idx * head_dim..][..head_dim], factor[0]);
             *largest = found;
         }
         let shift = s.splat(-*largest);
-        for (vector_idx, vector) in vectors.iter_mut().enumerate() {
+        for (vector_idx, vector) in of_vectors.zip(vectors) {
             let weight = s.exp(s.add(s.load(vector), shift));
             s.store(weight, vector);
-            let n_lanes = n_seen - vector_idx * LANES;
-            if n_lanes < LANES {
-                // The exponential of what is not seen is tiny, not zero.
-                vector[n_lanes..].fill(0.0);
+            // The exponential of what is not seen is tiny, not zero.
+            let first = vector_idx * LANES;
+            if first < seen.start {
+                vector[..seen.start - first].fill(0.0);
+            }
+            if seen.end < first + LANES {
+                vector[seen.end - first..].fill(0.0);
             }
             let weight = s.load(vector);
             *total = s.add(*total, weight);
@@ -412,7 +426,7 @@ impl ItemKernel<'_> {
         end: usize,
         vector_idx: usize,
     ) {
-        let (layer_idx, kv_head) = (self.inputs.layer_idx, self.item.kv_head);
+        let (layer_idx, kv_head) = (self.inputs.layer.idx, self.item.kv_head);
         let shape = self.inputs.kv.shape;
         let head_dim = shape.head_dim;
         let Scratch {
@@ -463,6 +477,42 @@ impl ItemKernel<'_> {
                 s.store(lanes[q][v], &mut vectors[vector_idx + v]);
             }
         }
+    }
+}
+
+/// Caps the scores that a query sees and takes those beside them out of the running; gives the vectors that hold them.
+#[inline(always)]
+fn cap_and_mask<'s, S: Simd>(
+    s: S,
+    cap: Option<f32>,
+    scores: &'s mut [f32],
+    seen: &Range<usize>,
+) -> &'s mut [[f32; LANES]] {
+    let (vectors, _) = scores.as_chunks_mut::<LANES>();
+    let vectors = &mut vectors[seen.start / LANES..seen.end.div_ceil(LANES)];
+    if let Some(cap) = cap {
+        for vector in &mut *vectors {
+            s.store(softcap(s, s.load(vector), cap), vector);
+        }
+    }
+    let lanes = vectors.as_flattened_mut();
+    let first = seen.start % LANES;
+    lanes[..first].fill(f32::NEG_INFINITY);
+    lanes[first + seen.len()..].fill(f32::NEG_INFINITY);
+    vectors
+}
+
+/// Scales sums of values.
+#[inline(always)]
+fn rescale(sums: &mut [f32], factor: f32) {
+    for sum in sums {
+        let scaled = *sum * factor;
+        // The products take no denormal sums.
+        *sum = if scaled.abs() < f32::MIN_POSITIVE {
+            0.0
+        } else {
+            scaled
+        };
     }
 }
 

@@ -4,7 +4,7 @@ use crate::buffer::Buffer;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::{Kernel, LANES, Simd};
-use crate::{Heads, RopeLayout, rope};
+use crate::{Activation, Heads, RopeLayout, rope};
 
 /// Rows from which a second thread is worth waking.
 const N_WORTHWHILE: usize = 8;
@@ -85,8 +85,29 @@ impl Kernel for RmsNormInPlace<'_> {
     }
 }
 
-/// `out[i] = silu(x[i]) * x[out.len() + i]`.
-pub(crate) struct SiluMul<'a> {
+/// `out += x / rms(x) * weight`.
+pub(crate) struct RmsNormAdd<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) weight: &'a [f32],
+    pub(crate) eps: f32,
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Kernel for RmsNormAdd<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let scale = inverse_rms(s, self.x, self.eps);
+        for ((out, x), weight) in self.out.iter_mut().zip(self.x).zip(self.weight) {
+            *out += x * scale * weight;
+        }
+    }
+}
+
+/// `out[i] = activation(x[i]) * x[out.len() + i]`.
+pub(crate) struct Gate<'a> {
+    pub(crate) activation: Activation,
     pub(crate) x: &'a [f32],
     pub(crate) out: &'a mut [f32],
 }
@@ -97,13 +118,13 @@ pub(crate) fn abs<S: Simd>(s: S, x: S::F) -> S::F {
     s.max(s.mul(x, s.splat(-1.0)), x)
 }
 
-/// `x / (1 + e^-x)`.
+/// `x / (1 + e^-t)`, of `t` with the sign of `x`.
 #[inline(always)]
-pub(crate) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
-    // e^-|x| is at most 1, so neither branch of the sigmoid can overflow: x / (1 + e^-|x|) above zero, and
-    // x e^-|x| / (1 + e^-|x|) below.
+fn times_sigmoid<S: Simd>(s: S, x: S::F, t: S::F) -> S::F {
+    // e^-|t| is at most 1, so neither branch of the sigmoid can overflow: x / (1 + e^-|t|) above zero, and
+    // x e^-|t| / (1 + e^-|t|) below.
     let negative = s.mul(x, s.splat(-1.0));
-    let decay = s.exp(s.mul(abs(s, x), s.splat(-1.0)));
+    let decay = s.exp(s.mul(abs(s, t), s.splat(-1.0)));
     // The second operand of `max` is what is kept of no number.
     let above = s.max(s.splat(0.0), x);
     let below = s.mul(s.max(s.splat(0.0), negative), s.splat(-1.0));
@@ -111,13 +132,70 @@ pub(crate) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
     s.div(numerator, s.add(s.splat(1.0), decay))
 }
 
-/// Sixteen gates and sixteen ups.
+/// What a gate becomes.
 #[inline(always)]
-fn silu_mul<S: Simd>(s: S, gate: &[f32; LANES], up: &[f32; LANES], out: &mut [f32; LANES]) {
-    s.store(s.mul(silu(s, s.load(gate)), s.load(up)), out);
+pub(crate) fn activate<S: Simd>(s: S, activation: Activation, x: S::F) -> S::F {
+    match activation {
+        Activation::Silu => times_sigmoid(s, x, x),
+        Activation::GeluTanh => {
+            // (1 + tanh(u)) / 2 is the sigmoid of 2u, and 2u = x (a + b x^2).
+            const A: f32 = 1.595_769;
+            const B: f32 = A * 0.044_715;
+            let factor = s.mul_add(s.mul(x, x), s.splat(B), s.splat(A));
+            times_sigmoid(s, x, s.mul(x, factor))
+        }
+    }
 }
 
-impl Kernel for SiluMul<'_> {
+/// `cap * tanh(x / cap)`.
+#[inline(always)]
+pub(crate) fn softcap<S: Simd>(s: S, x: S::F, cap: f32) -> S::F {
+    let z = s.div(x, s.splat(cap));
+    let size = abs(s, z);
+    // tanh(|z|) = (1 - e^-2|z|) / (1 + e^-2|z|); where z is too small to have a sign below, that is zero.
+    let decay = s.exp(s.mul(size, s.splat(-2.0)));
+    let one = s.splat(1.0);
+    let tangent = s.div(s.mul_add(decay, s.splat(-1.0), one), s.add(decay, one));
+    let sign = s.div(z, s.max(size, s.splat(f32::MIN_POSITIVE)));
+    s.mul(s.mul(tangent, sign), s.splat(cap))
+}
+
+/// [`softcap`] of each value.
+pub(crate) struct Softcap<'a> {
+    pub(crate) x: &'a mut [f32],
+    pub(crate) cap: f32,
+}
+
+impl Kernel for Softcap<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (vectors, rest) = self.x.as_chunks_mut::<LANES>();
+        for x in vectors {
+            s.store(softcap(s, s.load(x), self.cap), x);
+        }
+        let mut x = [0.0; LANES];
+        x[..rest.len()].copy_from_slice(rest);
+        s.store(softcap(s, s.load(&x), self.cap), &mut x);
+        rest.copy_from_slice(&x[..rest.len()]);
+    }
+}
+
+/// Sixteen gates and sixteen ups.
+#[inline(always)]
+fn gated<S: Simd>(
+    s: S,
+    activation: Activation,
+    gate: &[f32; LANES],
+    up: &[f32; LANES],
+    out: &mut [f32; LANES],
+) {
+    let gate = activate(s, activation, s.load(gate));
+    s.store(s.mul(gate, s.load(up)), out);
+}
+
+impl Kernel for Gate<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -125,13 +203,14 @@ impl Kernel for SiluMul<'_> {
         let (gate, up) = self.x.split_at(self.out.len());
         let ((gates, gate_rest), (ups, up_rest)) = (gate.as_chunks(), up.as_chunks());
         let (outs, out_rest) = self.out.as_chunks_mut();
+        let activation = self.activation;
         for ((gate, up), out) in gates.iter().zip(ups).zip(outs) {
-            silu_mul(s, gate, up, out);
+            gated(s, activation, gate, up, out);
         }
         let (mut gate, mut up, mut out) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
         gate[..gate_rest.len()].copy_from_slice(gate_rest);
         up[..up_rest.len()].copy_from_slice(up_rest);
-        silu_mul(s, &gate, &up, &mut out);
+        gated(s, activation, &gate, &up, &mut out);
         out_rest.copy_from_slice(&out[..out_rest.len()]);
     }
 }

@@ -7,10 +7,12 @@
 //! Few columns are shared out by tiles: each thread reads its own part of the weights. Many are shared out
 //! themselves: a thread normalises, quantises and multiplies its own columns, and meets no other.
 
+mod picked;
+
 use std::ops::Range;
 
 use super::Vectors;
-use super::elementwise::{RmsNorm, silu};
+use super::elementwise::{RmsNorm, activate};
 use super::matrix::{BlockLayout, HALVES, Matrix, Part, Tile};
 use super::quantise::{Block, GROUPS, Quantise};
 use crate::buffer::Buffer;
@@ -18,7 +20,7 @@ use crate::lines::LINE;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
-use crate::{BLOCK_LEN, BlockFormat, Grain};
+use crate::{Activation, BLOCK_LEN, BlockFormat, Grain};
 
 /// Columns whose activations stay in the nearer caches while all tiles pass over them.
 const N_RESIDENT: usize = 96;
@@ -39,8 +41,8 @@ pub(crate) enum Then<'a> {
     Store(Option<&'a [f32]>),
     /// `out += product + bias`.
     Add(Option<&'a [f32]>),
-    /// `out = silu(gate) * up`: of the first half of the rows and the second.
-    Gate,
+    /// `out = activation(gate) * up`: of the first half of the rows and the second.
+    Gate(Activation),
 }
 
 /// Activations on their way into a product; kept from one to the next, so that none allocates.
@@ -69,15 +71,43 @@ impl Product<'_> {
         prepared: &mut Prepared,
         out: &mut Buffer,
     ) {
+        let n_columns = self.x.n_rows();
+        let task = self.task(vectors, prepared, out);
+        let n_pairs = self.n_pairs();
+        if n_columns < N_OWN_COLUMNS * pool.n_threads() {
+            pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
+            pool.run_split(n_pairs, 2, |pairs| {
+                task.multiply(pairs, 0..n_columns);
+            });
+        } else {
+            let n_groups = n_columns.div_ceil(N_TOGETHER);
+            pool.run_split(n_groups, 2, |groups| {
+                let columns = groups.start * N_TOGETHER..n_columns.min(groups.end * N_TOGETHER);
+                for first in columns.clone().step_by(N_RESIDENT) {
+                    let columns = first..columns.end.min(first + N_RESIDENT);
+                    task.prepare(columns.clone());
+                    task.multiply(0..n_pairs, columns);
+                }
+            });
+        }
+    }
+
+    /// The product with room for its activations, once the shapes have been found to agree.
+    fn task<'t>(
+        &'t self,
+        vectors: Vectors,
+        prepared: &'t mut Prepared,
+        out: &'t mut Buffer,
+    ) -> Task<'t> {
         let (n_columns, n_cols) = (self.x.n_rows(), self.matrix.n_cols());
         assert_eq!(self.x.width(), n_cols, "inputs of a matrix");
         assert_eq!(out.n_rows(), n_columns, "rows of a product");
         let n_outputs = match self.then {
-            Then::Gate => self.matrix.n_rows() / 2,
+            Then::Gate(_) => self.matrix.n_rows() / 2,
             _ => self.matrix.n_rows(),
         };
         assert_eq!(out.width(), n_outputs, "outputs of a matrix");
-        if let Then::Gate = self.then {
+        if let Then::Gate(_) = self.then {
             let [gate, up] = self.matrix.parts() else {
                 panic!("a gated product has two parts")
             };
@@ -98,7 +128,7 @@ impl Product<'_> {
         };
         prepared.normed.resize(n_normed, 0.0);
         let width = out.width();
-        let task = Task {
+        Task {
             product: self,
             vectors,
             n_blocks,
@@ -106,23 +136,6 @@ impl Product<'_> {
             normed: SharedSlice::new(&mut prepared.normed),
             out: SharedSlice::new(out.values_mut()),
             width,
-        };
-        let n_pairs = self.n_pairs();
-        if n_columns < N_OWN_COLUMNS * pool.n_threads() {
-            pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
-            pool.run_split(n_pairs, 2, |pairs| {
-                task.multiply(pairs, 0..n_columns);
-            });
-        } else {
-            let n_groups = n_columns.div_ceil(N_TOGETHER);
-            pool.run_split(n_groups, 2, |groups| {
-                let columns = groups.start * N_TOGETHER..n_columns.min(groups.end * N_TOGETHER);
-                for first in columns.clone().step_by(N_RESIDENT) {
-                    let columns = first..columns.end.min(first + N_RESIDENT);
-                    task.prepare(columns.clone());
-                    task.multiply(0..n_pairs, columns);
-                }
-            });
         }
     }
 
@@ -130,7 +143,7 @@ impl Product<'_> {
     fn n_pairs(&self) -> usize {
         let parts = self.matrix.parts();
         match self.then {
-            Then::Gate => parts[0].n_tiles(),
+            Then::Gate(_) => parts[0].n_tiles(),
             _ => parts.iter().map(Part::n_pairs).sum(),
         }
     }
@@ -138,7 +151,7 @@ impl Product<'_> {
     /// Tiles that are taken together: neighbours, or a gate and its up.
     fn pair(&self, mut pair_idx: usize) -> Pair<'_> {
         let parts = self.matrix.parts();
-        if let Then::Gate = self.then {
+        if let Then::Gate(_) = self.then {
             let tiles = [(&parts[0], pair_idx), (&parts[1], pair_idx)];
             return Pair { tiles, n_tiles: 2 };
         }
@@ -243,9 +256,9 @@ impl Task<'_> {
     /// Does with finished lanes of one column what is to be done: `sums[i]` are those of tile `i`.
     #[inline(always)]
     fn put<S: Simd, const T: usize>(&self, s: S, pair: &Pair<'_>, column: usize, sums: [S::F; T]) {
-        if let Then::Gate = self.product.then {
+        if let Then::Gate(activation) = self.product.then {
             let (gate, tile) = pair.tiles[0];
-            let activated = s.mul(silu(s, sums[0]), sums[T - 1]);
+            let activated = s.mul(activate(s, activation, sums[0]), sums[T - 1]);
             self.put_tile(s, (gate.n_rows, tile * LANES), column, activated);
         } else {
             for (i, &sums) in sums.iter().enumerate() {
@@ -266,7 +279,7 @@ impl Task<'_> {
         let (bias, is_added) = match self.product.then {
             Then::Store(bias) => (bias, false),
             Then::Add(bias) => (bias, true),
-            Then::Gate => (None, false),
+            Then::Gate(_) => (None, false),
         };
         if let (Ok(target), None) = (<&mut [f32; LANES]>::try_from(&mut *target), bias) {
             let sums = if is_added {
@@ -543,7 +556,7 @@ fn blocks_product<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C:
     let columns: [&[Block]; C] = std::array::from_fn(|c| &task.column(column + c)[..n_blocks]);
     let tiles = tiles.map(|tile| &tile[..n_blocks * n_bytes]);
     // The next gate lies behind this one, the next pair of neighbours behind both of these.
-    let n_tiles_ahead = if let Then::Gate = task.product.then {
+    let n_tiles_ahead = if let Then::Gate(_) = task.product.then {
         1
     } else {
         T

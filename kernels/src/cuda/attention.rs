@@ -7,7 +7,7 @@ use super::device::{Cuda, CudaBuffer, Kernels};
 use super::driver::{Argument, Context, Memory};
 use super::plan::{ITEM_LEN, Plan, PlanShape, TILE_LEN};
 use super::room::{Room, must};
-use crate::{AttentionSpan, Heads, KvShape};
+use crate::{AttentionLayer, AttentionSpan, Heads, KvShape};
 
 /// Heads up to which attention can be computed whole.
 pub(super) const WHOLE_HEAD_LIMIT: usize = 128;
@@ -110,26 +110,38 @@ impl CudaKv {
     }
 }
 
+/// The window as a number that no position reaches where there is none.
+fn window_of(layer: AttentionLayer) -> usize {
+    let limit = i32::MAX as usize;
+    layer.window.map_or(limit, |window| window.min(limit))
+}
+
 impl Cuda {
     /// The arguments that both attention kernels begin with.
     fn attention_arguments(
         &self,
         kv: &CudaKv,
-        layer_idx: usize,
+        layer: AttentionLayer,
         (x, queries): (&CudaBuffer, Heads),
         items: &Room,
     ) -> Vec<Argument> {
         let shape = kv.shape;
-        let root = 1.0 / (shape.head_dim as f32).sqrt();
+        let log2_e = std::f32::consts::LOG2_E;
+        let (scale, softcap) = match layer.softcap {
+            None => (layer.scale * log2_e, 0.0),
+            Some(cap) => (layer.scale / cap, cap * log2_e),
+        };
         vec![
             x.memory.held().into(),
             x.width.into(),
             queries.first.into(),
             (queries.n_heads / shape.n_kv_heads).into(),
-            kv.layer(layer_idx),
+            kv.layer(layer.idx),
             shape.page_size.into(),
             shape.n_kv_heads.into(),
-            (root * std::f32::consts::LOG2_E).into(),
+            scale.into(),
+            softcap.into(),
+            window_of(layer).into(),
             self.planned.pages.held().into(),
             self.planned.entries.held().into(),
             items.held().into(),
@@ -140,7 +152,7 @@ impl Cuda {
     pub(super) fn attend(
         &mut self,
         kv: &CudaKv,
-        layer_idx: usize,
+        layer: AttentionLayer,
         (x, queries): (&CudaBuffer, Heads),
         spans: &[AttentionSpan<'_>],
         out: &mut CudaBuffer,
@@ -164,7 +176,7 @@ impl Cuda {
         ];
         let run =
             |name: &str, items: &Room, n_items: usize, n_shared: usize, last: [Argument; 2]| {
-                let mut arguments = self.attention_arguments(kv, layer_idx, (x, queries), items);
+                let mut arguments = self.attention_arguments(kv, layer, (x, queries), items);
                 arguments.extend(last);
                 let (kernel, grid) = (&kv.kernels[name], [n_items, n_kv_heads]);
                 must(
@@ -192,7 +204,11 @@ impl Cuda {
             split_shared,
             partials,
         );
-        let mut arguments = vec![planned.merges.held().into(), queries.n_heads.into()];
+        let mut arguments = vec![
+            planned.merges.held().into(),
+            queries.n_heads.into(),
+            window_of(layer).into(),
+        ];
         arguments.extend([partials, to].concat());
         let grid = [planned.plan.merges.len() / 3, queries.n_heads];
         let kernel = &kv.kernels["attention_merge"];

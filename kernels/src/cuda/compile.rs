@@ -26,13 +26,16 @@ pub(crate) const ROWWISE: Source = Source {
     text: include_str!("../../cuda/rowwise.cu"),
     kernels: &[
         "round_rows",
+        "norm_add",
+        "scale",
+        "softcap",
         "head_norm",
         "rope_angles",
         "rope",
         "kv_scatter",
         "copy_page",
         "select_rows",
-        "silu_mul",
+        "gate_mul",
     ],
 };
 

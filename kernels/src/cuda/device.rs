@@ -1,4 +1,4 @@
-//! The operations of [`Device`] as launches of kernels.
+//! The operations of [`Device`] as launches of kernels; products are in products.rs, attention is in attention.rs.
 //!
 //! Activations stay in f32 and are rounded to elements (bf16 or f16) just before a product. Everything runs on one stream, so
 //! an operation's inputs may be reused by the next. A GPU that fails in the middle of an operation makes it panic: the
@@ -12,29 +12,18 @@ use super::attention::{CudaKv, Planned, WHOLE_HEAD_LIMIT};
 use super::compile::{ATTENTION, MATMUL, ROWWISE, Source, Target, cache_folder};
 use super::driver::{Argument, Context, Function, Memory};
 use super::library::{Compiler, Driver};
-use super::matrix::{CudaMatrix, Stretch};
+use super::matrix::CudaMatrix;
 use super::room::{Room, must};
 use super::{CudaError, Element, probe};
 use crate::{
-    AttentionSpan, Device, Grain, Heads, KernelError, KvShape, MatrixPart, Norm, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvShape,
+    MatrixPart, Norm, RopeLayout, Slot,
 };
 
-/// Rows of tokens are padded to whole groups: `GROUP_LEN` in matmul.cu.
-const GROUP_LEN: usize = 64;
-/// Tokens up to which the narrow kernels are used; beyond, a block's 64 tokens are worth a stage in shared memory.
-const NARROW_LIMIT: usize = 64;
 /// Dynamic shared memory of the wide kernels: two stages of 192 rows of 72 elements.
-const WIDE_SHARED: usize = 2 * 192 * 72 * 2;
+pub(super) const WIDE_SHARED: usize = 2 * 192 * 72 * 2;
 /// The greatest head.
 const HEAD_LIMIT: usize = 256;
-
-/// What a product does with its result: `Mode` in matmul.cu.
-#[derive(Clone, Copy)]
-enum Mode {
-    Store = 0,
-    Add = 1,
-    Gate = 2,
-}
 
 /// Activations on a GPU: `[n_rows, width]` f32.
 pub struct CudaBuffer {
@@ -45,8 +34,8 @@ pub struct CudaBuffer {
 
 /// A small vector on a GPU.
 pub struct CudaVector {
-    len: usize,
-    memory: Memory,
+    pub(super) len: usize,
+    pub(super) memory: Memory,
 }
 
 /// Kernels by name.
@@ -72,13 +61,13 @@ pub struct Cuda {
     cache: Option<PathBuf>,
     architecture: String,
     element: Element,
-    kernels: Kernels,
+    pub(super) kernels: Kernels,
     /// Inputs of a product as elements.
-    rounded: Room,
-    /// Gates and ups that no kernel takes together.
-    both: Room,
+    pub(super) rounded: Room,
+    /// Products on their way to an output: gates and ups that no kernel takes together, and picked rows.
+    pub(super) scratch: Room,
     /// Row numbers or positions of the operation at hand.
-    indices: Room,
+    pub(super) indices: Room,
     /// The slots that were last written to, which all layers of a step share.
     slots: Vec<u32>,
     slot_room: Room,
@@ -119,7 +108,7 @@ impl Cuda {
             element,
             kernels: Kernels::new(),
             rounded: Room::new(&context),
-            both: Room::new(&context),
+            scratch: Room::new(&context),
             indices: Room::new(&context),
             slots: Vec::new(),
             slot_room: Room::new(&context),
@@ -168,7 +157,13 @@ impl Cuda {
     }
 
     /// Runs a kernel of rows or products on blocks of 256 threads.
-    fn launch(&self, name: &str, grid: [usize; 2], n_shared: usize, arguments: &[Argument]) {
+    pub(super) fn launch(
+        &self,
+        name: &str,
+        grid: [usize; 2],
+        n_shared: usize,
+        arguments: &[Argument],
+    ) {
         must(
             self.context
                 .launch(&self.kernels[name], grid, 256, n_shared, arguments),
@@ -176,89 +171,15 @@ impl Cuda {
     }
 
     /// As many blocks of 256 threads as `n_threads` fill.
-    fn launch_each(&self, name: &str, n_threads: usize, arguments: &[Argument]) {
+    pub(super) fn launch_each(&self, name: &str, n_threads: usize, arguments: &[Argument]) {
         self.launch(name, [n_threads.div_ceil(256), 1], 0, arguments);
     }
 
-    /// Rounds the rows of `x`, normed if asked for, to elements in `self.rounded`; their stride.
-    fn round(&mut self, x: &CudaBuffer, norm: Option<&Norm<'_, CudaVector>>) -> usize {
-        let stride = x.width.next_multiple_of(GROUP_LEN);
-        self.rounded.at_least(x.n_rows * stride * 2);
-        let arguments = [
-            x.memory.held().into(),
-            norm.map(|norm| &norm.weight.memory).into(),
-            norm.map_or(0.0, |norm| norm.eps).into(),
-            x.n_rows.into(),
-            x.width.into(),
-            stride.into(),
-            self.rounded.held().into(),
-        ];
-        self.launch("round_rows", [x.n_rows.div_ceil(8), 1], 0, &arguments);
-        stride
-    }
-
-    /// A product with the tokens in `self.rounded`, stretch by stretch.
-    fn multiply(
-        &self,
-        matrix: &CudaMatrix,
-        (stride, n_tokens): (usize, usize),
-        (mode, bias): (Mode, Option<&CudaVector>),
-        (out, out_width): (&Memory, usize),
-    ) {
-        for stretch in &matrix.stretches {
-            let is_gate = matches!(mode, Mode::Gate);
-            let n_rows = if is_gate {
-                stretch.n_rows / 2
-            } else {
-                stretch.n_rows
-            };
-            let after = |memory: &Memory| memory.address() + 4 * stretch.first as u64;
-            let arguments = [
-                (&stretch.codes).into(),
-                stretch.scales.as_ref().into(),
-                stretch.minimums.as_ref().into(),
-                n_rows.into(),
-                matrix.n_cols.into(),
-                self.rounded.held().into(),
-                stride.into(),
-                n_tokens.into(),
-                (mode as usize).into(),
-                Argument::Address(bias.map_or(0, |bias| after(&bias.memory))),
-                Argument::Address(after(out)),
-                out_width.into(),
-            ];
-            let n_tiles = n_rows.div_ceil(if is_gate { 8 } else { 16 });
-            let (kind, grid, n_shared) = match n_tokens {
-                0..=8 => ("narrow_8", [n_tiles, 1], 0),
-                9..=NARROW_LIMIT => ("narrow_32", [n_tiles, n_tokens.div_ceil(32)], 0),
-                _ => (
-                    "wide",
-                    [n_tiles.div_ceil(8), n_tokens.div_ceil(64)],
-                    WIDE_SHARED,
-                ),
-            };
-            let name = format!("{kind}_{}", stretch.format.name());
-            self.launch(&name, grid, n_shared, &arguments);
-        }
-    }
-
-    /// Rows of weights that all lie in one stretch.
-    fn gather_from(&mut self, stretch: &Stretch, n_cols: usize, rows: &[u32], out: u64) {
-        self.indices.put(rows);
-        let arguments = [
-            (&stretch.codes).into(),
-            stretch.scales.as_ref().into(),
-            stretch.minimums.as_ref().into(),
-            stretch.n_rows.into(),
-            n_cols.into(),
-            self.indices.held().into(),
-            Argument::Address(out),
-        ];
-        let kernel = &self.kernels[format!("gather_{}", stretch.format.name()).as_str()];
-        must(
-            self.context
-                .launch(kernel, [rows.len(), 1], 128, 0, &arguments),
-        );
+    /// Runs a kernel that takes every value of `x` with one number.
+    fn launch_on_values(&self, name: &str, x: &CudaBuffer, number: f32) {
+        let n_values = x.n_values();
+        let arguments = [x.memory.held().into(), number.into(), n_values.into()];
+        self.launch_each(name, n_values, &arguments);
     }
 }
 
@@ -341,21 +262,30 @@ impl Device for Cuda {
     }
 
     fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer) {
-        let start = out.resize(rows.len()).address();
-        let stretch_of = |row: u32| {
-            let after = table
-                .stretches
-                .partition_point(|stretch| stretch.first <= row as usize);
-            after.checked_sub(1).expect("a stretch begins at 0")
-        };
-        let mut first = 0;
-        for run in rows.chunk_by(|a, b| stretch_of(*a) == stretch_of(*b)) {
-            let stretch = &table.stretches[stretch_of(run[0])];
-            let within: Vec<u32> = run.iter().map(|row| row - stretch.first as u32).collect();
-            let at = start + (first * out.width * size_of::<f32>()) as u64;
-            self.gather_from(stretch, table.n_cols, &within, at);
-            first += run.len();
-        }
+        self.take_rows(table, rows, out);
+    }
+
+    fn scale(&mut self, x: &mut Self::Buffer, factor: f32) {
+        self.launch_on_values("scale", x, factor);
+    }
+
+    fn softcap(&mut self, x: &mut Self::Buffer, cap: f32) {
+        self.launch_on_values("softcap", x, cap);
+    }
+
+    fn norm_add(&mut self, x: &Self::Buffer, norm: Norm<'_, Self::Vector>, out: &mut Self::Buffer) {
+        assert_eq!(x.width, out.width, "widths");
+        assert_eq!(x.n_rows, out.n_rows, "rows to add to");
+        assert_eq!(norm.weight.len, x.width, "a norm's weight");
+        let arguments = [
+            x.memory.held().into(),
+            (&norm.weight.memory).into(),
+            norm.eps.into(),
+            x.n_rows.into(),
+            x.width.into(),
+            out.memory.held().into(),
+        ];
+        self.launch("norm_add", [x.n_rows.div_ceil(8), 1], 0, &arguments);
     }
 
     fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32) {
@@ -382,17 +312,17 @@ impl Device for Cuda {
         norm: Option<Norm<'_, Self::Vector>>,
         out: &mut Self::Buffer,
     ) {
-        assert_eq!(x.width, matrix.n_cols, "inputs of a matrix");
-        assert_eq!(out.width, matrix.n_rows, "outputs of a matrix");
-        let stride = self.round(x, norm.as_ref());
-        let width = out.width;
-        let out = out.resize(x.n_rows);
-        self.multiply(
-            matrix,
-            (stride, x.n_rows),
-            (Mode::Store, bias),
-            (out, width),
-        );
+        self.store_product(matrix, bias, (x, norm), out);
+    }
+
+    fn matmul_picked(
+        &mut self,
+        matrix: &Self::Matrix,
+        x: &Self::Buffer,
+        norm: Option<Norm<'_, Self::Vector>>,
+        rows: &[&[u32]],
+    ) -> Vec<f32> {
+        self.picked_product(matrix, (x, norm), rows)
     }
 
     fn matmul_add(
@@ -402,43 +332,31 @@ impl Device for Cuda {
         x: &Self::Buffer,
         out: &mut Self::Buffer,
     ) {
-        assert_eq!(x.width, matrix.n_cols, "inputs of a matrix");
-        assert_eq!(x.n_rows, out.n_rows, "rows to add to");
-        let stride = self.round(x, None);
-        let out = (out.memory.held(), out.width);
-        self.multiply(matrix, (stride, x.n_rows), (Mode::Add, bias), out);
+        self.add_product(matrix, bias, x, out);
     }
 
     fn gated(
         &mut self,
         matrix: &Self::Matrix,
+        activation: Activation,
         x: &Self::Buffer,
         norm: Option<Norm<'_, Self::Vector>>,
         out: &mut Self::Buffer,
     ) {
-        assert_eq!(x.width, matrix.n_cols, "inputs of a matrix");
-        let stride = self.round(x, norm.as_ref());
-        let (width, n_rows) = (out.width, x.n_rows);
-        let out = out.resize(n_rows);
-        if matrix.is_gate_and_up {
-            return self.multiply(matrix, (stride, n_rows), (Mode::Gate, None), (out, width));
-        }
-        self.both.at_least(n_rows * 2 * width * size_of::<f32>());
-        let both = (self.both.held(), 2 * width);
-        self.multiply(matrix, (stride, n_rows), (Mode::Store, None), both);
-        let arguments = [both.0.into(), width.into(), n_rows.into(), out.into()];
-        self.launch_each("silu_mul", n_rows * width, &arguments);
+        self.gated_product(matrix, activation, (x, norm), out);
     }
 
     fn rope_angles(
         &mut self,
         frequencies: &Self::Vector,
+        scale: f32,
         positions: &[u32],
         out: &mut Self::Buffer,
     ) {
         self.indices.put(positions);
         let arguments = [
             (&frequencies.memory).into(),
+            scale.into(),
             self.indices.held().into(),
             frequencies.len.into(),
             positions.len().into(),
@@ -454,6 +372,11 @@ impl Device for Cuda {
         layout: RopeLayout,
         angles: &Self::Buffer,
     ) {
+        let n_pairs = angles.width / 2;
+        assert!(
+            2 * n_pairs <= heads.head_dim && x.n_rows <= angles.n_rows,
+            "angles of heads"
+        );
         let arguments = [
             x.memory.held().into(),
             x.width.into(),
@@ -461,11 +384,11 @@ impl Device for Cuda {
             heads.n_heads.into(),
             heads.head_dim.into(),
             angles.memory.held().into(),
+            n_pairs.into(),
             usize::from(layout == RopeLayout::Interleaved).into(),
             x.n_rows.into(),
         ];
-        let n_pairs = x.n_rows * heads.n_heads * heads.head_dim / 2;
-        self.launch_each("rope", n_pairs, &arguments);
+        self.launch_each("rope", x.n_rows * heads.n_heads * n_pairs, &arguments);
     }
 
     fn kv_scatter(
@@ -514,13 +437,13 @@ impl Device for Cuda {
     fn attention(
         &mut self,
         kv: &Self::Kv,
-        layer_idx: usize,
+        layer: AttentionLayer,
         x: &Self::Buffer,
         queries: Heads,
         spans: &[AttentionSpan<'_>],
         out: &mut Self::Buffer,
     ) {
-        self.attend(kv, layer_idx, (x, queries), spans, out);
+        self.attend(kv, layer, (x, queries), spans, out);
     }
 
     fn copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32, n_tokens: usize) {

@@ -10,7 +10,7 @@ mod plans;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Whether what a test needs must be there: a test that cannot run is then a failure.
+/// Whether a test that cannot run is a failure, for want of what every such machine has.
 fn must_run() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty())
 }
@@ -18,6 +18,10 @@ fn must_run() -> bool {
 /// Tells that a test did not run, or fails where all must.
 fn skip(why: &str) {
     assert!(!must_run(), "{why}");
+    tell_skipped(why);
+}
+
+fn tell_skipped(why: &str) {
     // The one line a person reads who wonders what was tested.
     #[allow(clippy::print_stderr)]
     {

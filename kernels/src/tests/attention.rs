@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{KernelError, Reference};
+use crate::{AttentionLayer, KernelError, Reference};
 
 /// One sequence of a model's shape, its pages in a shuffled order.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ struct Case {
     group_len: usize,
     head_dim: usize,
     n_positions: usize,
+    window: Option<usize>,
+    softcap: Option<f32>,
     pages: Vec<u32>,
     x: Vec<f32>,
 }
@@ -77,7 +79,13 @@ impl Case {
                 start,
                 pages,
             };
-            device.attention(&kv, 1, &x, queries, &[span], &mut out);
+            let layer = AttentionLayer {
+                idx: 1,
+                scale: 1.0 / (self.head_dim as f32).sqrt(),
+                softcap: self.softcap,
+                window: self.window,
+            };
+            device.attention(&kv, layer, &x, queries, &[span], &mut out);
             attended.extend(device.read(&out));
         }
         attended
@@ -86,8 +94,11 @@ impl Case {
 
 fn case() -> impl Strategy<Value = Case> {
     let page_size = prop_oneof![Just(1usize), Just(5), Just(16), Just(32), Just(150)];
-    (page_size, 1..3usize, 1..5usize, 1..3usize, 1..300usize).prop_flat_map(
-        |(page_size, n_kv_heads, group_len, n_vectors, n_positions)| {
+    let window = prop_oneof![1 => Just(None), 1 => (1..200usize).prop_map(Some)];
+    let softcap = prop_oneof![2 => Just(None), 1 => (0.5f32..4.0).prop_map(Some)];
+    let shape = (page_size, 1..3usize, 1..5usize, 1..3usize, 1..300usize);
+    (shape, window, softcap).prop_flat_map(
+        |((page_size, n_kv_heads, group_len, n_vectors, n_positions), window, softcap)| {
             let head_dim = 16 * n_vectors;
             let n_pages = n_positions.div_ceil(page_size) as u32;
             let pages = Just((0..n_pages).collect::<Vec<_>>()).prop_shuffle();
@@ -98,6 +109,8 @@ fn case() -> impl Strategy<Value = Case> {
                 group_len,
                 head_dim,
                 n_positions,
+                window,
+                softcap,
                 pages,
                 x,
             })
@@ -106,7 +119,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn agrees_with_the_reference(mut case in case()) {
@@ -132,25 +145,64 @@ proptest! {
     }
 }
 
-/// Values are exact in bf16, keys are equal: attention is the mean of the values so far.
+/// Values are exact in bf16, keys are equal: attention is the mean of the values that are seen.
 #[test]
 fn equal_keys_average_the_values() {
+    for window in [None, Some(1), Some(3), Some(9), Some(40)] {
+        let case = Case {
+            page_size: 4,
+            n_kv_heads: 1,
+            group_len: 1,
+            head_dim: 16,
+            n_positions: 9,
+            window,
+            softcap: None,
+            pages: vec![2, 0, 1],
+            x: (0..9)
+                .flat_map(|p| [[1.0; 16], [0.5; 16], [p as f32; 16]].concat())
+                .collect(),
+        };
+        for given in [
+            case.run(&mut Cpu::new(1), 9),
+            case.run(&mut Reference::new(1), 9),
+        ] {
+            for (position, row) in given.chunks_exact(16).enumerate() {
+                let n_seen = window.map_or(position + 1, |window| window.min(position + 1));
+                let mean = position as f32 - (n_seen - 1) as f32 / 2.0;
+                assert!(
+                    row.iter().all(|x| (x - mean).abs() < 1e-5),
+                    "{position} of {window:?}: {row:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Of two positions with scores of 8 and 0, capped at 2: weights e^(2 tanh 4) and 1.
+#[test]
+fn scores_are_capped_before_they_are_weights() {
+    let row = |key: f32, value: f32| [[2.0; 16], [key; 16], [value; 16]].concat();
     let case = Case {
         page_size: 4,
         n_kv_heads: 1,
         group_len: 1,
         head_dim: 16,
-        n_positions: 9,
-        pages: vec![2, 0, 1],
-        x: (0..9)
-            .flat_map(|p| [[1.0; 16], [0.5; 16], [p as f32; 16]].concat())
-            .collect(),
+        n_positions: 2,
+        window: None,
+        softcap: Some(2.0),
+        pages: vec![0],
+        x: [row(1.0, 1.0), row(0.0, 0.0)].concat(),
     };
-    let given = case.run(&mut Cpu::new(1), 9);
-    for (position, row) in given.chunks_exact(16).enumerate() {
+    let weight = (2.0 * 4.0f32.tanh()).exp();
+    let expected = weight / (weight + 1.0);
+    for (given, limit) in [
+        (case.run(&mut Reference::new(1), 2), 1e-6),
+        (case.run(&mut Cpu::new(1), 2), 4e-3),
+    ] {
         assert!(
-            row.iter().all(|x| (x - position as f32 / 2.0).abs() < 1e-5),
-            "{position}: {row:?}"
+            (given[16] - expected).abs() < limit,
+            "{} {expected}",
+            given[16]
         );
     }
 }

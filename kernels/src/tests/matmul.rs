@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BLOCK_LEN, Grain, KernelError, MatrixData, MatrixPart, Reference, quantise_q8_0};
+use crate::{
+    Activation, BLOCK_LEN, Grain, KernelError, MatrixData, MatrixPart, Norm, Reference,
+    quantise_q8_0,
+};
 
 const FORMATS: [BlockFormat; 3] = [BlockFormat::Q4_0, BlockFormat::Q4_1, BlockFormat::Q8_0];
 
@@ -101,6 +104,40 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
+fn check_picked<D>(
+    device: &mut D,
+    case: &Case,
+    x: &Buffer,
+    rows: &[&[u32]],
+) -> Result<(), TestCaseError>
+where
+    D: Device<Buffer = Buffer>,
+{
+    let matrix = device
+        .matrix(case.n_cols, &case.parts(), case.grain)
+        .unwrap();
+    let weight: Vec<f32> = (0..case.n_cols).map(|i| 0.5 + i as f32 / 64.0).collect();
+    let weight = device.vector(&weight);
+    for has_norm in [false, true] {
+        let norm = || {
+            has_norm.then_some(Norm {
+                weight: &weight,
+                eps: 1e-5,
+            })
+        };
+        let mut whole = device.buffer(case.bias.len());
+        device.matmul(&matrix, None, x, norm(), &mut whole);
+        let picked = device.matmul_picked(&matrix, x, norm(), rows);
+        let expected: Vec<f32> = whole
+            .rows()
+            .zip(rows)
+            .flat_map(|(row, picked)| picked.iter().map(|&i| row[i as usize]))
+            .collect();
+        prop_assert_eq!(bits(&expected), bits(&picked));
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -122,6 +159,25 @@ proptest! {
         let alone: Vec<f32> =
             (0..case.n_columns).flat_map(|column| case.run(&mut device, column, 1)).collect();
         prop_assert_eq!(bits(&together), bits(&alone));
+    }
+
+    /// Picked outputs have the bits that they have among all, on every tier and with any norm.
+    #[test]
+    fn picked_outputs_are_those_of_the_whole(case in case(), seed in any::<u64>()) {
+        let n_rows = case.n_block_rows + case.n_plain_rows;
+        let is_picked = |column: usize, row: usize| {
+            (seed ^ (column * n_rows + row) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 62 == 0
+        };
+        let rows: Vec<Vec<u32>> = (0..case.n_columns)
+            .map(|column| (0..n_rows).filter(|&row| is_picked(column, row)).map(|row| row as u32).collect())
+            .collect();
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        let x = buffer(case.n_cols, &case.x);
+        for tier in TIERS {
+            let mut device = Cpu::with_tier(2, tier);
+            check_picked(&mut device, &case, &x, &rows)?;
+        }
+        check_picked(&mut Reference::new(2), &case, &x, &rows)?;
     }
 
     /// Sums that are added to are those that are stored, plus what was there.
@@ -153,7 +209,7 @@ proptest! {
                 let matrix = device.matrix(case.n_cols, &[gate, up], case.grain).unwrap();
                 let (mut both, mut out) = (device.buffer(2 * gate.n_rows), device.buffer(gate.n_rows));
                 device.matmul(&matrix, None, &x, None, &mut both);
-                device.gated(&matrix, &x, None, &mut out);
+                device.gated(&matrix, Activation::Silu, &x, None, &mut out);
                 for (both, out) in both.rows().zip(out.rows()) {
                     for (i, out) in out.iter().enumerate() {
                         let (gate, up) = (both[i], both[gate.n_rows + i]);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::pool::Pool;
 use crate::simd::{Kernel, LANES, Simd};
-use crate::{Grain, MatrixData, MatrixPart, Norm, Reference, RopeLayout};
+use crate::{Activation, Grain, MatrixData, MatrixPart, Norm, Reference, RopeLayout};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Runs one operation on the reference and on every tier.
@@ -22,8 +22,18 @@ where
 trait RowOperations {
     fn rms_norm(&mut self, width: usize, x: &[f32], weight: &[f32]) -> Vec<f32>;
     fn head_norm(&mut self, width: usize, x: &[f32], heads: Heads, weight: &[f32]) -> Vec<f32>;
-    fn silu_mul(&mut self, width: usize, x: &[f32]) -> Vec<f32>;
-    fn rope(&mut self, width: usize, x: &[f32], heads: Heads, layout: RopeLayout) -> Vec<f32>;
+    fn norm_add(&mut self, width: usize, x: &[f32], weight: &[f32], out: &[f32]) -> Vec<f32>;
+    fn scale(&mut self, width: usize, x: &[f32], factor: f32) -> Vec<f32>;
+    fn softcap(&mut self, width: usize, x: &[f32], cap: f32) -> Vec<f32>;
+    fn gate(&mut self, width: usize, x: &[f32], activation: Activation) -> Vec<f32>;
+    fn rope(&mut self, x: &[f32], heads: Heads, layout: RopeLayout, turns: Turns) -> Vec<f32>;
+}
+
+/// How far a row of forty elements is rotated.
+#[derive(Clone, Copy)]
+struct Turns {
+    n_rotated: usize,
+    scale: f32,
 }
 
 impl<D: Device<Buffer = Buffer>> RowOperations for D {
@@ -51,25 +61,46 @@ impl<D: Device<Buffer = Buffer>> RowOperations for D {
         self.read(&x)
     }
 
+    fn norm_add(&mut self, width: usize, x: &[f32], weight: &[f32], out: &[f32]) -> Vec<f32> {
+        let weight = &self.vector(weight);
+        let mut out = buffer(width, out);
+        let norm = Norm { weight, eps: 1e-5 };
+        Device::norm_add(self, &buffer(width, x), norm, &mut out);
+        self.read(&out)
+    }
+
+    fn scale(&mut self, width: usize, x: &[f32], factor: f32) -> Vec<f32> {
+        let mut x = buffer(width, x);
+        Device::scale(self, &mut x, factor);
+        self.read(&x)
+    }
+
+    fn softcap(&mut self, width: usize, x: &[f32], cap: f32) -> Vec<f32> {
+        let mut x = buffer(width, x);
+        Device::softcap(self, &mut x, cap);
+        self.read(&x)
+    }
+
     /// The first half of a row are gates, the second ups.
-    fn silu_mul(&mut self, width: usize, x: &[f32]) -> Vec<f32> {
+    fn gate(&mut self, width: usize, x: &[f32], activation: Activation) -> Vec<f32> {
         let identity = identity(2 * width);
         let (gate, up) = identity.split_at(2 * width * width);
         let parts = [part(width, gate), part(width, up)];
         let matrix = self.matrix(2 * width, &parts, Grain::ThirtyTwo).unwrap();
         let mut out = self.buffer(width);
-        self.gated(&matrix, &buffer(2 * width, x), None, &mut out);
+        let x = buffer(2 * width, x);
+        self.gated(&matrix, activation, &x, None, &mut out);
         self.read(&out)
     }
 
-    fn rope(&mut self, width: usize, x: &[f32], heads: Heads, layout: RopeLayout) -> Vec<f32> {
-        let mut x = buffer(width, x);
-        let frequencies: Vec<f32> = (0..heads.head_dim / 2)
+    fn rope(&mut self, x: &[f32], heads: Heads, layout: RopeLayout, turns: Turns) -> Vec<f32> {
+        let mut x = buffer(40, x);
+        let frequencies: Vec<f32> = (0..turns.n_rotated / 2)
             .map(|i| 0.9f32.powi(i as i32))
             .collect();
-        let (frequencies, mut angles) = (self.vector(&frequencies), self.buffer(heads.head_dim));
+        let (frequencies, mut angles) = (self.vector(&frequencies), self.buffer(turns.n_rotated));
         let positions: Vec<u32> = (0..x.n_rows() as u32).map(|row| 1000 * row).collect();
-        self.rope_angles(&frequencies, &positions, &mut angles);
+        self.rope_angles(&frequencies, turns.scale, &positions, &mut angles);
         Device::rope(self, &mut x, heads, layout, &angles);
         self.read(&x)
     }
@@ -117,9 +148,38 @@ proptest! {
     #[test]
     fn activations(width in 1..50usize, n_rows in 1..12usize, x in values(2 * 50 * 12)) {
         let x = &x[..2 * width * n_rows];
-        let (expected, given) = on_all(|device| device.silu_mul(width, x));
+        for activation in [Activation::Silu, Activation::GeluTanh] {
+            let (expected, given) = on_all(|device| device.gate(width, x, activation));
+            for given in &given {
+                prop_assert!(error(&expected, given) < 1e-6);
+            }
+            prop_assert!(given.windows(2).all(|pair| bits(&pair[0]) == bits(&pair[1])));
+        }
+    }
+
+    #[test]
+    fn norms_added(width in 1..70usize, n_rows in 1..12usize, seed in values(2 * 70 * 12 + 70)) {
+        let (x, rest) = seed.split_at(width * n_rows);
+        let (out, weight) = (&rest[..width * n_rows], &seed[seed.len() - width..]);
+        let (expected, given) = on_all(|device| device.norm_add(width, x, weight, out));
         for given in &given {
-            prop_assert!(error(&expected, given) < 1e-6);
+            prop_assert!(error(&expected, given) < 1e-5);
+        }
+        prop_assert!(given.windows(2).all(|pair| bits(&pair[0]) == bits(&pair[1])));
+    }
+
+    #[test]
+    fn scales_and_caps(width in 1..50usize, n_rows in 1..12usize, seed in values(50 * 12), by in 0.5f32..60.0) {
+        let x = &seed[..width * n_rows];
+        let (expected, given) = on_all(|device| device.scale(width, x, by));
+        for given in &given {
+            prop_assert_eq!(bits(&expected), bits(given));
+        }
+        let (expected, given) = on_all(|device| device.softcap(width, x, by));
+        for given in &given {
+            for (expected, given) in expected.iter().zip(given) {
+                prop_assert!((expected - given).abs() <= 4.0 * f32::EPSILON * by, "{expected} {given}");
+            }
         }
         prop_assert!(given.windows(2).all(|pair| bits(&pair[0]) == bits(&pair[1])));
     }
@@ -129,13 +189,38 @@ proptest! {
         let heads = Heads { first: 4, n_heads: 2, head_dim: 16 };
         let x = &x[..n_rows * 40];
         for layout in [RopeLayout::Interleaved, RopeLayout::Halves] {
-            let (expected, given) = on_all(|device| device.rope(40, x, heads, layout));
+            let turns = Turns { n_rotated: 16, scale: 1.0 };
+            let (expected, given) = on_all(|device| device.rope(x, heads, layout, turns));
             for given in &given {
                 prop_assert_eq!(bits(&expected), bits(given));
             }
             let length = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>();
             for (after, before) in expected.chunks_exact(40).zip(x.chunks_exact(40)) {
                 prop_assert!((length(after) - length(before)).abs() <= 1e-4 * length(before) + 1e-6);
+            }
+        }
+    }
+
+    /// What is not rotated is as it was; what is grows by the scale.
+    #[test]
+    fn rotations_of_parts(n_rows in 1..10usize, x in values(10 * 40)) {
+        let heads = Heads { first: 4, n_heads: 2, head_dim: 16 };
+        let x = &x[..n_rows * 40];
+        for layout in [RopeLayout::Interleaved, RopeLayout::Halves] {
+            let turns = Turns { n_rotated: 12, scale: 2.0 };
+            let (expected, given) = on_all(|device| device.rope(x, heads, layout, turns));
+            for given in &given {
+                prop_assert_eq!(bits(&expected), bits(given));
+            }
+            let length = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>();
+            for (after, before) in expected.chunks_exact(40).zip(x.chunks_exact(40)) {
+                for kept in [0..4, 16..20, 32..40] {
+                    prop_assert_eq!(&after[kept.clone()], &before[kept]);
+                }
+                for rotated in [4..16, 20..32] {
+                    let (after, before) = (length(&after[rotated.clone()]), 4.0 * length(&before[rotated]));
+                    prop_assert!((after - before).abs() <= 1e-4 * before + 1e-6);
+                }
             }
         }
     }
@@ -211,6 +296,27 @@ impl Kernel for Exp {
         let mut out = [0.0; LANES];
         s.store(s.exp(s.load(&self.0)), &mut out);
         out
+    }
+}
+
+/// Values of PyTorch's `silu` and `gelu(approximate="tanh")` in f64.
+#[test]
+fn gates_by_hand() {
+    for (activation, expected) in [
+        (
+            Activation::Silu,
+            [0.731_058_6, -0.268_941_4, 2.857_722_4, 0.0],
+        ),
+        (
+            Activation::GeluTanh,
+            [0.841_191_97, -0.158_808_02, 2.996_362_6, 0.0],
+        ),
+    ] {
+        let x = [1.0, -1.0, 3.0, 0.0, 1.0, 1.0, 1.0, 1.0];
+        let (reference, given) = on_all(|device| device.gate(4, &x, activation));
+        for given in given.iter().chain([&reference]) {
+            assert!(error(&expected, given) < 1e-6, "{activation:?}: {given:?}");
+        }
     }
 }
 

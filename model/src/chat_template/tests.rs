@@ -138,3 +138,20 @@ fn dates_of_known_days() {
     }
     assert!(strftime("%Q", 0).is_err());
 }
+
+/// The constructs of each family's template, in small ones of our own: what Transformers' renderer makes of them, as
+/// `tests/peers/chat_templates.py` has written it down.
+#[test]
+fn templates_of_the_families_render_as_in_transformers() {
+    for line in include_str!("../tests/data/templates.jsonl").lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| case[key].as_str().unwrap();
+        let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")];
+        let tokens = tokens.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let template = ChatTemplate::new(text("template"), tokens.to_vec()).unwrap();
+        let tools = Some(&case["tools"]).filter(|tools| !tools.is_null());
+        let is_open = case["add_generation_prompt"] == json!(true);
+        let given = template.render(&case["messages"], tools, is_open);
+        assert_eq!(given.unwrap(), text("expected"), "{}", text("name"));
+    }
+}

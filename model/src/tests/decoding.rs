@@ -1,14 +1,18 @@
 //! The decoder: true to the equations, and the same however its work is cut up.
 
 use super::oracle;
-use super::synthetic::{GgufFile, Meta, Model, N_VOCAB, Random, TempDir, write_folder};
+use super::synthetic::{GgufFile, Model, N_VOCAB, Random, TempDir, write_folder};
 use crate::{
-    Batch, Checkpoint, Decoder, DecoderOptions, Logits, ModelError, Outputs, Precision, Span,
+    Batch, Checkpoint, Decoder, DecoderOptions, Logits, ModelError, Outputs, Pick, Precision, Span,
 };
 
 const PAGE_SIZE: usize = 4;
 
-fn decoder(checkpoint: &Checkpoint, precision: Precision, n_threads: usize) -> Box<dyn Decoder> {
+pub(super) fn decoder(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    n_threads: usize,
+) -> Box<dyn Decoder> {
     let options = DecoderOptions {
         precision,
         n_threads,
@@ -30,11 +34,11 @@ fn bits(logits: &Logits) -> Vec<Vec<u32>> {
     (0..logits.n_rows()).map(row).collect()
 }
 
-fn run(decoder: &mut dyn Decoder, spans: Vec<Span<'_>>) -> Logits {
+pub(super) fn run(decoder: &mut dyn Decoder, spans: Vec<Span<'_>>) -> Logits {
     decoder.forward(&Batch { spans }).unwrap()
 }
 
-fn whole<'a>(tokens: &'a [u32], pages: &'a [u32]) -> Span<'a> {
+pub(super) fn whole<'a>(tokens: &'a [u32], pages: &'a [u32]) -> Span<'a> {
     Span {
         tokens,
         start: 0,
@@ -251,6 +255,48 @@ fn outputs_choose_rows() {
 }
 
 #[test]
+fn picked_logits_are_those_of_the_whole_head() {
+    let dir = TempDir::new("picks");
+    for tied in [false, true] {
+        let file = GgufFile::of(&Model::new("llama", tied));
+        let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+        let (tokens, pages) = (tokens(6, 7), [0, 1]);
+        let spans = || vec![whole(&tokens, &pages)];
+        let (last, some) = ([N_VOCAB as u32 - 1], [0, 3, 17]);
+        let mixed = [
+            Pick::Tokens(&some),
+            Pick::All,
+            Pick::Tokens(&[]),
+            Pick::Tokens(&last),
+            Pick::All,
+            Pick::Tokens(&some),
+        ];
+        for precision in [Precision::Reference, Precision::Quantised] {
+            let mut decoder = decoder(&checkpoint, precision, 2);
+            let all = bits(&run(&mut *decoder, spans()));
+            for picks in [mixed, [Pick::Tokens(&some); 6], [Pick::Tokens(&[]); 6]] {
+                let batch = Batch { spans: spans() };
+                let given = bits(&decoder.forward_picked(&batch, &picks).unwrap());
+                for ((pick, all), given) in picks.iter().zip(&all).zip(&given) {
+                    let expected: Vec<u32> = match pick {
+                        Pick::All => all.clone(),
+                        Pick::Tokens(tokens) => tokens.iter().map(|&t| all[t as usize]).collect(),
+                    };
+                    assert!(*given == expected, "{precision:?}, {pick:?}");
+                }
+                assert_eq!(given.len(), 6);
+            }
+            let batch = Batch { spans: spans() };
+            let beyond = [Pick::Tokens(&[N_VOCAB as u32]); 6];
+            for picks in [&beyond[..], &mixed[..5]] {
+                let refused = decoder.forward_picked(&batch, picks);
+                assert!(matches!(refused, Err(ModelError::Batch(_))), "{picks:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_copied_page_continues_alike() {
     let dir = TempDir::new("copies");
     let file = GgufFile::of(&Model::new("qwen3", true));
@@ -337,68 +383,5 @@ fn options_out_of_range_are_refused() {
     ] {
         let error = checkpoint.decoder(&options).err().unwrap();
         assert!(matches!(error, ModelError::Options(_)), "{error}");
-    }
-}
-
-#[test]
-fn frequencies_are_scaled_as_the_file_asks() {
-    let model = Model::new("llama", true);
-    let dir = TempDir::new("scaling");
-    let mut file = GgufFile::of(&model);
-    file.set("llama.rope.scaling.type", Meta::Text("linear".into()));
-    file.set("llama.rope.scaling.factor", Meta::F32(4.0));
-    let scaled = Checkpoint::open(&dir.write("linear.gguf", file.bytes())).unwrap();
-    let plain = Checkpoint::open(&dir.write("plain.gguf", GgufFile::of(&model).bytes())).unwrap();
-    let frequencies = crate::config::rope_frequencies;
-    for (scaled, plain) in frequencies(&scaled.config)
-        .iter()
-        .zip(frequencies(&plain.config))
-    {
-        assert!((scaled * 4.0 - plain).abs() < 1e-7);
-    }
-    file.set("llama.rope.scaling.type", Meta::Text("yarn".into()));
-    let error = Checkpoint::open(&dir.write("yarn.gguf", file.bytes()))
-        .err()
-        .unwrap();
-    assert!(error.to_string().contains("rope scaling yarn"), "{error}");
-}
-
-/// Llama 3.1's own numbers, worked out with its published formula.
-#[test]
-fn llama_3_scaling_keeps_high_and_divides_low_frequencies() {
-    use crate::{Rope, RopeLayout, RopeScaling};
-    let dir = TempDir::new("llama3");
-    let file = GgufFile::of(&Model::new("llama", true));
-    let mut config = Checkpoint::open(&dir.write("model.gguf", file.bytes()))
-        .unwrap()
-        .config;
-    config.head_dim = 128;
-    let rope = |scaling| Rope {
-        theta: 500_000.0,
-        layout: RopeLayout::Halves,
-        scaling,
-        factors: None,
-    };
-    config.rope = rope(RopeScaling::None);
-    let plain = crate::config::rope_frequencies(&config);
-    config.rope = rope(RopeScaling::Llama3 {
-        factor: 8.0,
-        low_freq_factor: 1.0,
-        high_freq_factor: 4.0,
-        original_context: 8192,
-    });
-    let scaled = crate::config::rope_frequencies(&config);
-    for (plain, scaled) in plain.iter().zip(&scaled) {
-        let wavelength = std::f32::consts::TAU / plain;
-        let ratio = plain / scaled;
-        if wavelength < 8192.0 / 4.0 {
-            assert!((ratio - 1.0).abs() < 1e-5);
-        } else if wavelength > 8192.0 {
-            assert!((ratio - 8.0).abs() < 1e-4);
-        } else {
-            let smooth = (8192.0 / wavelength - 1.0) / 3.0;
-            let expected = (1.0 - smooth) * plain / 8.0 + smooth * plain;
-            assert!((scaled - expected).abs() < 1e-6 * plain);
-        }
     }
 }

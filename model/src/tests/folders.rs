@@ -1,6 +1,6 @@
 //! Hugging Face folders: what is read from which file, and what is refused.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::synthetic::{Model, TempDir, config_json, safetensors, tokenizer_json, write_folder};
 use crate::{Checkpoint, Specials};
@@ -66,8 +66,8 @@ fn what_is_not_supported_is_named() {
         ),
         (
             "rope_scaling",
-            json!({"rope_type": "yarn", "factor": 4.0}),
-            "rope scaling yarn",
+            json!({"rope_type": "dynamic", "factor": 4.0}),
+            "rope scaling dynamic",
         ),
         (
             "rope_scaling",
@@ -147,22 +147,4 @@ fn damaged_files_are_refused() {
         std::fs::remove_file(dir.path().join(name)).unwrap();
         assert!(refusal(&dir).contains(name));
     }
-}
-
-#[test]
-fn a_window_bounds_the_context() {
-    let dir = folder("window");
-    let mut config = config_json(&Model::new("llama", false));
-    config["sliding_window"] = json!(64);
-    dir.write("config.json", config.to_string());
-    assert_eq!(
-        Checkpoint::open(dir.path()).unwrap().config.context_length,
-        64
-    );
-    config["use_sliding_window"] = Value::Bool(false);
-    dir.write("config.json", config.to_string());
-    assert_eq!(
-        Checkpoint::open(dir.path()).unwrap().config.context_length,
-        128
-    );
 }

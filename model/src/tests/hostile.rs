@@ -97,7 +97,7 @@ fn absurd_shapes_are_refused_by_name() {
             (
                 "llama.attention.key_length",
                 Meta::U32(24),
-                "rotation of 16 of a head's 24",
+                "heads of 24 elements, expected a multiple of 16",
             ),
             (
                 "llama.block_count",
@@ -136,11 +136,6 @@ fn what_is_not_supported_is_named() {
         "unsupported-gguf",
         vec![
             ("llama.expert_count", Meta::U32(8), "a mixture of experts"),
-            (
-                "llama.attention.sliding_window",
-                Meta::U32(8),
-                "sliding-window attention",
-            ),
             ("general.architecture", text("mamba"), "architecture mamba"),
             ("tokenizer.ggml.model", text("bert"), "tokenizer model bert"),
             (
@@ -150,6 +145,23 @@ fn what_is_not_supported_is_named() {
             ),
         ],
     );
+}
+
+/// What is left over belongs to equations that are not computed.
+#[test]
+fn a_tensor_without_a_use_is_refused() {
+    let dir = TempDir::new("left-over");
+    let mut file = GgufFile::of(&Model::new("llama", true));
+    let sinks = (
+        "blk.0.attn_sinks.weight".to_owned(),
+        vec![4],
+        0,
+        vec![0; 16],
+    );
+    file.tensors.push(sinks);
+    let refusal = refusal(&dir, &file);
+    let expected = "not supported: tensor blk.0.attn_sinks.weight";
+    assert!(refusal.contains(expected), "{refusal}");
 }
 
 #[test]

@@ -127,7 +127,8 @@ impl Model {
         model
     }
 
-    fn add(&mut self, name: &str, shape: &[usize]) {
+    /// A tensor of random values, which follow from its name.
+    pub(super) fn add(&mut self, name: &str, shape: &[usize]) {
         let mut random = Random(
             name.bytes()
                 .fold(7, |hash, byte| hash.wrapping_mul(31) + u64::from(byte)),
@@ -263,7 +264,7 @@ impl GgufFile {
         for (name, tensor) in &model.tensors {
             let mut tensor = tensor.clone();
             let is_rotated = name.contains("q_proj") || name.contains("k_proj");
-            if model.architecture == "llama" && is_rotated {
+            if ["llama", "smollm3"].contains(&model.architecture) && is_rotated {
                 tensor = interleaved(&tensor, model.head_dim);
             }
             let (kind, bytes): (u32, Vec<u8>) = if tensor.shape.len() == 1 {

@@ -16,7 +16,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::tokenizer::SplitDelimiterBehavior;
 
 use super::byte_level::ByteAlphabet;
-use super::spm::SentencePiece;
+use super::spm::{SentencePiece, Symbols};
 use super::{Added, Encoder, Token, Tokenizer};
 use crate::gguf::Gguf;
 use crate::{ModelError, TokenId};
@@ -32,6 +32,8 @@ mod token_type {
 }
 
 const LLAMA_3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const TEKKEN_PATTERN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const GPT_4O_PATTERN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// How text is cut up before the merges.
@@ -40,18 +42,33 @@ enum PreTokenizer {
     Gpt2,
     Smollm,
     Llama3,
+    /// Llama 3's pattern without its habit of taking whole words from the vocabulary: SmolLM 3 and the first Phi 4.
+    Cl100k,
     Qwen2,
+    /// Mistral from Nemo on.
+    Tekken,
+    /// GPT-4o's, which Phi 4 mini has.
+    Gpt4o,
 }
 
 impl PreTokenizer {
     fn of_name(name: &str) -> Option<Self> {
         Some(match name {
-            "gpt-2" | "gpt2" | "default" => Self::Gpt2,
+            "gpt-2" | "gpt2" => Self::Gpt2,
             "smollm" => Self::Smollm,
             "llama-bpe" | "llama3" | "llama-v3" => Self::Llama3,
+            "dbrx" | "smaug-bpe" => Self::Cl100k,
             "qwen2" => Self::Qwen2,
+            "tekken" => Self::Tekken,
+            "gpt-4o" => Self::Gpt4o,
             _ => return None,
         })
+    }
+
+    /// Whether a piece that is in the vocabulary is its token, however merges would make it. Their files leave out, too,
+    /// that a begin token comes first.
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Llama3 | Self::Tekken)
     }
 
     fn steps(self) -> Result<Vec<PreTokenizerWrapper>, tokenizers::Error> {
@@ -63,7 +80,9 @@ impl PreTokenizer {
         Ok(match self {
             Self::Gpt2 => vec![bytes(true)],
             Self::Smollm => vec![Digits::new(true).into(), bytes(true)],
-            Self::Llama3 => vec![split(LLAMA_3_PATTERN)?, bytes(false)],
+            Self::Llama3 | Self::Cl100k => vec![split(LLAMA_3_PATTERN)?, bytes(false)],
+            Self::Tekken => vec![split(TEKKEN_PATTERN)?, bytes(false)],
+            Self::Gpt4o => vec![split(GPT_4O_PATTERN)?, bytes(false)],
             Self::Qwen2 => vec![split(QWEN_2_PATTERN)?, bytes(false)],
         })
     }
@@ -141,12 +160,7 @@ impl Vocabulary<'_> {
             _ => alphabet.decode(text).or(Some(text.as_bytes().to_vec())),
         });
         let encoder = Encoder::Crate(Box::new(self.bpe(pre_tokenizer)?));
-        self.finish(
-            tokens,
-            encoder,
-            pre_tokenizer == PreTokenizer::Llama3,
-            false,
-        )
+        self.finish(tokens, encoder, pre_tokenizer.is_whole(), false)
     }
 
     fn bpe(&self, pre_tokenizer: PreTokenizer) -> Result<tokenizers::Tokenizer, ModelError> {
@@ -172,7 +186,7 @@ impl Vocabulary<'_> {
             .collect();
         let model = BPE::builder()
             .vocab_and_merges(vocab, merges)
-            .ignore_merges(pre_tokenizer == PreTokenizer::Llama3)
+            .ignore_merges(pre_tokenizer.is_whole())
             .build()
             .map_err(broken)?;
         let mut tokenizer = tokenizers::Tokenizer::new(model);
@@ -201,6 +215,7 @@ impl Vocabulary<'_> {
         });
         let mut pieces = HashMap::with_capacity(self.texts.len());
         let mut byte_tokens: HashMap<u8, TokenId> = HashMap::new();
+        let mut symbols = Vec::new();
         for (id, (text, kind)) in (0..).zip(self.texts.iter().zip(&self.types)) {
             match *kind {
                 token_type::NORMAL => {
@@ -211,6 +226,7 @@ impl Vocabulary<'_> {
                         .ok_or_else(|| self.invalid(format!("byte token {id} is {text}")))?;
                     byte_tokens.insert(byte, id);
                 }
+                token_type::USER_DEFINED if !text.is_empty() => symbols.push((*text, id)),
                 _ => {}
             }
         }
@@ -226,7 +242,9 @@ impl Vocabulary<'_> {
             .bool("tokenizer.ggml.add_space_prefix")
             .map_err(|e| self.invalid(e))?;
         let adds_space = adds_space.unwrap_or(true);
-        let pieces = SentencePiece::new(pieces, byte_tokens, adds_space);
+        let symbols = Symbols::new(&symbols)
+            .map_err(|error| self.invalid(format!("user-defined tokens: {error}")))?;
+        let pieces = SentencePiece::new(pieces, byte_tokens, symbols, adds_space);
         self.finish(tokens, Encoder::SentencePiece(pieces), true, adds_space)
     }
 
@@ -261,7 +279,12 @@ impl Vocabulary<'_> {
         let added = (0..)
             .zip(self.texts.iter().zip(&self.types))
             .filter(|(_, (text, kind))| {
-                let is_added = matches!(**kind, token_type::CONTROL | token_type::USER_DEFINED);
+                // SentencePiece finds user-defined symbols by itself.
+                let is_added = match **kind {
+                    token_type::CONTROL => true,
+                    token_type::USER_DEFINED => matches!(encoder, Encoder::Crate(_)),
+                    _ => false,
+                };
                 is_added && !text.is_empty() && seen.insert(**text)
             });
         let (ids, names): (Vec<TokenId>, Vec<&str>) =

@@ -1,9 +1,12 @@
 //! SentencePiece's BPE: the pair of neighbours whose union scores highest is joined first.
 //!
 //! Source: Kudo and Richardson 2018; `bpe_model.cc` of sentencepiece. Among equal scores the leftmost
-//! pair goes first. A character that is no piece becomes its bytes.
+//! pair goes first. A character that is no piece becomes its bytes. Symbols that the vocabulary's maker defined are
+//! found first, leftmost and longest, and joined with nothing.
 
 use std::collections::{BinaryHeap, HashMap};
+
+use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 
 use crate::TokenId;
 
@@ -15,7 +18,26 @@ pub(crate) struct SentencePiece {
     pieces: HashMap<String, (TokenId, f32)>,
     /// The token of each byte, where a character is no piece.
     byte_tokens: Vec<TokenId>,
+    symbols: Symbols,
     adds_space: bool,
+}
+
+/// User-defined symbols: text that is one token wherever it stands.
+pub(crate) struct Symbols {
+    finder: AhoCorasick,
+    tokens: Vec<TokenId>,
+}
+
+impl Symbols {
+    pub(crate) fn new(symbols: &[(&str, TokenId)]) -> Result<Self, BuildError> {
+        let texts = symbols.iter().map(|(text, _)| text.replace(' ', SPACE));
+        Ok(Self {
+            finder: AhoCorasick::builder()
+                .match_kind(MatchKind::LeftmostLongest)
+                .build(texts)?,
+            tokens: symbols.iter().map(|(_, token)| *token).collect(),
+        })
+    }
 }
 
 /// A run of characters within the text, linked to its neighbours.
@@ -59,12 +81,14 @@ impl SentencePiece {
     pub(crate) fn new(
         pieces: HashMap<String, (TokenId, f32)>,
         byte_tokens: Vec<TokenId>,
+        symbols: Symbols,
         adds_space: bool,
     ) -> Self {
         debug_assert_eq!(byte_tokens.len(), 256);
         Self {
             pieces,
             byte_tokens,
+            symbols,
             adds_space,
         }
     }
@@ -75,10 +99,21 @@ impl SentencePiece {
         if self.adds_space && is_first {
             spaced.insert_str(0, SPACE);
         }
+        let mut end = 0;
+        for found in self.symbols.finder.find_iter(&spaced) {
+            self.encode_between(&spaced[end..found.start()], tokens);
+            tokens.push(self.symbols.tokens[found.pattern().as_usize()]);
+            end = found.end();
+        }
+        self.encode_between(&spaced[end..], tokens);
+    }
+
+    /// Appends the tokens of a text without symbols.
+    fn encode_between(&self, text: &str, tokens: &mut Vec<TokenId>) {
         let mut run_idx = Some(0);
-        let runs = self.join(&spaced);
+        let runs = self.join(text);
         while let Some(run) = run_idx.and_then(|run_idx| runs.get(run_idx)) {
-            let piece = &spaced[run.start..run.end];
+            let piece = &text[run.start..run.end];
             match self.pieces.get(piece) {
                 Some((token, _)) => tokens.push(*token),
                 None => tokens.extend(

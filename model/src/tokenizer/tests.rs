@@ -159,7 +159,33 @@ fn special_tokens_are_parsed_only_where_asked_for() {
     assert_eq!(tokenizer.decode(&[9999]), "");
 }
 
-/// Words that tell the pre-tokenizers apart, cut as their patterns say.
+/// Words that tell the pre-tokenizers apart, and how their patterns cut them.
+const CUTS: &[(&str, &str, &[&str])] = &[
+    ("gpt-2", "123", &["123"]),
+    ("smollm", "123", &["1", "2", "3"]),
+    ("qwen2", "123", &["1", "2", "3"]),
+    ("llama-bpe", "1231", &["123", "1"]),
+    ("gpt-2", " don't", &[" don", "'t"]),
+    ("gpt-2", " 78", &[" 78"]),
+    ("smollm", " 78", &[" ", "7", "8"]),
+    ("llama-bpe", " 78", &[" ", "7", "8"]),
+    ("llama-bpe", "'T", &["'T"]),
+    ("gpt-2", "'T", &["'", "T"]),
+    ("qwen2", "!\n", &["!\n"]),
+    ("gpt-2", "!\n", &["!", "\n"]),
+    ("llama-bpe", "HelloWorld", &["HelloWorld"]),
+    ("tekken", "HelloWorld", &["Hello", "World"]),
+    ("gpt-4o", "HelloWorld", &["Hello", "World"]),
+    ("tekken", "123", &["1", "2", "3"]),
+    ("gpt-4o", "1231", &["123", "1"]),
+    ("tekken", "I'll", &["I", "'ll"]),
+    ("gpt-4o", "I'll", &["I'll"]),
+    ("llama-bpe", "!\n/", &["!\n", "/"]),
+    ("tekken", "!\n/", &["!\n/"]),
+    ("smaug-bpe", "1231", &["123", "1"]),
+    ("dbrx", " 78", &[" ", "7", "8"]),
+];
+
 #[test]
 fn pre_tokenizers_cut_where_their_patterns_say() {
     let every_pair = |text: &str| -> Vec<(String, String)> {
@@ -172,7 +198,21 @@ fn pre_tokenizers_cut_where_their_patterns_say() {
             .collect()
     };
     // With these merges each word that the pre-tokenizer leaves whole is one token.
-    let words = ["123", " don", "'t", "'T", " 78", "!\n", " \n", "  "];
+    let words = [
+        "123",
+        " don",
+        "'t",
+        "'T",
+        " 78",
+        "!\n",
+        " \n",
+        "  ",
+        "HelloWorld",
+        "World",
+        "I'll",
+        "'ll",
+        "!\n/",
+    ];
     let mut merges: Vec<(String, String)> =
         words.iter().flat_map(|word| every_pair(word)).collect();
     let mut seen = std::collections::HashSet::new();
@@ -181,20 +221,7 @@ fn pre_tokenizers_cut_where_their_patterns_say() {
         .iter()
         .map(|(l, r)| (l.as_str(), r.as_str()))
         .collect();
-    for (pre, text, expected) in [
-        ("gpt-2", "123", vec!["123"]),
-        ("smollm", "123", vec!["1", "2", "3"]),
-        ("qwen2", "123", vec!["1", "2", "3"]),
-        ("llama-bpe", "1231", vec!["123", "1"]),
-        ("gpt-2", " don't", vec![" don", "'t"]),
-        ("gpt-2", " 78", vec![" 78"]),
-        ("smollm", " 78", vec![" ", "7", "8"]),
-        ("llama-bpe", " 78", vec![" ", "7", "8"]),
-        ("llama-bpe", "'T", vec!["'T"]),
-        ("gpt-2", "'T", vec!["'", "T"]),
-        ("qwen2", "!\n", vec!["!\n"]),
-        ("gpt-2", "!\n", vec!["!", "\n"]),
-    ] {
+    for (pre, text, expected) in CUTS.iter().copied() {
         let tokenizer = open("patterns", &byte_level(pre, &merges));
         let tokens = tokenizer.encode(text, Specials::AsText);
         let given: Vec<String> = tokens
@@ -324,4 +351,48 @@ fn broken_characters_become_replacement_characters() {
     assert_eq!(stream.push(byte(0xf0)), "");
     assert_eq!(stream.finish(), "\u{fffd}");
     assert_eq!(stream.finish(), "");
+}
+
+/// Symbols that a SentencePiece vocabulary defines are single tokens wherever they stand, with special tokens or
+/// without: leftmost, longest, spaces as they are written.
+#[test]
+fn user_defined_symbols_are_found_in_text() {
+    let mut texts: Vec<String> = ["<unk>", "<s>", "<table>", "  ", "    ", "\n\n"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut types = vec![2, 3, 4, 4, 4, 4];
+    texts.extend((0..=u8::MAX).map(|byte| format!("<0x{byte:02X}>")));
+    types.extend([6; 256]);
+    let pieces = ["\u{2581}", "a", "b", "ab", "\u{2581}a", "\n"];
+    texts.extend(pieces.map(str::to_owned));
+    types.extend([1; 6]);
+    let scores = (0..texts.len()).map(|idx| -(idx as f32)).collect();
+    let mut file = GgufFile::with_vocabulary("default");
+    file.set("tokenizer.ggml.model", Meta::Text("llama".into()));
+    file.set("tokenizer.ggml.token_type", Meta::I32s(types));
+    file.set("tokenizer.ggml.scores", Meta::F32s(scores));
+    file.set("tokenizer.ggml.tokens", Meta::Texts(texts.clone()));
+    file.set("tokenizer.ggml.add_space_prefix", Meta::Bool(false));
+    let tokenizer = open("symbols", &file);
+    for (text, expected) in [
+        ("ab<table>ab", vec!["ab", "<table>", "ab"]),
+        ("a  b", vec!["a", "  ", "b"]),
+        // Three spaces and the one before a word: the longest symbol takes all it can.
+        ("a    a", vec!["a", "    ", "a"]),
+        ("   a", vec!["  ", "\u{2581}a"]),
+        (" a\n\n\nb", vec!["\u{2581}a", "\n\n", "\n", "b"]),
+    ] {
+        for specials in [Specials::Parse, Specials::AsText] {
+            let tokens = tokenizer.encode(text, specials);
+            let given: Vec<&str> = tokens
+                .iter()
+                .filter_map(|token| tokenizer.token_name(*token))
+                .collect();
+            assert_eq!(given, expected, "{text:?}");
+            assert_eq!(tokenizer.decode(&tokens), text);
+        }
+    }
+    let typed = tokenizer.encode("<s><table>", Specials::AsText);
+    assert!(typed.iter().all(|token| !tokenizer.is_special(*token)));
+    assert_eq!(typed.last(), Some(&2));
 }

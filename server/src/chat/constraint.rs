@@ -1,12 +1,14 @@
 //! What the answer must look like: `response_format`, and the dialects of other servers that clients speak.
 //!
-//! vLLM: `structured_outputs` and the older `guided_*`. SGLang: `regex`, `json_schema`. llama.cpp: `json_schema`, and
-//! `response_format` of the type `json_object` with a `schema`.
+//! vLLM: `structured_outputs` and the older `guided_*`. SGLang: `regex`, `json_schema`, `ebnf`. llama.cpp: `json_schema`,
+//! `grammar`, and `response_format` of the type `json_object` with a `schema`. A grammar is GBNF, which the others call
+//! EBNF, or Lark: the first rule's `::=` or `:` tells.
 
 use lmrun_grammar::{Constraint, GrammarError};
 use serde_json::{Value, json};
 
 use super::fields::{Fields, wrong};
+use super::tags::{self, Tags};
 use crate::error::ApiError;
 use crate::limits::grammar_limits;
 
@@ -38,6 +40,9 @@ pub(crate) enum Language {
     Json(Value),
     Regex(String),
     Choice(Vec<String>),
+    Gbnf(String),
+    Lark(String),
+    Tags(Box<Tags>),
 }
 
 /// The request's format, if it has one.
@@ -70,10 +75,8 @@ fn read_dialect(dialect: &str, value: &Value) -> Result<Option<Format>, ApiError
         "guided_json" | "json_schema" => format(Language::Json(schema(value, dialect)?)),
         "guided_regex" | "regex" => format(Language::Regex(text(value, dialect)?)),
         "guided_choice" => format(Language::Choice(choices(value, dialect)?)),
-        _ => {
-            let message = format!("`{dialect}` is not served: use a JSON schema or a regex");
-            Err(ApiError::unsupported(dialect, message))
-        }
+        "guided_grammar" | "ebnf" | "grammar" => format(grammar(&text(value, dialect)?)),
+        _ => unreachable!("every dialect is read"),
     }
 }
 
@@ -103,20 +106,27 @@ fn response_format(value: &Value) -> Result<Option<Format>, ApiError> {
             let schema = schema(inner.get("schema").unwrap_or(&Value::Null), &path)?;
             Ok(json(path, schema))
         }
+        "structural_tag" => Ok(Some(Format {
+            path: PATH.to_owned(),
+            language: Language::Tags(Box::new(tags::read(value, PATH)?)),
+        })),
         other => {
-            let served = "`text`, `json_object` and `json_schema`";
+            let served = "`text`, `json_object`, `json_schema` and `structural_tag`";
             let message = format!("the type `{other}` is not served; {served} are");
             Err(ApiError::unsupported(fields.at("type"), message))
         }
     }
 }
 
+/// What `structured_outputs` can hold.
+const STRUCTURED: &str = "`json`, `regex`, `choice`, `grammar` and `structural_tag`";
+
 fn structured_outputs(value: &Value) -> Result<Option<Format>, ApiError> {
     const PATH: &str = "structured_outputs";
     let fields = Fields::new(value, PATH)?;
     let names: Vec<&str> = fields.names().collect();
     let [name] = names.as_slice() else {
-        let message = format!("{PATH} must hold one of `json`, `regex` and `choice`");
+        let message = format!("{PATH} must hold one of {STRUCTURED}");
         return Err(ApiError::invalid(PATH, message));
     };
     let path = fields.at(name);
@@ -125,8 +135,13 @@ fn structured_outputs(value: &Value) -> Result<Option<Format>, ApiError> {
         "json" => Language::Json(schema(value, &path)?),
         "regex" => Language::Regex(text(value, &path)?),
         "choice" => Language::Choice(choices(value, &path)?),
+        "grammar" => grammar(&text(value, &path)?),
+        "structural_tag" => {
+            let given = object_or_text(value, &path)?;
+            Language::Tags(Box::new(tags::read(&given, &path)?))
+        }
         other => {
-            let message = format!("`{other}` is not served: `json`, `regex` and `choice` are");
+            let message = format!("`{other}` is not served: {STRUCTURED} are");
             return Err(ApiError::unsupported(path, message));
         }
     };
@@ -134,12 +149,32 @@ fn structured_outputs(value: &Value) -> Result<Option<Format>, ApiError> {
 }
 
 /// A schema, or its text.
-fn schema(value: &Value, path: &str) -> Result<Value, ApiError> {
+pub(crate) fn schema(value: &Value, path: &str) -> Result<Value, ApiError> {
     match value {
-        Value::Object(_) | Value::Bool(_) => Ok(value.clone()),
+        Value::Bool(_) => Ok(value.clone()),
+        Value::Object(_) | Value::String(_) => object_or_text(value, path),
+        _ => Err(wrong(path, "a JSON schema", value)),
+    }
+}
+
+/// An object, or the JSON text of one.
+fn object_or_text(value: &Value, path: &str) -> Result<Value, ApiError> {
+    match value {
         Value::String(text) => serde_json::from_str(text)
             .map_err(|error| ApiError::invalid(path, format!("{path} is not JSON: {error}"))),
-        _ => Err(wrong(path, "a JSON schema", value)),
+        _ => Ok(value.clone()),
+    }
+}
+
+/// A grammar in the dialect that its first rule is written in.
+pub(crate) fn grammar(source: &str) -> Language {
+    let is_rule = |line: &&str| !line.is_empty() && !line.starts_with(['#', '/', '%']);
+    let first = source.lines().map(str::trim).find(is_rule);
+    let name_ends = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '?' | '!'));
+    let after_name = first.map_or("", |line| line.trim_start_matches(|c| !name_ends(c)));
+    match after_name.trim_start().starts_with("::=") {
+        true => Language::Gbnf(source.to_owned()),
+        false => Language::Lark(source.to_owned()),
     }
 }
 
@@ -164,12 +199,15 @@ pub(crate) fn compile(format: &Format) -> Result<Constraint, ApiError> {
         Language::Json(schema) => Constraint::json_schema(schema, &limits),
         Language::Regex(pattern) => Constraint::regex(pattern, &limits),
         Language::Choice(options) => Constraint::choices(options, &limits),
+        Language::Gbnf(source) => Constraint::gbnf(source, &limits),
+        Language::Lark(source) => Constraint::lark(source, &limits),
+        Language::Tags(tags) => return tags::compile_tags(tags, &format.path),
     };
     compiled.map_err(|error| refuse(&format.path, &error))
 }
 
 /// The error of a constraint that stands at `path`; a place within a schema is a JSON pointer after it.
-fn refuse(path: &str, error: &GrammarError) -> ApiError {
+pub(crate) fn refuse(path: &str, error: &GrammarError) -> ApiError {
     let param = match error {
         GrammarError::Schema { pointer, .. } => format!("{path}{pointer}"),
         _ => path.to_owned(),

@@ -12,6 +12,7 @@ mod prompt;
 mod request;
 mod response;
 mod stream;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -19,17 +20,18 @@ mod turn;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt, Stream, StreamExt, stream as streams};
 use tokio::sync::mpsc;
 
-use self::plan::Plan;
+use self::plan::{Mode, Plan};
 use self::request::ChatRequest;
 use self::response::{Collected, Head};
 use self::stream::{Chunks, Sent};
@@ -70,21 +72,44 @@ pub(crate) async fn completions(
     }
 }
 
-/// Makes the plan on a thread where it may take its time, a few at once.
+/// Makes the plan on threads where it may take its time, a few at once.
+///
+/// What compiles past the deadline is given up. It keeps its permit until the limits of its constraint end it, so what
+/// was given up never adds up to more than the permits.
 async fn prepare(app: &App, request: ChatRequest) -> Result<Plan, ApiError> {
-    let _permit = app
-        .preparing
-        .acquire()
-        .await
-        .map_err(|_| ApiError::shutting_down())?;
+    let permit = app.preparing.clone().acquire_owned().await;
+    let permit = permit.map_err(|_| ApiError::shutting_down())?;
     let shared = app.clone();
+    let compiling = tokio::task::spawn_blocking(move || {
+        let mode = Mode::compile(&request, shared.model.as_ref());
+        (mode, request, permit)
+    });
+    let deadline = app.options.compile_timeout;
+    let compiled = tokio::time::timeout(deadline, compiling).await;
+    let compiled = compiled.map_err(|_| compile_timeout(deadline))?;
+    let (mode, request, _permit) = compiled.map_err(|_| ApiError::internal())?;
+    let (mode, shared) = (mode?, app.clone());
     let work = move || {
         let max_tokens = shared.options.max_tokens;
-        Plan::new(request, shared.model.as_ref(), &shared.specials, max_tokens)
+        Plan::new(
+            request,
+            mode,
+            shared.model.as_ref(),
+            &shared.specials,
+            max_tokens,
+        )
     };
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| ApiError::internal())?
+}
+
+fn compile_timeout(deadline: Duration) -> ApiError {
+    let n_ms = deadline.as_millis();
+    let message = format!(
+        "the request's constraints take longer to compile than the server's limit of {n_ms} ms: make them smaller"
+    );
+    ApiError::new(StatusCode::BAD_REQUEST, Some("constraint_invalid"), message)
 }
 
 /// The deltas of every choice as they come, with the choice's index. Dropping the stream cancels the choices.

@@ -51,9 +51,10 @@ pub(crate) struct Calls {
 }
 
 impl Plan {
-    /// Renders, tokenises and compiles. This can take a while: not for a thread that serves others.
+    /// Renders and tokenises. This can take a while: not for a thread that serves others.
     pub(crate) fn new(
         request: ChatRequest,
+        mode: Mode,
         model: &dyn Model,
         specials: &[String],
         max_tokens: usize,
@@ -64,7 +65,6 @@ impl Plan {
             Choice::Never => &[][..],
             _ => &request.tools,
         };
-        let mode = mode(&request, model)?;
         let prompt = prompt::tokens(model, specials, request.messages, shown)?;
         let room = room(prompt.len(), model.context_length())?;
         let max_tokens = match request.max_tokens {
@@ -117,6 +117,13 @@ fn room(n_prompt: usize, context_length: usize) -> Result<usize, ApiError> {
             };
             Err(error.into())
         }
+    }
+}
+
+impl Mode {
+    /// What a request asks for, its constraints compiled. This, too, can take a while.
+    pub(crate) fn compile(request: &ChatRequest, model: &dyn Model) -> Result<Self, ApiError> {
+        mode(request, model)
     }
 }
 

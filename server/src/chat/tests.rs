@@ -1,10 +1,13 @@
 //! Reading requests, and prompts that no client's text can steer.
 
+use std::sync::Arc;
+
 use lmrun_engine::Specials;
+use lmrun_grammar::{Matcher, Vocabulary};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::constraint::Language;
+use super::constraint::{self, Language};
 use super::prompt::Marker;
 use super::request::ChatRequest;
 use super::tools::Choice;
@@ -72,6 +75,62 @@ fn a_choice_of_tools_needs_tools() {
     let named = json!({ "type": "function", "function": { "name": "f" } });
     let request = parse(&json!({ "tools": tools, "tool_choice": named }));
     assert_eq!(request.tool_choice, Choice::Named(0));
+}
+
+/// Whether a request's constraint admits a text as a whole.
+fn admits(request: &Value, text: &str) -> bool {
+    let format = parse(request).format.unwrap();
+    let constraint = constraint::compile(&format).unwrap();
+    let mut tokens: Vec<_> = (0..=255u8).map(|byte| Some([byte].into())).collect();
+    tokens.push(None);
+    let vocabulary = Arc::new(Vocabulary::new(tokens, vec![256]));
+    let mut matcher = Matcher::new(constraint, vocabulary).unwrap();
+    text.bytes().all(|byte| matcher.accept(byte.into()).is_ok()) && matcher.is_complete()
+}
+
+#[test]
+fn grammars_are_read_in_both_dialects() {
+    let gbnf = "# a comment: with a colon\nroot ::= \"a\" item\nitem ::= [0-9]+\n";
+    let lark = "%ignore \" \"\nstart: \"a\" ITEM // ::= is no rule here\nITEM: /[0-9]+/\n";
+    let bodies = |source: &str| {
+        [
+            json!({ "guided_grammar": source }),
+            json!({ "ebnf": source }),
+            json!({ "grammar": source }),
+            json!({ "structured_outputs": { "grammar": source } }),
+        ]
+    };
+    for body in bodies(gbnf) {
+        assert!(admits(&body, "a12") && !admits(&body, "a 12"), "{body}");
+    }
+    for body in bodies(lark) {
+        assert!(admits(&body, "a12") && admits(&body, "a 12"), "{body}");
+        assert!(!admits(&body, "12"), "{body}");
+    }
+}
+
+#[test]
+fn structural_tags_are_read_in_both_forms() {
+    let schema = json!({ "type": "object", "properties": { "b": { "type": "integer" }, "a": { "type": "null" } },
+        "required": ["a", "b"], "additionalProperties": false });
+    let structures = json!({ "type": "structural_tag", "triggers": ["<f"],
+        "structures": [{ "begin": "<f=x>", "schema": schema, "end": "</f>" }] });
+    let content = json!({ "type": "json_schema", "json_schema": schema });
+    let triggered = json!({ "type": "structural_tag", "format": { "type": "triggered_tags", "triggers": ["<f"],
+        "tags": [{ "begin": "<f=x>", "content": content, "end": "</f>" }], "at_least_one": true } });
+    let called = r#"so: <f=x>{"b":1,"a":null}</f> then"#;
+    for (format, admits_none) in [(structures, true), (triggered, false)] {
+        let text = json!({ "structured_outputs": { "structural_tag": format.to_string() } });
+        for body in [json!({ "response_format": format }), text] {
+            assert!(admits(&body, called), "{body}");
+            assert_eq!(admits(&body, "nothing"), admits_none, "{body}");
+            assert!(
+                !admits(&body, r#"<f=x>{"a":null,"b":1}</f>"#),
+                "keys come as declared"
+            );
+            assert!(!admits(&body, "<f=y>"), "{body}");
+        }
+    }
 }
 
 /// Any JSON, made of the words that a request may hold more often than not.

@@ -367,6 +367,7 @@ impl Turn {
         Generate {
             max_tokens: Some(max_tokens),
             sampling,
+            without_logprobs: self.plan.n_top_logprobs.is_none(),
             ..Generate::default()
         }
     }

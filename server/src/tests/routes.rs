@@ -1,5 +1,7 @@
 //! Everything around the completions: errors, the key, limits, models, health and metrics.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
@@ -104,6 +106,8 @@ async fn wrong_tools_and_formats_are_refused_with_their_place() {
     let unsupported =
         json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
     let function = json!({ "name": "f", "parameters": schema });
+    let tag = json!({ "type": "structural_tag", "triggers": ["<a"],
+        "structures": [{ "begin": "<a>", "schema": { "type": "strin" }, "end": "" }] });
     assert_refused(vec![
         (
             hi_and("tools", json!([{ "type": "web_search" }])),
@@ -118,7 +122,22 @@ async fn wrong_tools_and_formats_are_refused_with_their_place() {
         ),
         (unknown_tool, "tool_choice.function.name"),
         (two, "guided_regex"),
-        (hi_and("ebnf", json!("a ::= b")), "ebnf"),
+        (hi_and("ebnf", json!("root ::= b")), "ebnf"),
+        (
+            hi_and("guided_grammar", json!("start: b\n")),
+            "guided_grammar",
+        ),
+        (
+            hi_and("response_format", tag),
+            "response_format.structures[0].schema#/type",
+        ),
+        (
+            hi_and(
+                "structured_outputs",
+                json!({ "structural_tag": { "format": { "type": "sequence" } } }),
+            ),
+            "structured_outputs.structural_tag.format.type",
+        ),
         (hi_and("guided_regex", json!("(")), "guided_regex"),
         (
             hi_and("response_format", json!({ "type": "xml" })),
@@ -154,6 +173,30 @@ async fn routes_and_methods_that_do_not_exist_are_json_errors() {
     let (status, answer) = bench.get(CHAT).await;
     assert_eq!(status, 405);
     assert!(answer.contains("\"error\""), "{answer}");
+}
+
+#[tokio::test]
+async fn what_compiles_too_long_is_refused() {
+    let options = ServerOptions {
+        compile_timeout: Duration::ZERO,
+        ..ServerOptions::default()
+    };
+    let bench = Bench::with_options(vec![], options);
+    let (status, answer) = bench
+        .post(CHAT, &hi_and("guided_regex", json!("(?:[a-z]{50}){50}")))
+        .await;
+    assert_eq!(
+        (status.as_u16(), &answer["error"]["code"]),
+        (400, &json!("constraint_invalid")),
+        "{answer}"
+    );
+    assert!(
+        answer["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("0 ms"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

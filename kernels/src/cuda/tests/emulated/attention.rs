@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::super::emulator::{VARIANTS, device};
 use super::{bits, buffer, error};
-use crate::{AttentionSpan, Cuda, CudaKv, Device, Element, Heads, KvShape, Reference, Slot};
+use crate::{
+    AttentionLayer, AttentionSpan, Cuda, CudaKv, Device, Element, Heads, KvShape, Reference, Slot,
+};
 
 /// Sequences that begin with the same `n_shared` positions.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ struct Case {
     n_shared: usize,
     /// Positions of each sequence after the shared ones.
     n_own: Vec<usize>,
+    softcap: Option<f32>,
+    window: Option<usize>,
     /// Rows of the shared positions, then of each sequence.
     x: Vec<f32>,
     seed: u64,
@@ -46,6 +50,15 @@ impl Case {
                 ..keys
             },
         ]
+    }
+
+    fn layer(&self) -> AttentionLayer {
+        AttentionLayer {
+            idx: 1,
+            scale: 1.0 / (self.head_dim as f32).sqrt(),
+            softcap: self.softcap,
+            window: self.window,
+        }
     }
 
     fn width(&self) -> usize {
@@ -125,7 +138,7 @@ impl Case {
             }
             let x = buffer(device, self.width(), &rows);
             let mut out = device.buffer(queries.end());
-            device.attention(&kv, 1, &x, queries, &spans, &mut out);
+            device.attention(&kv, self.layer(), &x, queries, &spans, &mut out);
             let given = device.read(&out);
             for (span, &(sequence, ..)) in spans.iter().zip(step) {
                 let range =
@@ -171,8 +184,16 @@ fn case(n_positions: std::ops::Range<usize>) -> impl Strategy<Value = Case> {
     let page_size = prop_oneof![Just(1usize), Just(5), Just(16), Just(32), Just(150)];
     let shape = (0..VARIANTS.len(), page_size, 1..3usize, 1..6usize, 0..4u64);
     let lengths = (n_positions, proptest::collection::vec(1..60usize, 1..5));
-    (shape, lengths).prop_flat_map(
-        |((variant, page_size, n_kv_heads, group_len, seed), (n_shared, n_own))| {
+    let softcap = proptest::option::of(0.2f32..5.0);
+    // Less than a tile, about as much, and more.
+    let window = proptest::option::of(prop_oneof![1..10usize, 60..70usize, 100..300usize]);
+    (shape, lengths, softcap, window).prop_flat_map(
+        |(
+            (variant, page_size, n_kv_heads, group_len, seed),
+            (n_shared, n_own),
+            softcap,
+            window,
+        )| {
             let (head_dim, element) = VARIANTS[variant];
             let n_rows = n_shared + n_own.iter().sum::<usize>();
             let width = (group_len + 2) * n_kv_heads * head_dim;
@@ -184,6 +205,8 @@ fn case(n_positions: std::ops::Range<usize>) -> impl Strategy<Value = Case> {
                 group_len,
                 n_shared,
                 n_own: n_own.clone(),
+                softcap,
+                window,
                 x: noise(values, n_rows * width),
                 seed,
             })
@@ -250,9 +273,8 @@ proptest! {
     }
 }
 
-/// Keys are equal: attention is the mean of the values so far, which are exact in bf16.
-#[test]
-fn equal_keys_average_the_values() {
+/// Keys are equal: attention is the mean of the values that are seen, which are exact in bf16.
+fn average(softcap: Option<f32>, window: Option<usize>) {
     let row = |position: usize| [[1.0; 16], [0.5; 16], [position as f32; 16]].concat();
     let case = Case {
         element: Element::Bf16,
@@ -262,20 +284,36 @@ fn equal_keys_average_the_values() {
         group_len: 1,
         n_shared: 0,
         n_own: vec![200],
+        softcap,
+        window,
         x: (0..200).flat_map(row).collect(),
         seed: 0,
     };
     let Some(mut device) = open(&case) else {
         return;
     };
-    let given = case.run(&mut device, &case.chunks(64));
-    for (position, row) in given[0].chunks_exact(16).enumerate() {
-        let expected = position as f32 / 2.0;
-        assert!(
-            row.iter().all(|x| (x - expected).abs() < 1e-3),
-            "{position}: {row:?}"
-        );
+    for steps in [case.chunks(64), case.singly(200)] {
+        let given = case.run(&mut device, &steps);
+        for (position, row) in given[0].chunks_exact(16).enumerate() {
+            let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
+            let expected = (first + position) as f32 / 2.0;
+            assert!(
+                row.iter().all(|x| (x - expected).abs() < 1e-3),
+                "{position}: {row:?}"
+            );
+        }
     }
+}
+
+#[test]
+fn equal_keys_average_the_values() {
+    average(None, None);
+}
+
+#[test]
+fn equal_keys_average_the_values_of_a_window() {
+    average(Some(1.0), Some(5));
+    average(None, Some(64));
 }
 
 /// Two heads of 64, one query head each.
@@ -306,7 +344,13 @@ fn seen(
         pages: &[page],
     };
     let x = buffer(device, COPIED_WIDTH, &noise(3, COPIED_WIDTH));
-    device.attention(kv, layer_idx, &x, COPIED[0], &[span], &mut out);
+    let layer = AttentionLayer {
+        idx: layer_idx,
+        scale: 0.125,
+        softcap: None,
+        window: None,
+    };
+    device.attention(kv, layer, &x, COPIED[0], &[span], &mut out);
     bits(&device.read(&out))
 }
 

@@ -1,5 +1,7 @@
 //! Products: right, and the same bits in any company.
 
+use std::collections::BTreeSet;
+
 use half::{bf16, f16};
 use proptest::prelude::*;
 
@@ -7,7 +9,8 @@ use super::super::emulator::device;
 use super::{bits, buffer, error};
 use crate::cuda::matrix::round;
 use crate::{
-    BLOCK_LEN, BlockFormat, Cuda, Device, Element, Grain, MatrixData, MatrixPart, Norm, Reference,
+    Activation, BLOCK_LEN, BlockFormat, Cuda, Device, Element, Grain, MatrixData, MatrixPart, Norm,
+    Reference,
 };
 
 const FORMATS: [Option<BlockFormat>; 4] = [
@@ -170,6 +173,17 @@ fn case(n_tokens: impl Strategy<Value = usize>) -> impl Strategy<Value = Case> {
     )
 }
 
+/// The activations in f64 as their papers have them: SiLU, and GELU by its tangent.
+fn activated(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            0.5 * x * (1.0 + inner.tanh())
+        }
+    }
+}
+
 fn open(case: &Case) -> Option<Cuda> {
     device(case.element, case.seed)
 }
@@ -211,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn gating_is_two_products_and_an_activation(case in case(1..70usize), is_mixed in any::<bool>()) {
+    fn gating_is_two_products_and_an_activation(case in case(1..70usize), is_mixed in any::<bool>(), is_gelu in any::<bool>()) {
         let Some(mut device) = open(&case) else { return Ok(()) };
         let gate = case.parts[0].clone();
         // A gate and an up of one format are taken by one kernel, others are not.
@@ -223,13 +237,42 @@ proptest! {
         let matrix = case.matrix(&device);
         let x = buffer(&mut device, case.n_cols, &case.x);
         let mut out = device.buffer(width);
-        device.gated(&matrix, &x, None, &mut out);
+        let activation = if is_gelu { Activation::GeluTanh } else { Activation::Silu };
+        device.gated(&matrix, activation, &x, None, &mut out);
         let given = device.read(&out);
         let pairs = both.chunks_exact(2 * width).flat_map(|row| row[..width].iter().zip(&row[width..]));
         for (given, (gate, up)) in given.iter().zip(pairs) {
-            let expected = gate / (1.0 + (-gate).exp()) * up;
-            prop_assert!((given - expected).abs() <= 1e-6 * expected.abs() + 1e-30, "{given} {expected}");
+            let expected = activated(activation, f64::from(*gate)) * f64::from(*up);
+            // A gate far below 0 is what is left of 1 - 1 in f32.
+            let size = f64::from((gate * up).abs());
+            prop_assert!((f64::from(*given) - expected).abs() <= 1e-6 * size + 1e-30, "{given} {expected}");
         }
+    }
+
+    /// Rows of one product and of every other one, few and many, of one stretch and of both.
+    #[test]
+    fn picked_products_are_those_of_the_whole(
+        case in case(1..90usize),
+        picks in proptest::collection::vec(proptest::collection::btree_set(0..70u32, 0..30), 90),
+        is_normed in any::<bool>(),
+    ) {
+        let Some(mut device) = open(&case) else { return Ok(()) };
+        let n_rows = case.n_rows();
+        let of_row = |picks: &BTreeSet<u32>| -> Vec<u32> {
+            picks.iter().copied().filter(|&pick| (pick as usize) < n_rows).collect()
+        };
+        let picks: Vec<Vec<u32>> = picks[..case.x.len() / case.n_cols].iter().map(of_row).collect();
+        let weight = device.vector(&vec![0.75; case.n_cols]);
+        let norm = || is_normed.then_some(Norm { weight: &weight, eps: 1e-5 });
+        let (matrix, x) = (case.matrix(&device), buffer(&mut device, case.n_cols, &case.x));
+        let mut out = device.buffer(n_rows);
+        device.matmul(&matrix, None, &x, norm(), &mut out);
+        let whole = device.read(&out);
+        let rows = whole.chunks_exact(n_rows).zip(&picks);
+        let expected: Vec<f32> = rows.flat_map(|(row, picks)| picks.iter().map(|&pick| row[pick as usize])).collect();
+        let slices: Vec<&[u32]> = picks.iter().map(Vec::as_slice).collect();
+        let given = device.matmul_picked(&matrix, &x, norm(), &slices);
+        prop_assert_eq!(bits(&expected), bits(&given));
     }
 
     #[test]

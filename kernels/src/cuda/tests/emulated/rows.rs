@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::emulator::device;
 use super::{bits, buffer, error};
-use crate::{Cuda, Device, Element, Heads, KernelError, KvShape, Reference, RopeLayout};
+use crate::{Cuda, Device, Element, Heads, KernelError, KvShape, Norm, Reference, RopeLayout};
 
 /// Rows of some heads between other elements.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ struct Case {
     width: usize,
     x: Vec<f32>,
     positions: Vec<u32>,
+    /// Pairs of each head that turn.
+    n_pairs: usize,
     seed: u64,
 }
 
@@ -28,11 +30,13 @@ fn case() -> impl Strategy<Value = Case> {
             let width = heads.end() + 5;
             let x = proptest::collection::vec(-2.0f32..2.0, n_rows * width);
             let positions = proptest::collection::vec(0..200_000u32, n_rows);
-            (x, positions).prop_map(move |(x, positions)| Case {
+            let n_pairs = 1..=head_dim / 2;
+            (x, positions, n_pairs).prop_map(move |(x, positions, n_pairs)| Case {
                 heads,
                 width,
                 x,
                 positions,
+                n_pairs,
                 seed,
             })
         },
@@ -41,13 +45,13 @@ fn case() -> impl Strategy<Value = Case> {
 
 impl Case {
     fn rotated<D: Device>(&self, device: &mut D, layout: RopeLayout) -> Vec<f32> {
-        let n_pairs = self.heads.head_dim / 2;
+        let n_pairs = self.n_pairs;
         let frequencies: Vec<f32> = (0..n_pairs)
             .map(|i| 10_000f32.powf(-(i as f32) / n_pairs as f32))
             .collect();
         let frequencies = device.vector(&frequencies);
-        let mut angles = device.buffer(self.heads.head_dim);
-        device.rope_angles(&frequencies, &self.positions, &mut angles);
+        let mut angles = device.buffer(2 * n_pairs);
+        device.rope_angles(&frequencies, 1.25, &self.positions, &mut angles);
         let mut x = buffer(device, self.width, &self.x);
         device.rope(&mut x, self.heads, layout, &angles);
         device.read(&x)
@@ -60,6 +64,33 @@ impl Case {
         let weight = device.vector(&weight);
         let mut x = buffer(device, self.width, &self.x);
         device.head_norm(&mut x, self.heads, &weight, 1e-5);
+        device.read(&x)
+    }
+
+    /// Every row normed and added to twice itself.
+    fn norm_added<D: Device>(&self, device: &mut D) -> Vec<f32> {
+        let weight: Vec<f32> = (0..self.width).map(|i| 0.5 + i as f32 / 9.0).collect();
+        let weight = device.vector(&weight);
+        let x = buffer(device, self.width, &self.x);
+        let mut out = buffer(device, self.width, &self.x);
+        device.scale(&mut out, 2.0);
+        let norm = Norm {
+            weight: &weight,
+            eps: 1e-5,
+        };
+        device.norm_add(&x, norm, &mut out);
+        device.read(&out)
+    }
+
+    fn capped<D: Device>(&self, device: &mut D, cap: f32) -> Vec<f32> {
+        let mut x = buffer(device, self.width, &self.x);
+        device.softcap(&mut x, cap);
+        device.read(&x)
+    }
+
+    fn scaled<D: Device>(&self, device: &mut D, factor: f32) -> Vec<f32> {
+        let mut x = buffer(device, self.width, &self.x);
+        device.scale(&mut x, factor);
         device.read(&x)
     }
 
@@ -99,6 +130,22 @@ proptest! {
     fn head_norms_agree_with_the_reference(case in case()) {
         let Some(mut device) = open(case.seed) else { return Ok(()) };
         let (expected, given) = (case.normed(&mut Reference::new(1)), case.normed(&mut device));
+        prop_assert!(error(&expected, &given) < 1e-6);
+    }
+
+    #[test]
+    fn norms_added_agree_with_the_reference(case in case()) {
+        let Some(mut device) = open(case.seed) else { return Ok(()) };
+        let (expected, given) = (case.norm_added(&mut Reference::new(1)), case.norm_added(&mut device));
+        prop_assert!(error(&expected, &given) < 1e-6);
+    }
+
+    #[test]
+    fn scales_and_caps_agree_with_the_reference(case in case(), cap in 0.1f32..50.0) {
+        let Some(mut device) = open(case.seed) else { return Ok(()) };
+        let mut reference = Reference::new(1);
+        prop_assert_eq!(bits(&case.scaled(&mut reference, cap)), bits(&case.scaled(&mut device, cap)));
+        let (expected, given) = (case.capped(&mut reference, cap), case.capped(&mut device, cap));
         prop_assert!(error(&expected, &given) < 1e-6);
     }
 

@@ -1,0 +1,344 @@
+//! What a mask depends on: the top frame, and as much of the values open around it as was looked at.
+//!
+//! The tokens that may come next are found by walking a trie of tokens, and most walks never leave
+//! the value they start in: the mask of a member's name is the same in every item of an array, of a
+//! number the same in every object that may go on after it. So a walk notes how far outward it
+//! looked and what it asked there ([`Reads`]), and its mask is remembered for every stack that
+//! agrees on that much. A stack that agrees would have made the same walk.
+//!
+//! The names beyond the declared ones that came are left out of it: what they forbid is taken from
+//! the mask afterwards, unless a token holds one of them whole.
+
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
+use smallvec::SmallVec;
+
+use crate::Vocabulary;
+use crate::json::frame::{Frame, Items, Link, Members, Name, Other, Stack};
+use crate::json::shape::{NodeId, ShapeId, Tables};
+use crate::json::string::InteriorKey;
+use crate::literals::LiteralNode;
+use crate::memo::Reach;
+
+/// Bytes of bookkeeping an entry, beside its mask.
+const ENTRY_BYTES: usize = 256;
+
+/// Declared names up to which a name's key lists those that it may become.
+const MAX_LISTED: usize = 8;
+
+/// How far outward a walk looked. The places of a stack are counted from the outermost value, 1; 0
+/// is the end of the text.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    /// The place of the top frame that the walk began with.
+    base: u32,
+    /// The outermost place looked at.
+    lowest: u32,
+    /// Whether an object around was asked for more than whether it may end or go on.
+    members: bool,
+    /// Whether something depended on the text so far.
+    pub(crate) text: bool,
+}
+
+impl Reads {
+    /// Before a walk from a stack whose top value is at `base`.
+    pub(crate) fn begin(&mut self, base: u32) {
+        *self = Self {
+            base,
+            lowest: u32::MAX,
+            members: false,
+            text: false,
+        };
+    }
+
+    /// A value has ended, and what is around it matters.
+    pub(crate) fn ended_into(&mut self, outer: Option<&Arc<Link>>) {
+        self.lowest = self.lowest.min(place(outer) - 1);
+    }
+
+    /// The object at `place` was asked which members may still come.
+    pub(crate) fn members(&mut self, place: u32) {
+        self.members |= place < self.base;
+    }
+
+    /// A name was compared with those that came in the object at `place`. If the walk began within
+    /// a name there, that one is among them, of which no key speaks.
+    pub(crate) fn name(&mut self, place: u32) {
+        self.text |= place == self.base && self.lowest <= self.base;
+    }
+}
+
+/// The place of a value within `outer`.
+pub(crate) fn place(outer: Option<&Arc<Link>>) -> u32 {
+    outer.map_or(0, |outer| outer.depth) + 1
+}
+
+/// The part of a stack that every walk from it depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Top {
+    Frame(Frame),
+    /// A string: what its inside depends on, and the code points still due.
+    String {
+        interior: InteriorKey,
+        shape: ShapeId,
+        due: u32,
+    },
+    /// After a name.
+    Colon(NodeId),
+    /// A name, without the members that it does not speak of.
+    Name {
+        shape: ShapeId,
+        declared: Option<LiteralNode>,
+        other: Option<Other>,
+        came: Came,
+    },
+}
+
+/// Which declared names may still be meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Came {
+    /// These.
+    Open(SmallVec<[u32; MAX_LISTED]>),
+    /// Those that have not come.
+    Not(Members),
+}
+
+/// What a walk may have asked a value around the top.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Around {
+    /// Nothing: the end of the text.
+    End,
+    Array(Items),
+    Object {
+        shape: ShapeId,
+        may_close: bool,
+        allows_any: bool,
+    },
+    Members(Members),
+    /// A guard; a walk that asks it depends on the text.
+    Guard,
+}
+
+/// Masks by what they depend on. When full it forgets everything: a mask can always be found again.
+#[derive(Debug)]
+pub(crate) struct ContextMemo {
+    entries: HashMap<(u64, bool, Top), Entry>,
+    n_bytes: usize,
+    max_bytes: usize,
+}
+
+/// The masks of one top.
+#[derive(Debug, Default)]
+struct Entry {
+    /// How many of the values around any walk looked at.
+    n_around: usize,
+    /// Whether any walk from a name came back to its own object.
+    own: bool,
+    /// Whether any walk asked for the members of an object around.
+    members: bool,
+    masks: HashMap<SmallVec<[Around; 2]>, Known>,
+}
+
+/// A mask, and what the values around cost in the stack that it was found for.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    reach: Arc<Reach>,
+    outer_cost: usize,
+}
+
+impl Known {
+    pub(crate) fn new(reach: Reach, stack: &Stack) -> Self {
+        Self {
+            reach: Arc::new(reach),
+            outer_cost: stack.outer_cost(),
+        }
+    }
+
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// Fewest bytes to completion after the best token, in another stack.
+    pub(crate) fn nearest(&self, stack: &Stack) -> usize {
+        self.moved(self.reach.nearest, stack)
+    }
+
+    /// The same after the worst of them.
+    pub(crate) fn furthest(&self, stack: &Stack) -> usize {
+        self.moved(self.reach.furthest, stack)
+    }
+
+    fn moved(&self, distance: usize, stack: &Stack) -> usize {
+        match distance {
+            usize::MAX => usize::MAX,
+            distance => (distance + stack.outer_cost()).saturating_sub(self.outer_cost),
+        }
+    }
+}
+
+impl ContextMemo {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            n_bytes: 0,
+            max_bytes,
+        }
+    }
+
+    /// The mask of a stack, with distances if they are `measured`.
+    pub(crate) fn get(
+        &self,
+        vocabulary: &Vocabulary,
+        measured: bool,
+        stack: &Stack,
+        tables: &Tables,
+    ) -> Option<Known> {
+        let top = Top::of(stack, measured, tables, vocabulary);
+        let entry = self.entries.get(&(vocabulary.id(), measured, top))?;
+        entry
+            .masks
+            .get(&entry.around(stack, tables, vocabulary))
+            .cloned()
+    }
+
+    /// Remembers a mask that a walk found which looked at `reads`.
+    pub(crate) fn insert(
+        &mut self,
+        vocabulary: &Vocabulary,
+        stack: &Stack,
+        tables: &Tables,
+        reads: &Reads,
+        known: &Known,
+    ) {
+        let entry_bytes = known.reach.mask.n_bytes() + size_of::<Top>() + ENTRY_BYTES;
+        if self.n_bytes + entry_bytes > self.max_bytes {
+            self.entries.clear();
+            self.n_bytes = 0;
+        }
+        self.n_bytes += entry_bytes;
+        let measured = known.reach.measured;
+        let top = Top::of(stack, measured, tables, vocabulary);
+        let entry = self.entries.entry((vocabulary.id(), measured, top));
+        let entry = entry.or_default();
+        entry.n_around = entry
+            .n_around
+            .max(reads.base.saturating_sub(reads.lowest) as usize);
+        entry.own |= reads.lowest <= reads.base;
+        entry.members |= reads.members || measured;
+        let around = entry.around(stack, tables, vocabulary);
+        entry.masks.insert(around, known.clone());
+    }
+}
+
+impl Top {
+    /// Distances depend on all of the top frame; tokens on less.
+    fn of(stack: &Stack, measured: bool, tables: &Tables, vocabulary: &Vocabulary) -> Self {
+        match &stack.top {
+            top if measured => Self::Frame(top.clone()),
+            Frame::String { shape, body } => {
+                let strings = tables.string(*shape);
+                let longest = vocabulary.longest();
+                Self::String {
+                    interior: strings.interior_key(*shape, body, longest),
+                    shape: *shape,
+                    due: strings.min.saturating_sub(body.count).min(longest as u32),
+                }
+            }
+            Frame::Colon { value, .. } => Self::Colon(*value),
+            Frame::Name { members, name } if members.used.is_none() => {
+                Self::name(members, name, tables)
+            }
+            top => Self::Frame(top.clone()),
+        }
+    }
+
+    fn name(members: &Members, name: &Name, tables: &Tables) -> Self {
+        let object = tables.object(members.shape);
+        let came = match name.declared {
+            None => Came::Open(SmallVec::new()),
+            Some(node) if object.names.below(node).len() <= MAX_LISTED => {
+                Came::Open(object.reachable(node, members).collect())
+            }
+            Some(_) => Came::Not(members.clone()),
+        };
+        Self::Name {
+            shape: members.shape,
+            declared: name.declared,
+            other: name.other,
+            came,
+        }
+    }
+}
+
+impl Members {
+    /// Without the names that came, if no token holds any of them whole.
+    fn relevant(&self, vocabulary: &Vocabulary) -> Self {
+        let used = self.used.as_ref();
+        Self {
+            used: used.filter(|used| vocabulary.holds_name(used)).cloned(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Stack {
+    /// The stack as if no names beyond the declared ones had come in the object at its top: it lets
+    /// more tokens come only if they end the name that is being written. `None` if there were none,
+    /// or a token holds one of them whole.
+    pub(crate) fn without_used(&self, vocabulary: &Vocabulary) -> Option<Self> {
+        let mut top = self.top.clone();
+        let (Frame::Object(members)
+        | Frame::MemberDue { members, .. }
+        | Frame::Name { members, .. }) = &mut top
+        else {
+            return None;
+        };
+        let used = members.used.take()?;
+        (!vocabulary.holds_name(&used)).then(|| Self {
+            top,
+            outer: self.outer.clone(),
+        })
+    }
+}
+
+impl Entry {
+    /// What walks from this top depend on, of the values around it.
+    fn around(
+        &self,
+        stack: &Stack,
+        tables: &Tables,
+        vocabulary: &Vocabulary,
+    ) -> SmallVec<[Around; 2]> {
+        let mut around = SmallVec::new();
+        if let (true, Frame::Name { members, .. } | Frame::Colon { members, .. }) =
+            (self.own, &stack.top)
+        {
+            around.push(Around::Members(members.relevant(vocabulary)));
+        }
+        let mut outer = stack.outer.as_ref();
+        for _ in 0..self.n_around {
+            let Some(link) = outer else {
+                around.push(Around::End);
+                break;
+            };
+            around.push(match &link.frame {
+                Frame::Object(members) if self.members => {
+                    Around::Members(members.relevant(vocabulary))
+                }
+                Frame::Object(members) => {
+                    let object = tables.object(members.shape);
+                    Around::Object {
+                        shape: members.shape,
+                        may_close: object.may_close(members),
+                        allows_any: object.allows_any(members),
+                    }
+                }
+                Frame::Array(items) => Around::Array(items.clone()),
+                _ => Around::Guard,
+            });
+            outer = link.outer.as_ref();
+        }
+        around
+    }
+}

@@ -1,0 +1,62 @@
+//! `lmrun bench` on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::positive;
+
+/// `lmrun bench`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  lmrun bench engine
+  lmrun bench engine --threads 1 --json
+  lmrun bench engine --prefill 512 --decode 1,16 --svg speed.svg")]
+pub(crate) struct BenchOptions {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Measure how fast a model reads prompts and writes on this machine
+    #[command(after_help = "\
+Whole requests go through the engine, scheduling and sampling among them; nothing is read from the prefix cache.
+Figures are tokens a second, medians of --runs. Of --prefill, --decode and --context what is named is measured;
+all of it if nothing is. Run it on an idle machine.")]
+    Engine(BenchEngineOptions),
+}
+
+/// `lmrun bench engine`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchEngineOptions {
+    /// A model's name, a path, or hf:org/repo[:quant]
+    #[arg(long, default_value = "smollm2")]
+    pub(crate) model: String,
+    /// Threads that compute [default: every core]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) threads: Option<usize>,
+    /// Lengths of prompts to read, in tokens [default: 32,512,2048]
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = positive)]
+    pub(crate) prefill: Vec<usize>,
+    /// Numbers of sequences to write at once, each after a prompt of 128 tokens [default: 1,2,4,8,16,32]
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = positive)]
+    pub(crate) decode: Vec<usize>,
+    /// Lengths of prompts to write one sequence after [default: 512,1024,2048,4096]
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = positive)]
+    pub(crate) context: Vec<usize>,
+    /// How often each figure is measured
+    #[arg(long, value_name = "N", value_parser = positive, default_value = "5")]
+    pub(crate) runs: usize,
+    /// Draw the figures into a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Use only models already here
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
