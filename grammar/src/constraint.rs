@@ -180,6 +180,11 @@ impl Constraint {
         }
     }
 
+    /// Heap bytes, roughly: they grow while the constraint is used.
+    pub fn n_bytes(&self) -> usize {
+        self.locked().n_bytes()
+    }
+
     /// What every output begins with.
     pub(crate) fn prefix(&self) -> &[u8] {
         &self.prefix

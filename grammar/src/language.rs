@@ -49,6 +49,16 @@ pub(crate) struct RegexLanguage {
 const FOREIGN: &str = "a state is only used with the language that made it";
 
 impl Language {
+    /// Heap bytes, roughly: automata as far as they were built, and masks.
+    pub(crate) fn n_bytes(&self) -> usize {
+        match self {
+            Self::Regex(regex) => regex.dfa.n_bytes() + regex.memo.n_bytes(),
+            Self::Choices(trie) => trie.n_bytes(),
+            Self::Json(json) => json.n_bytes(),
+            Self::Cfg(cfg) => cfg.n_bytes(),
+        }
+    }
+
     /// The state of the empty output.
     pub(crate) fn start(&self) -> State {
         match self {

@@ -12,6 +12,7 @@
 //!   byte;
 //! - end tokens are legal exactly when the output is complete.
 
+mod cache;
 mod cfg;
 mod closers;
 mod constraint;
@@ -30,6 +31,7 @@ mod tags;
 mod trie;
 mod vocabulary;
 
+pub use cache::ConstraintCache;
 pub use constraint::Constraint;
 pub use error::GrammarError;
 pub use limits::Limits;

@@ -129,6 +129,11 @@ impl LiteralTrie {
         self.nodes[node as usize].depth
     }
 
+    /// Heap bytes.
+    pub(crate) fn n_bytes(&self) -> usize {
+        size_of_val(&*self.nodes) + size_of_val(&*self.edges) + size_of_val(&*self.sorted)
+    }
+
     /// Whether the set holds nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.sorted.is_empty()

@@ -253,8 +253,8 @@ impl Matcher {
     ///
     /// Called at every step with the tokens left, it never lets an output be cut: while the budget
     /// is at least `min_tokens_to_accept` the mask is not empty, and any of its tokens keeps that
-    /// so. Far from the end it equals `mask` and costs the same; near it, it is stricter than it
-    /// need be, for it counts bytes as tokens where it can.
+    /// so. Far from the end it equals `mask`; near it, it is stricter than it need be, for it counts
+    /// bytes as tokens where it can. Distances cost more than a mask where a place is new.
     ///
     /// # Errors
     /// As `mask`; `Budget` if `budget` is below `min_tokens_to_accept`.

@@ -73,6 +73,11 @@ impl<K: Hash + Eq> MaskMemo<K> {
         }
     }
 
+    /// Heap bytes.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.n_bytes
+    }
+
     pub(crate) fn get(&self, vocabulary: &Vocabulary, key: K) -> Option<Arc<Reach>> {
         self.masks.get(&(vocabulary.id(), key)).cloned()
     }

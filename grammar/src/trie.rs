@@ -4,6 +4,7 @@
 //! one loop over ascending indices with a stack of automaton states, one for each depth.
 
 use std::hash::Hash;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::HashMap;
@@ -99,6 +100,18 @@ impl TokenTrie {
         &self,
         context: &mut C,
         start: S,
+        step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
+        found: impl FnMut(&mut C, TokenId, &S),
+    ) -> Result<(), E> {
+        self.walk_where(context, start, |_, _| true, step, found)
+    }
+
+    /// The same, of the subtrees that are `wanted`, which is asked of their roots.
+    pub(crate) fn walk_where<C, S, E>(
+        &self,
+        context: &mut C,
+        start: S,
+        wanted: impl Fn(&Self, usize) -> bool,
         mut step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
         mut found: impl FnMut(&mut C, TokenId, &S),
     ) -> Result<(), E> {
@@ -108,7 +121,11 @@ impl TokenTrie {
         while node < self.bytes.len() {
             let depth = self.depths[node] as usize;
             states.truncate(depth + 1);
-            let Some(state) = step(context, &states[depth], self.bytes[node])? else {
+            let next = match wanted(self, node) {
+                true => step(context, &states[depth], self.bytes[node])?,
+                false => None,
+            };
+            let Some(state) = next else {
                 node = self.subtree_ends[node] as usize;
                 continue;
             };
@@ -119,6 +136,17 @@ impl TokenTrie {
             node += 1;
         }
         Ok(())
+    }
+
+    /// All tokens, sorted by their bytes.
+    pub(crate) fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// The places of a subtree's tokens in [`TokenTrie::tokens`].
+    pub(crate) fn tokens_below(&self, node: usize) -> Range<usize> {
+        let end = self.subtree_ends[node] as usize;
+        self.token_starts[node] as usize..self.token_starts[end] as usize
     }
 
     /// Allows the tokens that `step` follows to their ends from `start`. Those that the start's `run`
@@ -159,9 +187,7 @@ impl TokenTrie {
                     }
                 };
                 if known.takes(groups, n_characters) {
-                    let tokens = self.token_starts[node]..self.token_starts[end];
-                    let tokens = tokens.start as usize..tokens.end as usize;
-                    self.tokens[tokens]
+                    self.tokens[self.tokens_below(node)]
                         .iter()
                         .for_each(|&token| mask.allow(token));
                     node = end;
@@ -205,10 +231,8 @@ impl TokenTrie {
 
     /// The tokens that begin with `start`.
     pub(crate) fn beginning_with(&self, start: &[u8]) -> &[TokenId] {
-        self.find(start).map_or(&[], |node| {
-            let end = self.subtree_ends[node] as usize;
-            &self.tokens[self.token_starts[node] as usize..self.token_starts[end] as usize]
-        })
+        self.find(start)
+            .map_or(&[], |node| &self.tokens[self.tokens_below(node)])
     }
 
     /// The tokens that equal `bytes`.

@@ -3,18 +3,19 @@
 //! At the top of a `gen`, a type reads as its user would write the value down: a `string` and a `/regex/` are raw text,
 //! numbers, booleans and literals are bare, and everything else is compact JSON.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
-use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher, Vocabulary};
+use lmrun_grammar::{Constraint, ConstraintCache, GrammarError, Limits, Matcher, Vocabulary};
 use lmrun_lang::Program;
 use lmrun_lang::ast::{Bounds, Number, Type, TypeKind};
 use serde_json::Value;
 
 use crate::value::{self, literal_value};
 
-/// The most constraints kept for other runs; each may hold some tens of MiB of automaton and masks.
-const MAX_KEPT: usize = 64;
+/// Bytes of the constraints kept for other runs: a server runs one program many times.
+const MAX_KEPT_BYTES: usize = 256 << 20;
+
+static KEPT: LazyLock<ConstraintCache> = LazyLock::new(|| ConstraintCache::new(MAX_KEPT_BYTES));
 
 /// The most names followed from a type to what it stands for.
 const MAX_ALIASES: usize = 64;
@@ -175,10 +176,9 @@ pub(crate) fn text_from(start: &str) -> Constraint {
 /// # Errors
 /// Why it cannot be honoured.
 pub(crate) fn regex(pattern: &str) -> Result<Constraint, String> {
-    kept(format!("/{pattern}"), || {
-        Constraint::regex(pattern, &Limits::default())
-    })
-    .map_err(|error| error.to_string())
+    let compile = || Constraint::regex(pattern, &Limits::default());
+    KEPT.get_or_compile(&format!("/{pattern}"), compile)
+        .map_err(|error| error.to_string())
 }
 
 /// A JSON Schema as a constraint, from the automata kept if it is there.
@@ -186,43 +186,9 @@ pub(crate) fn regex(pattern: &str) -> Result<Constraint, String> {
 /// # Errors
 /// Why it cannot be honoured.
 pub(crate) fn schema(schema: &Value) -> Result<Constraint, String> {
-    kept(format!("{{{schema}"), || {
-        Constraint::json_schema(schema, &Limits::default())
-    })
-    .map_err(|error| error.to_string())
-}
-
-/// Automata and their masks are worth keeping from run to run: a server runs one program many times.
-fn kept(
-    key: String,
-    compile: impl FnOnce() -> Result<Constraint, GrammarError>,
-) -> Result<Constraint, GrammarError> {
-    #[derive(Default)]
-    struct Kept {
-        constraints: HashMap<String, (u64, Constraint)>,
-        clock: u64,
-    }
-    static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
-    let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    {
-        let kept = &mut *lock();
-        kept.clock += 1;
-        if let Some((used, constraint)) = kept.constraints.get_mut(&key) {
-            *used = kept.clock;
-            return Ok(constraint.clone());
-        }
-    }
-    let constraint = compile()?;
-    let kept = &mut *lock();
-    if kept.constraints.len() >= MAX_KEPT {
-        let oldest = kept.constraints.iter().min_by_key(|(_, (used, _))| *used);
-        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-            kept.constraints.remove(&oldest);
-        }
-    }
-    kept.constraints
-        .insert(key, (kept.clock, constraint.clone()));
-    Ok(constraint)
+    let compile = || Constraint::json_schema(schema, &Limits::default());
+    KEPT.get_or_compile(&format!("{{{schema}"), compile)
+        .map_err(|error| error.to_string())
 }
 
 /// Whether `text` as a whole satisfies `constraint`: the automaton of generation, fed byte by byte.

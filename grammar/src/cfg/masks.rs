@@ -5,12 +5,13 @@
 //! constraints remember their own. The other tokens are tried on the state as a whole, which is
 //! remembered by state. Where few are left, as within a string, they are tried one by one.
 
+use std::iter::once;
 use std::sync::Arc;
 
 use crate::cfg::machine::{CfgLanguage, Flat, Machine, Threads};
 use crate::cfg::terminal::{Inner, Terminal};
 use crate::memo::{MaskMemo, Reach};
-use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
+use crate::{GrammarError, TokenMask, Vocabulary};
 
 /// The masks found so far for one grammar.
 #[derive(Debug)]
@@ -33,6 +34,13 @@ impl CfgMasks {
 }
 
 impl CfgLanguage {
+    /// Heap bytes of the terminals and the masks.
+    pub(crate) fn n_bytes(&self) -> usize {
+        let masks = self.masks.insides.n_bytes() + self.masks.outsides.n_bytes();
+        let terminals = self.machine.terminals.iter().map(Terminal::n_bytes);
+        masks + terminals.sum::<usize>()
+    }
+
     /// Allows the tokens that can come next and leave at most `limit` bytes to completion. A token
     /// that stays within a terminal is measured by the nearest end through that terminal.
     pub(crate) fn mask(
@@ -129,42 +137,29 @@ impl CfgLanguage {
         let mut inside = TokenMask::new(vocabulary.n_tokens());
         self.inside(flat, vocabulary, usize::MAX, &mut inside)?;
         let mut reach = Reach::new(vocabulary);
-        let mut found = |machine: &mut Machine, token: TokenId, flat: &Flat| {
-            let distance = machine.distance(flat);
-            if distance <= limit && !inside.is_allowed(token) {
-                reach.add(token, distance);
-            }
-        };
-        let step = |machine: &mut Machine, flat: &Flat, byte| machine.step(flat, byte);
-        let n_tokens = vocabulary.n_tokens();
-        if inside.n_allowed() < n_tokens / 2 {
-            let start = flat.clone();
-            vocabulary
-                .all()
-                .walk(&mut self.machine, start, step, found)?;
-            return Ok(reach);
-        }
-        // By first byte, found when first needed.
-        let mut begun: Vec<Option<Option<Flat>>> = vec![None; 256];
-        for token in (0..n_tokens as TokenId).filter(|&token| !inside.is_allowed(token)) {
-            let Some((&first, rest)) = vocabulary.bytes(token).and_then(<[u8]>::split_first) else {
-                continue;
-            };
-            let begun = &mut begun[usize::from(first)];
-            if begun.is_none() {
-                *begun = Some(step(&mut self.machine, flat, first)?);
-            }
-            let mut end = begun.clone().flatten();
-            for &byte in rest {
-                end = match end {
-                    Some(flat) => step(&mut self.machine, &flat, byte)?,
-                    None => break,
-                };
-            }
-            if let Some(end) = end {
-                found(&mut self.machine, token, &end);
-            }
-        }
+        // How many of the tokens before each are not inside: where there are none, none is wanted.
+        let mut n_wanted = 0;
+        let wanted: Vec<u32> = once(0)
+            .chain(vocabulary.all().tokens().iter().map(|&token| {
+                n_wanted += u32::from(!inside.is_allowed(token));
+                n_wanted
+            }))
+            .collect();
+        vocabulary.all().walk_where(
+            &mut self.machine,
+            flat.clone(),
+            |trie, node| {
+                let tokens = trie.tokens_below(node);
+                wanted[tokens.start] < wanted[tokens.end]
+            },
+            |machine, flat, byte| machine.step(flat, byte),
+            |machine, token, flat| {
+                let distance = machine.distance(flat);
+                if distance <= limit && !inside.is_allowed(token) {
+                    reach.add(token, distance);
+                }
+            },
+        )?;
         Ok(reach)
     }
 }

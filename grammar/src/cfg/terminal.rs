@@ -180,10 +180,20 @@ impl Terminal {
         }
     }
 
+    /// Heap bytes, of a nested constraint all of it.
+    pub(crate) fn n_bytes(&self) -> usize {
+        match self {
+            Self::Nested(constraint) => constraint.n_bytes(),
+            Self::Literals(trie) => trie.n_bytes(),
+            Self::Table(table) => table.n_bytes(),
+            Self::Regex(_) => self.built_bytes() + self.fixed_bytes(),
+        }
+    }
+
     /// Heap bytes of the automaton that do not grow.
     pub(crate) fn fixed_bytes(&self) -> usize {
         match self {
-            Self::Regex(regex) => regex.0.nfa_bytes(),
+            Self::Regex(regex) => regex.0.fixed_bytes(),
             Self::Literals(_) | Self::Table(_) | Self::Nested(_) => 0,
         }
     }

@@ -186,6 +186,11 @@ impl ContextMemo {
         }
     }
 
+    /// Heap bytes.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.n_bytes
+    }
+
     /// The mask of a stack, with distances if they are `measured`.
     pub(crate) fn get(
         &self,

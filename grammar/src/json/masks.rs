@@ -69,6 +69,13 @@ struct Inside {
 }
 
 impl JsonLanguage {
+    /// Heap bytes of the shapes, the patterns' automata and the masks.
+    pub(crate) fn n_bytes(&self) -> usize {
+        let automata = self.parser.verdicts.patterns.automata.iter();
+        let masks = self.masks.interiors.n_bytes() + self.masks.stacks.n_bytes();
+        masks + self.parser.tables.n_bytes() + automata.map(Automaton::n_bytes).sum::<usize>()
+    }
+
     /// Allows the tokens that some parse can take, if they leave at most `limit` bytes to
     /// completion.
     pub(crate) fn mask(

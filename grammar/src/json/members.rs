@@ -73,21 +73,12 @@ impl Parser {
                 self.reads.members(place(outer));
                 next.push(stack(self.open_name(members)));
             }
-            // A quote continues a name exactly where a backslash is before it; elsewhere it ends
-            // the name.
-            (Frame::Name { members, name }, _) => match self.step_name(members, name, byte)? {
-                Some(name) => next.push(stack(Frame::Name {
-                    members: members.clone(),
-                    name,
-                })),
-                None if byte == b'"' => {
-                    if name.other.is_some() {
-                        self.reads.name(place(outer));
-                    }
-                    next.extend(self.close_name(members, name).map(stack));
-                }
-                None => {}
-            },
+            (Frame::Name { members, name }, _) => {
+                next.extend(
+                    self.step_in_name(members, name, place(outer), byte)?
+                        .map(stack),
+                );
+            }
             (Frame::Colon { members, value }, b':') => {
                 let cost = self.tables.object(members.shape).cost_after(members);
                 let link = Link::new(Frame::Object(members.clone()), outer.cloned(), cost);
@@ -100,6 +91,29 @@ impl Parser {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A quote continues a name exactly where a backslash is before it; elsewhere it ends the name.
+    fn step_in_name(
+        &mut self,
+        members: &Members,
+        name: &Name,
+        place: u32,
+        byte: u8,
+    ) -> Result<Option<Frame>, GrammarError> {
+        Ok(match self.step_name(members, name, byte)? {
+            Some(name) => Some(Frame::Name {
+                members: members.clone(),
+                name,
+            }),
+            None if byte == b'"' => {
+                if name.other.is_some() {
+                    self.reads.name(place);
+                }
+                self.close_name(members, name)
+            }
+            None => None,
+        })
     }
 
     pub(crate) fn open_name(&self, members: &Members) -> Frame {

@@ -207,6 +207,28 @@ pub(crate) struct Tables {
 const MISMATCH: &str = "a frame is made from a shape of its own kind";
 
 impl Tables {
+    /// Heap bytes, roughly.
+    pub(crate) fn n_bytes(&self) -> usize {
+        let nodes = self
+            .nodes
+            .iter()
+            .map(|node| size_of::<Node>() + size_of_val(&*node.shapes));
+        let shapes = self.shapes.iter().map(|shape| {
+            size_of::<Shape>()
+                + match shape {
+                    Shape::Literals(literals) => {
+                        literals.trie.n_bytes() + size_of_val(&*literals.hashes)
+                    }
+                    Shape::String(strings) => strings.n_bytes(),
+                    Shape::Object(object) => {
+                        object.names.n_bytes() + size_of_val(&*object.properties)
+                    }
+                    Shape::Array(_) | Shape::Number(_) => 0,
+                }
+        });
+        nodes.sum::<usize>() + shapes.sum::<usize>()
+    }
+
     pub(crate) fn cost(&self, node: NodeId) -> usize {
         self.nodes[node as usize].cost
     }

@@ -89,6 +89,13 @@ impl StringShape {
         Ok(live.then_some(shape))
     }
 
+    /// Heap bytes of its table.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.table.as_ref().map_or(0, |table| {
+            table.ways.len() * size_of::<Way>() + table.places.len() * 24
+        })
+    }
+
     /// Cells of its table.
     pub(crate) fn n_cells(&self) -> usize {
         self.table.as_ref().map_or(0, |table| table.ways.len())

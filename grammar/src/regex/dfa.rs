@@ -134,8 +134,13 @@ impl Dfa {
     }
 
     /// Heap bytes of the NFA and what is known of it.
-    pub(crate) fn nfa_bytes(&self) -> usize {
+    pub(crate) fn fixed_bytes(&self) -> usize {
         self.program.n_bytes()
+    }
+
+    /// Heap bytes, as far as it was built.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.built_bytes() + self.fixed_bytes()
     }
 
     /// Heap bytes of the states built so far.

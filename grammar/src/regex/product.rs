@@ -227,6 +227,12 @@ impl Product {
         self.states[state as usize].distance as usize
     }
 
+    fn n_bytes(&self) -> usize {
+        let tuple_bytes = 2 * self.parts.len() * size_of::<u32>() + size_of::<Tuple>();
+        let parts: usize = self.parts.iter().map(Dfa::n_bytes).sum();
+        parts + self.table.len() * size_of::<u32>() + self.states.len() * tuple_bytes
+    }
+
     fn successor(&mut self, state: DfaState, class: usize) -> Result<u32, GrammarError> {
         let cell = state as usize * self.representatives.len() + class;
         if self.table[cell] != UNKNOWN {
@@ -392,6 +398,14 @@ impl Automaton {
         match self {
             Self::One(_) => 0,
             Self::Product(product) => product.marks(state),
+        }
+    }
+
+    /// Heap bytes, as far as it was built.
+    pub(crate) fn n_bytes(&self) -> usize {
+        match self {
+            Self::One(dfa) => dfa.n_bytes(),
+            Self::Product(product) => product.n_bytes(),
         }
     }
 

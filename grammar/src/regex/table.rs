@@ -55,6 +55,11 @@ impl Table {
         }
     }
 
+    /// Heap bytes.
+    pub(crate) fn n_bytes(&self) -> usize {
+        (self.transitions.next.len() + self.distances.len()) * size_of::<u32>()
+    }
+
     /// Whether it accepts nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.distances[0] == NONE

@@ -4,7 +4,9 @@
 //! `grammar`, and `response_format` of the type `json_object` with a `schema`. A grammar is GBNF, which the others call
 //! EBNF, or Lark: the first rule's `::=` or `:` tells.
 
-use lmrun_grammar::{Constraint, GrammarError};
+use std::sync::LazyLock;
+
+use lmrun_grammar::{Constraint, ConstraintCache, GrammarError};
 use serde_json::{Value, json};
 
 use super::fields::{Fields, wrong};
@@ -192,15 +194,25 @@ fn choices(value: &Value, path: &str) -> Result<Vec<String>, ApiError> {
     items.iter().map(|item| text(item, path)).collect()
 }
 
-/// Compiles a format. This can take a while: not for a thread that serves others.
+/// Bytes of the constraints kept for other requests.
+const MAX_KEPT_BYTES: usize = 256 << 20;
+
+/// Compiles a format, if it is not kept from a request before. This can take a while: not for a thread that serves others.
 pub(crate) fn compile(format: &Format) -> Result<Constraint, ApiError> {
+    static KEPT: LazyLock<ConstraintCache> = LazyLock::new(|| ConstraintCache::new(MAX_KEPT_BYTES));
     let limits = grammar_limits();
+    let kept =
+        |kind: &str, source: &str, compile: &dyn Fn() -> Result<Constraint, GrammarError>| {
+            KEPT.get_or_compile(&format!("{kind} {source}"), compile)
+        };
     let compiled = match &format.language {
-        Language::Json(schema) => Constraint::json_schema(schema, &limits),
-        Language::Regex(pattern) => Constraint::regex(pattern, &limits),
+        Language::Json(schema) => kept("json", &schema.to_string(), &|| {
+            Constraint::json_schema(schema, &limits)
+        }),
+        Language::Regex(pattern) => kept("regex", pattern, &|| Constraint::regex(pattern, &limits)),
         Language::Choice(options) => Constraint::choices(options, &limits),
-        Language::Gbnf(source) => Constraint::gbnf(source, &limits),
-        Language::Lark(source) => Constraint::lark(source, &limits),
+        Language::Gbnf(source) => kept("gbnf", source, &|| Constraint::gbnf(source, &limits)),
+        Language::Lark(source) => kept("lark", source, &|| Constraint::lark(source, &limits)),
         Language::Tags(tags) => return tags::compile_tags(tags, &format.path),
     };
     compiled.map_err(|error| refuse(&format.path, &error))
