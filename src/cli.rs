@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lmrun_engine::DeviceChoice;
 
 pub(crate) use bench::{BenchCommand, BenchEngineOptions, BenchOptions};
 pub(crate) use grammar::{GrammarCommand, GrammarOptions, TokenArguments};
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Models(ModelsOptions),
     /// Serve programs and OpenAI-compatible chat over HTTP
     Serve(ServeOptions),
+    /// Tell what this machine computes with, and what it lacks for a GPU
+    Doctor(DoctorOptions),
     /// Measure this machine with a model
     Bench(BenchOptions),
 }
@@ -126,6 +129,9 @@ pub(crate) struct EngineArguments {
     /// Tokens of KV memory [default: what 1 GiB holds]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) kv_tokens: Option<usize>,
+    /// Where the model computes: cpu, cuda or cuda:N, or auto (a GPU where one can be used)
+    #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
+    pub(crate) device: DeviceChoice,
 }
 
 /// How events are printed.
@@ -253,6 +259,32 @@ pub(crate) struct ServeOptions {
     pub(crate) offline: bool,
     #[command(flatten)]
     pub(crate) engine: EngineArguments,
+}
+
+/// `lmrun doctor`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lmrun doctor
+  lmrun doctor --json")]
+pub(crate) struct DoctorOptions {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `cpu`, `cuda`, `cuda:N` or `auto`.
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "auto" => Ok(DeviceChoice::Auto),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        _ => text
+            .strip_prefix("cuda:")
+            .and_then(|ordinal| ordinal.parse().ok())
+            .map(DeviceChoice::Cuda)
+            .ok_or_else(|| format!("`{text}` is not a device: write cpu, cuda, cuda:1 or auto")),
+    }
 }
 
 /// A whole number above 0.

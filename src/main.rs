@@ -25,6 +25,7 @@ fn main() -> process::ExitCode {
         Command::Grammar(options) => commands::grammar::grammar(options),
         Command::Models(options) => commands::models::models(options),
         Command::Serve(options) => commands::serve::serve(options),
+        Command::Doctor(options) => commands::doctor::doctor(options),
         Command::Bench(options) => commands::bench::bench(options),
     };
     match done {

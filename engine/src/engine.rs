@@ -11,7 +11,7 @@ use lmrun_model::{Checkpoint, Config, Decoder, DecoderOptions, Specials, Tokeniz
 use crate::door::{self, Door};
 use crate::draft::Drafter;
 use crate::handle::{Handle, Loaded};
-use crate::info::ModelInfo;
+use crate::info::{ModelInfo, n_parameters};
 use crate::options::{EngineError, EngineOptions};
 use crate::scheduler::Limits;
 use crate::step::Core;
@@ -38,8 +38,16 @@ impl Engine {
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         options.check()?;
         let checkpoint = Checkpoint::open(path)?;
-        let decoder_options = decoder_options(&checkpoint.config, options);
-        let decoder = checkpoint.decoder(&decoder_options)?;
+        let gpu = options.device.open()?;
+        let n_kv_bytes = match &gpu {
+            None => DEFAULT_KV_BYTES,
+            Some(gpu) => gpu_kv_bytes(gpu.memory()?.0, n_parameters(&checkpoint.config)),
+        };
+        let decoder_options = decoder_options(&checkpoint.config, options, n_kv_bytes);
+        let decoder = match gpu {
+            None => checkpoint.decoder(&decoder_options)?,
+            Some(gpu) => checkpoint.decoder_on_gpu(gpu, &decoder_options)?,
+        };
         let weight_type = checkpoint.weight_type()?;
         let Checkpoint {
             config,
@@ -143,12 +151,20 @@ impl std::fmt::Debug for Worker {
     }
 }
 
-fn decoder_options(config: &Config, options: &EngineOptions) -> DecoderOptions {
+/// What a GPU's pool may take by default: nine tenths of what is free, less the weights at 16 bits each, which is more than
+/// quantised ones need; the rest is for activations.
+fn gpu_kv_bytes(n_free_bytes: usize, n_parameters: u64) -> usize {
+    let n_weight_bytes = usize::try_from(2 * n_parameters).unwrap_or(usize::MAX);
+    (n_free_bytes / 10 * 9).saturating_sub(n_weight_bytes)
+}
+
+/// The decoder's options; a pool of no given size takes `n_kv_bytes`.
+fn decoder_options(config: &Config, options: &EngineOptions, n_kv_bytes: usize) -> DecoderOptions {
     let n_cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let kv_tokens = match options.kv_tokens {
         0 => {
             let n_elements = 2 * config.layers.len() * config.n_kv_heads * config.head_dim;
-            DEFAULT_KV_BYTES / (n_elements * KV_ELEMENT_BYTES).max(1)
+            n_kv_bytes / (n_elements * KV_ELEMENT_BYTES).max(1)
         }
         given => given,
     };

@@ -24,11 +24,11 @@ mod validate;
 pub use engine::{Engine, open_vocabulary};
 pub use handle::{Handle, RequestId};
 pub use info::ModelInfo;
-pub use lmrun_kernels::{KernelError, Peak};
+pub use lmrun_kernels::{Cpu, CudaError, CudaProbe, GpuInfo, KernelError, Peak, Tier};
 pub use lmrun_model::{
     ChatTemplate, ModelError, Precision, Specials, TextStream, TokenId, Tokenizer,
 };
-pub use options::{EngineError, EngineOptions};
+pub use options::{DeviceChoice, EngineError, EngineOptions};
 pub use request::{
     Event, FinishReason, Finished, Generate, Request, RequestError, Sampling, Sink, Token, Usage,
     Work,

@@ -1,5 +1,6 @@
 //! How an engine is opened, and what can go wrong while it is.
 
+use lmrun_kernels::{Cuda, CudaError, CudaProbe, Element};
 use lmrun_model::{ModelError, Precision};
 
 /// How an engine is opened. The default suits a desktop machine.
@@ -23,6 +24,38 @@ pub struct EngineOptions {
     pub forcing: bool,
     /// The arithmetic.
     pub precision: Precision,
+    /// Where the model computes.
+    pub device: DeviceChoice,
+}
+
+/// Where a model computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// The GPU of this number, from 0; an error where it cannot be used.
+    Cuda(usize),
+    /// The first GPU where it can be used, else the CPU.
+    Auto,
+}
+
+impl DeviceChoice {
+    /// The GPU, if it is one.
+    pub(crate) fn open(self) -> Result<Option<Cuda>, CudaError> {
+        let ordinal = match self {
+            DeviceChoice::Cpu => return Ok(None),
+            DeviceChoice::Cuda(ordinal) => ordinal,
+            DeviceChoice::Auto => match CudaProbe::new().usable(0) {
+                Ok(_) => 0,
+                Err(reason) => {
+                    tracing::info!(%reason, "computing on the CPU");
+                    return Ok(None);
+                }
+            },
+        };
+        Cuda::open(ordinal, Element::Bf16).map(Some)
+    }
 }
 
 impl Default for EngineOptions {
@@ -37,6 +70,7 @@ impl Default for EngineOptions {
             prefix_cache: true,
             forcing: true,
             precision: Precision::default(),
+            device: DeviceChoice::default(),
         }
     }
 }
@@ -68,6 +102,9 @@ pub enum EngineError {
     /// The checkpoint could not be read or its decoder not be built.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The GPU that was asked for cannot be used.
+    #[error("cannot use the GPU: {0}; `lmrun doctor` tells what this machine has")]
+    Gpu(#[from] CudaError),
     /// An option is out of range.
     #[error("engine option {name} is {given}, it must be at least {limit}")]
     Option {

@@ -33,4 +33,7 @@ pub enum KernelError {
         /// How much was asked for; `usize::MAX` where it is not even a number of bytes.
         n_bytes: usize,
     },
+    /// The GPU cannot be used, or failed.
+    #[error(transparent)]
+    Cuda(#[from] crate::CudaError),
 }

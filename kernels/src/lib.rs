@@ -1,11 +1,11 @@
 //! The tensor operations of a decoder on a [`Device`].
 //!
-//! Two devices live here. [`Reference`] holds every weight in f32 and does each operation in the
+//! Three devices live here. [`Reference`] holds every weight in f32 and does each operation in the
 //! plainest loop that is right: the yardstick. [`Cpu`] keeps weights quantised in tiles of 16 output
 //! rows, quantises activations to int8 and runs the same source on AVX-512, AVX2 or portable
-//! vectors, chosen at run time.
+//! vectors, chosen at run time. [`Cuda`] runs kernels of its own on an NVIDIA GPU.
 //!
-//! Both reduce every output element in an order that depends on positions alone, never on what else
+//! All reduce every output element in an order that depends on positions alone, never on what else
 //! is in the batch or on the number of threads: an answer is the same, bit for bit, however the work
 //! was cut.
 
@@ -15,6 +15,7 @@
 mod blocks;
 mod buffer;
 mod cpu;
+mod cuda;
 mod device;
 mod error;
 mod kv;
@@ -33,6 +34,9 @@ mod tests;
 pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};
+pub use cuda::{
+    Cuda, CudaBuffer, CudaError, CudaKv, CudaMatrix, CudaProbe, CudaVector, Element, GpuInfo,
+};
 pub use device::{
     Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, MatrixData, MatrixPart, Norm,
     RopeLayout, Slot,

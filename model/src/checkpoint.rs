@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lmrun_kernels::{Cpu, Reference};
+use lmrun_kernels::{Cpu, Cuda, Reference};
 
 use crate::decoder::DeviceDecoder;
 use crate::folder::Folder;
@@ -112,17 +112,7 @@ impl Checkpoint {
     /// # Errors
     /// If an option is out of range, or a tensor is missing, misshapen or of an unknown type.
     pub fn decoder(&self, options: &DecoderOptions) -> Result<Box<dyn Decoder>, ModelError> {
-        for (what, value, limit) in [
-            ("threads", options.n_threads, 1 << 10),
-            ("tokens a page", options.page_size, 1 << 16),
-            ("pages", options.n_pages, u32::MAX as usize),
-        ] {
-            if !(1..=limit).contains(&value) {
-                return Err(ModelError::Options(format!(
-                    "{value} {what}, expected 1 to {limit}"
-                )));
-            }
-        }
+        check(options)?;
         let (source, config) = (&*self.source, &self.config);
         Ok(match options.precision {
             Precision::Reference => {
@@ -135,4 +125,42 @@ impl Checkpoint {
             }
         })
     }
+
+    /// Loads the weights onto a GPU and makes a decoder of them. Weights stay quantised as they are; products round
+    /// activations to 16 bits, and keys and values are kept in 16 bits.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::decoder`]; also if the reference precision is asked for, which is the CPU's, or the heads are of a
+    /// size that the GPU's attention does not take.
+    pub fn decoder_on_gpu(
+        &self,
+        device: Cuda,
+        options: &DecoderOptions,
+    ) -> Result<Box<dyn Decoder>, ModelError> {
+        check(options)?;
+        if options.precision == Precision::Reference {
+            let reason = "the reference precision computes on the CPU, not on a GPU";
+            return Err(ModelError::Options(reason.into()));
+        }
+        let (source, config) = (&*self.source, &self.config);
+        Ok(Box::new(DeviceDecoder::load(
+            device, source, config, options,
+        )?))
+    }
+}
+
+/// That every option is in its range.
+fn check(options: &DecoderOptions) -> Result<(), ModelError> {
+    for (what, value, limit) in [
+        ("threads", options.n_threads, 1 << 10),
+        ("tokens a page", options.page_size, 1 << 16),
+        ("pages", options.n_pages, u32::MAX as usize),
+    ] {
+        if !(1..=limit).contains(&value) {
+            return Err(ModelError::Options(format!(
+                "{value} {what}, expected 1 to {limit}"
+            )));
+        }
+    }
+    Ok(())
 }

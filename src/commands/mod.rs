@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod check;
+pub(crate) mod doctor;
 pub(crate) mod grammar;
 pub(crate) mod models;
 pub(crate) mod run;
@@ -33,6 +34,7 @@ fn engine_options(arguments: &EngineArguments) -> EngineOptions {
     EngineOptions {
         n_threads: arguments.threads.unwrap_or(0),
         kv_tokens: arguments.kv_tokens.unwrap_or(0),
+        device: arguments.device,
         ..EngineOptions::default()
     }
 }

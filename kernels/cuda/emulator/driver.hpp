@@ -1,0 +1,195 @@
+// The part of the CUDA driver's and of NVRTC's interface that the CUDA device uses, over the emulator: a library that can
+// take the place of libcuda and of libnvrtc. The generated file that compiles the kernels includes it and defines `variants`.
+//
+// A "cubin" is the text of the options it was compiled with.
+#pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "emulator.hpp"
+
+namespace emulator {
+
+typedef std::function<void(void**)> Launcher;
+
+template <class... Arguments, size_t... I>
+Launcher launcher_of(void (*kernel)(Arguments...), std::index_sequence<I...>) {
+    return [kernel](void** parameters) { kernel(*(Arguments*)parameters[I]...); };
+}
+
+struct Kernel {
+    const char* name;
+    Launcher launch;
+    size_t n_parameters;
+};
+
+template <class... Arguments>
+Kernel kernel_of(const char* name, void (*kernel)(Arguments...)) {
+    return {name, launcher_of(kernel, std::index_sequence_for<Arguments...>{}), sizeof...(Arguments)};
+}
+
+struct Variant {
+    // Every one of these is among the options of a compilation, and none of `without` is.
+    std::vector<const char*> with, without;
+    std::vector<Kernel> kernels;
+};
+
+// All that can be compiled.
+static const std::vector<Variant>& variants();
+
+struct Function {
+    const Kernel* kernel;
+    unsigned dynamic_limit;
+};
+
+struct Program {
+    std::string source, options, log;
+};
+
+enum { SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, INVALID_IMAGE = 200, NOT_FOUND = 500 };
+
+static const size_t TOTAL_MEMORY = (size_t)4 << 30;
+
+static std::mutex mutex;
+// The order of threads in the launches of this thread.
+static thread_local uint64_t seed;
+struct Allocation {
+    char* mapped;
+    size_t n_mapped, n_bytes;
+};
+static std::map<uint64_t, Allocation> allocations;
+static size_t n_allocated;
+
+// Fresh memory holds NaNs, ends at a page that cannot be touched, and is aligned to 16 bytes.
+static int allocate(uint64_t* address, size_t n_bytes) {
+    std::lock_guard<std::mutex> guard(mutex);
+    size_t page = sysconf(_SC_PAGESIZE), n_used = (n_bytes + 15) / 16 * 16;
+    if (n_bytes == 0) return INVALID;
+    if (n_bytes > TOTAL_MEMORY - n_allocated) return OUT_OF_MEMORY;
+    size_t n_mapped = (n_used + page - 1) / page * page + page;
+    char* mapped = (char*)mmap(nullptr, n_mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) return OUT_OF_MEMORY;
+    mprotect(mapped + n_mapped - page, page, PROT_NONE);
+    char* start = mapped + n_mapped - page - n_used;
+    if (n_bytes <= ((size_t)64 << 20)) memset(start, 0xFF, n_used);
+    allocations[(uint64_t)start] = {mapped, n_mapped, n_bytes};
+    n_allocated += n_bytes;
+    *address = (uint64_t)start;
+    return SUCCESS;
+}
+
+static int release(uint64_t address) {
+    std::lock_guard<std::mutex> guard(mutex);
+    auto found = allocations.find(address);
+    if (found == allocations.end()) return INVALID;
+    munmap(found->second.mapped, found->second.n_mapped);
+    n_allocated -= found->second.n_bytes;
+    allocations.erase(found);
+    return SUCCESS;
+}
+
+static int launch(Function* function, unsigned x, unsigned y, unsigned z, unsigned n_threads, unsigned n_dynamic,
+                  void** parameters) {
+    if (x == 0 || y == 0 || z == 0 || n_dynamic > function->dynamic_limit) return INVALID;
+    const Kernel* kernel = function->kernel;
+    for (block_index.z = 0; block_index.z < z; block_index.z++)
+        for (block_index.y = 0; block_index.y < y; block_index.y++)
+            for (block_index.x = 0; block_index.x < x; block_index.x++)
+                run_block([&] { kernel->launch(parameters); }, n_threads, n_dynamic, seed);
+    return SUCCESS;
+}
+
+static bool has_option(const std::string& options, const char* option) {
+    return options.find(std::string(option) + "\n") != std::string::npos;
+}
+
+static const Variant* variant_of(const std::string& options) {
+    for (const Variant& variant : variants()) {
+        bool fits = true;
+        for (const char* option : variant.with) fits = fits && has_option(options, option);
+        for (const char* option : variant.without) fits = fits && !has_option(options, option);
+        if (fits) return &variant;
+    }
+    return nullptr;
+}
+
+extern "C" {
+void emulator_set_seed(uint64_t value) { seed = value; }
+
+int cuInit(unsigned) { return SUCCESS; }
+int cuDriverGetVersion(int* version) { return *version = 13000, SUCCESS; }
+int cuDeviceGetCount(int* count) { return *count = 1, SUCCESS; }
+int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal == 0 ? SUCCESS : NO_DEVICE; }
+int cuDeviceGetName(char* name, int len, int) { return snprintf(name, len, "emulator"), SUCCESS; }
+int cuDeviceGetAttribute(int* value, int attribute, int) {
+    // Compute capability 8.0.
+    *value = attribute == 75 ? 8 : 0;
+    return SUCCESS;
+}
+int cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, SUCCESS; }
+int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+int cuCtxSetCurrent(void*) { return SUCCESS; }
+int cuMemGetInfo_v2(size_t* free, size_t* total) {
+    std::lock_guard<std::mutex> guard(mutex);
+    *total = TOTAL_MEMORY;
+    *free = TOTAL_MEMORY - n_allocated;
+    return SUCCESS;
+}
+int cuMemAlloc_v2(uint64_t* address, size_t n_bytes) { return allocate(address, n_bytes); }
+int cuMemFree_v2(uint64_t address) { return release(address); }
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t n, void*) { return memcpy((void*)to, from, n), SUCCESS; }
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t n, void*) { return memcpy(to, (void*)from, n), SUCCESS; }
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t n, void*) { return memset((void*)to, value, n), SUCCESS; }
+int cuStreamCreate(void** stream, unsigned) { return *stream = (void*)2, SUCCESS; }
+int cuStreamDestroy_v2(void*) { return SUCCESS; }
+int cuStreamSynchronize(void*) { return SUCCESS; }
+int cuModuleLoadData(void** module, const void* image) {
+    *module = (void*)variant_of((const char*)image);
+    return *module ? SUCCESS : INVALID_IMAGE;
+}
+int cuModuleUnload(void*) { return SUCCESS; }
+int cuModuleGetFunction(void** function, void* module, const char* name) {
+    for (const Kernel& kernel : ((const Variant*)module)->kernels)
+        if (strcmp(kernel.name, name) == 0) {
+            *function = new Function{&kernel, 48 << 10};
+            return SUCCESS;
+        }
+    return NOT_FOUND;
+}
+int cuFuncSetAttribute(void* function, int attribute, int value) {
+    // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, on a card with the least there is.
+    if (attribute != 8 || value > (99 << 10)) return INVALID;
+    ((Function*)function)->dynamic_limit = value;
+    return SUCCESS;
+}
+int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned n_threads, unsigned, unsigned,
+                   unsigned n_dynamic, void*, void** parameters, void**) {
+    return launch((Function*)function, x, y, z, n_threads, n_dynamic, parameters);
+}
+int cuGetErrorName(int code, const char** name) {
+    *name = code == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_UNKNOWN";
+    return SUCCESS;
+}
+
+int nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 999, SUCCESS; }
+int nvrtcCreateProgram(void** program, const char* source, const char*, int, const char* const*, const char* const*) {
+    *program = new Program{source, "", ""};
+    return SUCCESS;
+}
+int nvrtcCompileProgram(void* program, int n_options, const char* const* options) {
+    for (int i = 0; i < n_options; i++) ((Program*)program)->options += std::string(options[i]) + "\n";
+    return SUCCESS;
+}
+int nvrtcGetProgramLogSize(void* program, size_t* size) { return *size = ((Program*)program)->log.size() + 1, SUCCESS; }
+int nvrtcGetProgramLog(void* program, char* log) { return strcpy(log, ((Program*)program)->log.c_str()), SUCCESS; }
+int nvrtcGetCUBINSize(void* program, size_t* size) { return *size = ((Program*)program)->options.size() + 1, SUCCESS; }
+int nvrtcGetCUBIN(void* program, char* cubin) { return strcpy(cubin, ((Program*)program)->options.c_str()), SUCCESS; }
+int nvrtcDestroyProgram(void** program) { return delete (Program*)*program, SUCCESS; }
+}
+
+}  // namespace emulator

@@ -1,0 +1,191 @@
+//! Every kernel through NVRTC for every architecture: it compiles, and nothing spills.
+//!
+//! NVRTC is sought where `LMRUN_NVRTC_LIBRARY` says, in the build folder, where `tests/peers/nvrtc.sh` puts it, and where a
+//! user's is.
+
+use std::path::PathBuf;
+
+use super::{folder, must_run, target, tell_skipped};
+use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, Source, Target};
+use crate::cuda::library::{COMPILER_VARIABLE, Compiler, variable};
+use crate::{CudaError, Element};
+
+/// Ampere, Ada, Hopper, and the two Blackwells.
+const ARCHITECTURES: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"];
+
+fn compiler() -> Option<Compiler> {
+    let fetched: PathBuf = target().join("nvrtc/nvidia/cu13/lib/libnvrtc.so.13");
+    let opened = match variable(COMPILER_VARIABLE) {
+        None if fetched.exists() => Compiler::open_at(&fetched.canonicalize().unwrap()),
+        _ => Compiler::open(),
+    };
+    match opened {
+        Ok(compiler) => Some(compiler),
+        Err(error) => {
+            assert!(!(must_run() && fetched.exists()), "{error}");
+            tell_skipped(&format!("{error}; tests/peers/nvrtc.sh fetches NVRTC"));
+            None
+        }
+    }
+}
+
+fn target_of(architecture: &str, element: Element, head_dim: usize) -> Target {
+    Target {
+        architecture: architecture.into(),
+        element,
+        head_dim,
+    }
+}
+
+/// Each kernel's name with its spilled bytes, stores and loads, from ptxas's log.
+fn spills(log: &str) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    let mut name = String::new();
+    for line in log.lines() {
+        if let Some((_, kernel)) = line.split_once("Function properties for ") {
+            name = kernel.trim().to_owned();
+        }
+        if let Some((before, after)) = line.split_once(" bytes spill stores, ") {
+            let stores = before.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+            let loads = after.split(' ').next().unwrap().parse::<usize>().unwrap();
+            found.push((name.clone(), stores + loads));
+        }
+    }
+    found
+}
+
+/// Compiles a source for some heads everywhere.
+fn check(architectures: &[&str], source: Source, head_dims: &[usize], element: Element) {
+    let Some(compiler) = compiler() else { return };
+    for architecture in architectures {
+        for &head_dim in head_dims {
+            let target = target_of(architecture, element, head_dim);
+            let (cubin, log) = compiler.compile_source(source, &target).unwrap();
+            assert!(cubin.starts_with(b"\x7fELF"), "{architecture}: no cubin");
+            let spills = spills(&log);
+            let expected =
+                source.kernels.len() - usize::from(source.name == "attention.cu" && head_dim > 128);
+            assert_eq!(spills.len(), expected, "{log}");
+            for (kernel, n_bytes) in spills {
+                assert_eq!(
+                    n_bytes, 0,
+                    "{kernel} spills on {architecture}, heads of {head_dim}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_compile_without_spills() {
+    check(&ARCHITECTURES, ROWWISE, &[64], Element::Bf16);
+}
+
+#[test]
+fn products_compile_without_spills() {
+    check(&["sm_80", "sm_90a"], MATMUL, &[64], Element::Bf16);
+}
+
+#[test]
+fn attention_compiles_without_spills() {
+    check(&["sm_80", "sm_90a"], ATTENTION, &[128], Element::Bf16);
+}
+
+/// Everything else: minutes.
+#[test]
+#[ignore = "compiles every source for every architecture, element and head: minutes"]
+fn everything_compiles_without_spills() {
+    for element in [Element::Bf16, Element::F16] {
+        check(&ARCHITECTURES, ROWWISE, &[64], element);
+        check(&ARCHITECTURES, MATMUL, &[64], element);
+        check(
+            &ARCHITECTURES,
+            ATTENTION,
+            &[16, 32, 64, 80, 96, 128, 160, 192, 256],
+            element,
+        );
+    }
+}
+
+#[test]
+fn a_wrong_source_is_an_error_with_its_line() {
+    let Some(compiler) = compiler() else { return };
+    let source = Source {
+        name: "wrong.cu",
+        text: "\n\nKERNEL(1) wrong() { nothing; }",
+        kernels: &["wrong"],
+    };
+    let failed = compiler.compile_source(source, &target_of("sm_80", Element::Bf16, 64));
+    let Err(CudaError::Compile {
+        source_name: "wrong.cu",
+        log,
+        ..
+    }) = failed
+    else {
+        panic!()
+    };
+    assert!(
+        log.contains("wrong.cu(3)") && log.contains("nothing"),
+        "{log}"
+    );
+    let refused = compiler.compile_source(ROWWISE, &target_of("sm_1", Element::Bf16, 64));
+    assert!(matches!(refused, Err(CudaError::Compile { .. })));
+}
+
+#[test]
+fn cubins_are_kept_and_damaged_ones_are_not_used() {
+    let Some(compiler) = compiler() else { return };
+    let cache = folder(&format!("cubins-{}", std::process::id()));
+    let source = Source {
+        name: "one.cu",
+        text: "KERNEL(32) one(int* x) { *x = 1; }",
+        kernels: &["one"],
+    };
+    let target = target_of("sm_80", Element::Bf16, 64);
+    let first = compiler.cubin_of(source, &target, Some(&cache)).unwrap();
+    let files = || {
+        std::fs::read_dir(&cache)
+            .unwrap()
+            .map(|f| f.unwrap().path())
+            .collect::<Vec<_>>()
+    };
+    let [path] = &files()[..] else { panic!() };
+    // What is kept is what is used.
+    let kept = std::fs::read(path).unwrap();
+    assert!(kept.ends_with(&first));
+    let mut damaged = kept.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    for wrong in [&damaged[..], &kept[..10], &[]] {
+        std::fs::write(path, wrong).unwrap();
+        assert_eq!(
+            compiler.cubin_of(source, &target, Some(&cache)).unwrap(),
+            first
+        );
+        assert_eq!(std::fs::read(path).unwrap(), kept);
+    }
+    // Another source, option or architecture is another file.
+    let other = Source {
+        text: "KERNEL(32) one(int* x) { *x = 2; }",
+        ..source
+    };
+    compiler.cubin_of(other, &target, Some(&cache)).unwrap();
+    let f16 = Target {
+        element: Element::F16,
+        ..target.clone()
+    };
+    compiler.cubin_of(source, &f16, Some(&cache)).unwrap();
+    compiler
+        .cubin_of(
+            source,
+            &target_of("sm_90a", Element::Bf16, 64),
+            Some(&cache),
+        )
+        .unwrap();
+    assert_eq!(files().len(), 4);
+    // A place that cannot be written is done without.
+    assert_eq!(
+        compiler.cubin_of(source, &target, Some(path)).unwrap(),
+        first
+    );
+    std::fs::remove_dir_all(&cache).unwrap();
+}

@@ -1,0 +1,161 @@
+//! Builds the emulator and opens a [`Cuda`] on it.
+
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::{folder, shared_library, skip};
+use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, Source};
+use crate::cuda::library::{Compiler, Driver, variable};
+use crate::{Cuda, Element};
+
+const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cuda");
+
+/// What the emulator can be asked to compile: head and element.
+pub(super) const VARIANTS: [(usize, Element); 6] = [
+    (64, Element::Bf16),
+    (64, Element::F16),
+    (16, Element::Bf16),
+    (32, Element::Bf16),
+    (80, Element::F16),
+    (256, Element::Bf16),
+];
+
+/// One C++ file of all variants.
+fn generated() -> String {
+    let mut text = String::from("#include \"emulator/driver.hpp\"\n");
+    let mut table = String::new();
+    for (head_dim, element) in VARIANTS {
+        let name = format!("{element:?}_{head_dim}").to_lowercase();
+        // Rows and products have nothing to do with heads.
+        let sources: &[Source] = match head_dim {
+            64 => &[ROWWISE, MATMUL, ATTENTION],
+            _ => &[ATTENTION],
+        };
+        let f16 = if element == Element::F16 {
+            "define"
+        } else {
+            "undef"
+        };
+        write!(
+            text,
+            "namespace {name} {{\n#define HEAD_DIM {head_dim}\n#{f16} ELEMENT_F16\n\
+             #include \"emulator/device.hpp\"\n#include \"common.cu\"\n"
+        )
+        .unwrap();
+        let (with, without) = match element {
+            Element::F16 => (", \"-DELEMENT_F16\"", ""),
+            Element::Bf16 => ("", "\"-DELEMENT_F16\""),
+        };
+        writeln!(
+            table,
+            "{{{{\"-DHEAD_DIM={head_dim}\"{with}}}, {{{without}}}, {{"
+        )
+        .unwrap();
+        for source in sources {
+            writeln!(text, "#include \"{}\"", source.name).unwrap();
+            for kernel in source.kernels {
+                if *kernel != "attention_whole" || head_dim <= 128 {
+                    writeln!(table, "kernel_of(\"{kernel}\", {name}::{kernel}),").unwrap();
+                }
+            }
+        }
+        text.push_str("#undef HEAD_DIM\n}\n");
+        table.push_str("}},\n");
+    }
+    write!(
+        text,
+        "namespace emulator {{\nstatic const std::vector<Variant>& variants() {{\n\
+         static const std::vector<Variant> all = {{\n{table}}};\nreturn all;\n}}\n}}\n"
+    )
+    .unwrap();
+    text
+}
+
+/// Everything the library is made of.
+fn fingerprint(generated: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    generated.hash(&mut hasher);
+    for place in [KERNELS.to_owned(), format!("{KERNELS}/emulator")] {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(place)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.is_file())
+            .collect();
+        files.sort();
+        for file in files {
+            std::fs::read(file).unwrap().hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+/// The emulator's library; None where there is no C++ compiler.
+fn library() -> Option<&'static Path> {
+    static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let built = LIBRARY.get_or_init(|| {
+        let text = generated();
+        let folder = folder("emulator");
+        let path = folder.join(format!("{:016x}.so", fingerprint(&text)));
+        if path.exists() {
+            return Some(path);
+        }
+        let source = path.with_extension("cpp");
+        std::fs::write(&source, text).unwrap();
+        let (include, runtime) = (
+            format!("-I{KERNELS}"),
+            format!("{KERNELS}/emulator/emulator.cpp"),
+        );
+        let emulator = format!("-I{KERNELS}/emulator");
+        let arguments = [
+            "-std=c++17",
+            "-O2",
+            "-ffp-contract=off",
+            "-Wall",
+            "-Wno-unknown-pragmas",
+            &include,
+            &emulator,
+            source.to_str().unwrap(),
+            &runtime,
+        ];
+        shared_library(&arguments, &path)?.unwrap_or_else(|said| panic!("{said}"));
+        Some(path)
+    });
+    built.as_deref()
+}
+
+/// A device on the emulator, whose threads take turns as `seed` says; None where there is no C++ compiler.
+///
+/// With `LMRUN_TEST_GPU` set, the device is GPU 0 instead: the same tests then prove the kernels on a card.
+pub(super) fn device(element: Element, seed: u64) -> Option<Cuda> {
+    if variable("LMRUN_TEST_GPU").is_some() {
+        return Some(Cuda::open(0, element).unwrap());
+    }
+    let Some(path) = library() else {
+        skip("no C++ compiler for the CUDA emulator: install one, or set CXX");
+        return None;
+    };
+    // SAFETY: the library that was just built, which stays open as long as the process.
+    unsafe {
+        let library = libloading::Library::new(path).unwrap();
+        let set: libloading::Symbol<'_, unsafe extern "C" fn(u64)> =
+            library.get(b"emulator_set_seed").unwrap();
+        set(seed);
+        std::mem::forget(library);
+    }
+    let (driver, compiler) = (
+        Driver::open_at(path).unwrap(),
+        Compiler::open_at(path).unwrap(),
+    );
+    Some(Cuda::with(driver, compiler, 0, element, None).unwrap())
+}
+
+#[test]
+fn every_kernel_is_listed() {
+    for source in [ROWWISE, MATMUL, ATTENTION] {
+        let declared = source.text.matches("\nKERNEL(").count()
+            + 4 * source.text.matches("    KERNEL(").count();
+        assert_eq!(declared, source.kernels.len(), "{}", source.name);
+    }
+}
