@@ -22,16 +22,43 @@ fn buffer(width: usize, values: &[f32]) -> Buffer {
     buffer
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// The largest difference, in units of the largest expected value.
-fn error(expected: &[f32], given: &[f32]) -> f32 {
+pub(crate) fn error(expected: &[f32], given: &[f32]) -> f32 {
     assert_eq!(expected.len(), given.len());
     let largest = expected
         .iter()
         .fold(1e-6f32, |largest, value| largest.max(value.abs()));
-    let differences = expected.iter().zip(given).map(|(a, b)| (a - b).abs());
+    let differences = expected.iter().zip(given).map(|(a, b)| {
+        // No number is as far from any as can be.
+        let difference = (a - b).abs();
+        if difference.is_nan() {
+            f32::INFINITY
+        } else {
+            difference
+        }
+    });
     differences.fold(0.0, f32::max) / largest
+}
+
+/// The heads of rows that hold queries, then keys, then values.
+pub(crate) fn query_key_value(group_len: usize, n_kv_heads: usize, head_dim: usize) -> [Heads; 3] {
+    let queries = Heads {
+        first: 0,
+        n_heads: n_kv_heads * group_len,
+        head_dim,
+    };
+    let keys = Heads {
+        first: queries.end(),
+        n_heads: n_kv_heads,
+        head_dim,
+    };
+    let values = Heads {
+        first: keys.end(),
+        ..keys
+    };
+    [queries, keys, values]
 }

@@ -8,13 +8,15 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
+
 use crate::json::context::{ContextMemo, Known, place};
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::{goes_on, object_automaton, step_other};
 use crate::json::patterns::AutomatonId;
 use crate::json::shape::Others;
-use crate::json::string::InteriorKey;
+use crate::json::string::{Body, InteriorKey};
 use crate::json::text::{BOUNDARY, Text, kind};
 use crate::memo::{MaskMemo, Reach};
 use crate::regex::product::Automaton;
@@ -27,6 +29,8 @@ use crate::{GrammarError, TokenMask, Vocabulary};
 pub(crate) struct JsonMasks {
     interiors: MaskMemo<Interior>,
     stacks: ContextMemo,
+    /// By automaton; `None` is a string without a pattern.
+    alphabets: HashMap<Option<usize>, Arc<Alphabet>>,
 }
 
 /// What the inside of a string depends on.
@@ -46,7 +50,19 @@ impl JsonMasks {
         Self {
             interiors: MaskMemo::new(half),
             stacks: ContextMemo::new(half),
+            alphabets: HashMap::new(),
         }
+    }
+
+    /// What an automaton tells apart between the characters of a string.
+    fn alphabet(&mut self, automaton: Option<usize>, automata: &[Automaton]) -> Arc<Alphabet> {
+        let known = self.alphabets.entry(automaton).or_insert_with(|| {
+            Arc::new(match automaton {
+                Some(idx) => Alphabet::new(|byte| automata[idx].class(byte) * 4 + kind(byte)),
+                None => Alphabet::new(kind),
+            })
+        });
+        Arc::clone(known)
     }
 }
 
@@ -370,10 +386,7 @@ impl JsonLanguage {
         let reach = match known.filter(|known| known.measured || !measured) {
             Some(known) => known,
             None => {
-                let found = Arc::new(match measured {
-                    true => self.interior_reach(&stack.top, vocabulary)?,
-                    false => self.interior_mask(&stack.top, vocabulary)?,
-                });
+                let found = Arc::new(self.interior(&stack.top, vocabulary, measured)?);
                 if interior.is_common() {
                     vocabulary.common().insert(vocabulary, interior, &found);
                 } else {
@@ -386,13 +399,13 @@ impl JsonLanguage {
         Ok(Some(Inside { reach, offsets }))
     }
 
-    /// The tokens that stay within the top string, without distances.
-    fn interior_mask(
+    /// The tokens that stay within the top string, with distances if they are `measured`.
+    fn interior(
         &mut self,
         top: &Frame,
         vocabulary: &Vocabulary,
+        measured: bool,
     ) -> Result<Reach, GrammarError> {
-        let mut reach = Reach::unmeasured(vocabulary);
         let Parser {
             tables, verdicts, ..
         } = &mut self.parser;
@@ -401,14 +414,18 @@ impl JsonLanguage {
             Frame::String { shape, body } => {
                 let strings = tables.string(*shape);
                 let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
-                in_runs(
-                    (automaton, automata),
-                    *body,
-                    |body| body.text,
-                    |automata, body, byte| strings.step(body, byte, automata),
-                    vocabulary,
-                    &mut reach.mask,
-                )?;
+                let place = InString {
+                    alphabet: self.masks.alphabet(automaton, automata),
+                    start: *body,
+                    text: |body: &Body| body.text,
+                    step: |automata: &mut [Automaton], body, byte| {
+                        strings.step(body, byte, automata)
+                    },
+                    distance: |automata: &[Automaton], body: &Body| {
+                        strings.interior_distance(body, automata)
+                    },
+                };
+                place.reach(automata, vocabulary, measured)
             }
             Frame::Name {
                 members,
@@ -417,90 +434,73 @@ impl JsonLanguage {
                 },
             } => {
                 let automaton = object_automaton(&tables.object(members.shape).others);
-                in_runs(
-                    (automaton, automata),
-                    *other,
-                    |other| other.text,
-                    |automata, other, byte| step_other(automaton, automata, other, byte),
-                    vocabulary,
-                    &mut reach.mask,
-                )?;
+                let place = InString {
+                    alphabet: self.masks.alphabet(automaton, automata),
+                    start: *other,
+                    text: |other: &Other| other.text,
+                    step: |automata: &mut [Automaton], other, byte| {
+                        step_other(automaton, automata, other, byte)
+                    },
+                    distance: |automata: &[Automaton], other: &Other| match automaton {
+                        Some(idx) => automata[idx].distance(other.state),
+                        None => other.text.distance(),
+                    },
+                };
+                place.reach(automata, vocabulary, measured)
             }
             _ => unreachable!("only strings and names have an inside"),
         }
-        Ok(reach)
-    }
-
-    /// The tokens that stay within the top string, with distances.
-    fn interior_reach(
-        &mut self,
-        top: &Frame,
-        vocabulary: &Vocabulary,
-    ) -> Result<Reach, GrammarError> {
-        let mut reach = Reach::new(vocabulary);
-        let Parser {
-            tables, verdicts, ..
-        } = &mut self.parser;
-        let mut automata = verdicts.patterns.automata.as_mut_slice();
-        match top {
-            Frame::String { shape, body } => {
-                let strings = tables.string(*shape);
-                vocabulary.unquoted().walk(
-                    &mut automata,
-                    *body,
-                    |automata, body, byte| strings.step(*body, byte, automata),
-                    |automata, token, body| {
-                        reach.add(token, strings.interior_distance(body, automata));
-                    },
-                )?;
-            }
-            Frame::Name {
-                members,
-                name: Name {
-                    other: Some(other), ..
-                },
-            } => {
-                let automaton = object_automaton(&tables.object(members.shape).others);
-                vocabulary.unquoted().walk(
-                    &mut automata,
-                    *other,
-                    |automata, other, byte| step_other(automaton, automata, *other, byte),
-                    |automata, token, other| {
-                        let distance = match automaton {
-                            Some(idx) => automata[idx].distance(other.state),
-                            None => other.text.distance(),
-                        };
-                        reach.add(token, distance);
-                    },
-                )?;
-            }
-            _ => unreachable!("only strings and names have an inside"),
-        }
-        Ok(reach)
     }
 }
 
-/// The tokens that `step` follows within a string.
-fn in_runs<S: Copy + Eq + Hash>(
-    (automaton, mut automata): (Option<usize>, &mut [Automaton]),
+/// A place within a string, and how bytes move it on.
+struct InString<S, T, F, D> {
+    alphabet: Arc<Alphabet>,
     start: S,
-    text: impl Fn(&S) -> Text,
-    step: impl Fn(&mut [Automaton], S, u8) -> Result<Option<S>, GrammarError>,
-    vocabulary: &Vocabulary,
-    mask: &mut TokenMask,
-) -> Result<(), GrammarError> {
-    let alphabet = match automaton {
-        Some(idx) => Alphabet::new(|byte| automata[idx].class(byte) * 4 + kind(byte)),
-        None => Alphabet::new(kind),
-    };
-    vocabulary.unquoted().walk_in_runs(
-        &mut automata,
-        start,
-        |automata, &state, byte| step(automata, state, byte),
-        |automata, &state| match text(&state) {
-            BOUNDARY => alphabet.run(state, |state, byte| step(automata, state, byte)),
-            _ => Ok(Run::NONE),
-        },
-        mask,
-    )
+    text: T,
+    step: F,
+    distance: D,
+}
+
+impl<S, T, F, D> InString<S, T, F, D>
+where
+    S: Copy + Eq + Hash,
+    T: Fn(&S) -> Text,
+    F: Fn(&mut [Automaton], S, u8) -> Result<Option<S>, GrammarError>,
+    D: Fn(&[Automaton], &S) -> usize,
+{
+    /// The tokens without a quote that can be followed from here. Runs know no distances.
+    fn reach(
+        &self,
+        mut automata: &mut [Automaton],
+        vocabulary: &Vocabulary,
+        measured: bool,
+    ) -> Result<Reach, GrammarError> {
+        let tokens = vocabulary.unquoted();
+        if measured {
+            let mut reach = Reach::new(vocabulary);
+            tokens.walk(
+                &mut automata,
+                self.start,
+                |automata, &state, byte| (self.step)(automata, state, byte),
+                |automata, token, state| reach.add(token, (self.distance)(automata, state)),
+            )?;
+            return Ok(reach);
+        }
+        let mut reach = Reach::unmeasured(vocabulary);
+        tokens.walk_in_runs(
+            &mut automata,
+            self.start,
+            |automata, &state, byte| (self.step)(automata, state, byte),
+            |automata, &state| match (self.text)(&state) {
+                BOUNDARY => {
+                    let step = |state, byte| (self.step)(automata, state, byte);
+                    self.alphabet.run(state, step)
+                }
+                _ => Ok(Run::NONE),
+            },
+            &mut reach.mask,
+        )?;
+        Ok(reach)
+    }
 }

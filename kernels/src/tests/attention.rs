@@ -25,25 +25,7 @@ impl Case {
     }
 
     fn heads(&self) -> [Heads; 3] {
-        let (n_kv_heads, head_dim) = (self.n_kv_heads, self.head_dim);
-        let queries = Heads {
-            first: 0,
-            n_heads: n_kv_heads * self.group_len,
-            head_dim,
-        };
-        let keys = Heads {
-            first: queries.end(),
-            n_heads: n_kv_heads,
-            head_dim,
-        };
-        [
-            queries,
-            keys,
-            Heads {
-                first: keys.end(),
-                ..keys
-            },
-        ]
+        query_key_value(self.group_len, self.n_kv_heads, self.head_dim)
     }
 
     /// All positions, `chunk` rows a step.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::emulator::{VARIANTS, device};
-use super::{bits, buffer, error};
+use super::{bits, buffer, error, query_key_value};
 use crate::{
     AttentionLayer, AttentionSpan, Cuda, CudaKv, Device, Element, Heads, KvShape, Reference, Slot,
 };
@@ -31,25 +31,7 @@ type Step = Vec<(usize, usize, usize)>;
 
 impl Case {
     fn heads(&self) -> [Heads; 3] {
-        let (n_kv_heads, head_dim) = (self.n_kv_heads, self.head_dim);
-        let queries = Heads {
-            first: 0,
-            n_heads: n_kv_heads * self.group_len,
-            head_dim,
-        };
-        let keys = Heads {
-            first: queries.end(),
-            n_heads: n_kv_heads,
-            head_dim,
-        };
-        [
-            queries,
-            keys,
-            Heads {
-                first: keys.end(),
-                ..keys
-            },
-        ]
+        query_key_value(self.group_len, self.n_kv_heads, self.head_dim)
     }
 
     fn layer(&self) -> AttentionLayer {
