@@ -15,7 +15,7 @@ use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
 
 use crate::Vocabulary;
-use crate::json::frame::{Frame, Items, Link, Members, Name, Other, Stack};
+use crate::json::frame::{Frame, Items, Members, Name, Other, Outer, Stack};
 use crate::json::shape::{NodeId, ShapeId, Tables};
 use crate::json::string::InteriorKey;
 use crate::literals::LiteralNode;
@@ -24,11 +24,14 @@ use crate::memo::Reach;
 /// Bytes of bookkeeping an entry, beside its mask.
 const ENTRY_BYTES: usize = 256;
 
+/// Values around a stack up to which its masks are remembered.
+const MAX_AROUND: usize = 128;
+
 /// Declared names up to which a name's key lists those that it may become.
 const MAX_LISTED: usize = 8;
 
 /// How far outward a walk looked. The places of a stack are counted from the outermost value, 1; 0
-/// is the end of the text.
+/// is the end of the text. Guards have none: a walk that asks one depends on the text.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     /// The place of the top frame that the walk began with.
@@ -53,7 +56,7 @@ impl Reads {
     }
 
     /// A value has ended, and what is around it matters.
-    pub(crate) fn ended_into(&mut self, outer: Option<&Arc<Link>>) {
+    pub(crate) fn ended_into(&mut self, outer: Option<&Arc<Outer>>) {
         self.lowest = self.lowest.min(place(outer) - 1);
     }
 
@@ -70,7 +73,7 @@ impl Reads {
 }
 
 /// The place of a value within `outer`.
-pub(crate) fn place(outer: Option<&Arc<Link>>) -> u32 {
+pub(crate) fn place(outer: Option<&Arc<Outer>>) -> u32 {
     outer.map_or(0, |outer| outer.depth) + 1
 }
 
@@ -116,8 +119,13 @@ enum Around {
         allows_any: bool,
     },
     Members(Members),
-    /// A guard; a walk that asks it depends on the text.
+    /// A guard, and whatever it is in.
     Guard,
+    /// Another value that may be the one so many places outward from the top.
+    Or(usize),
+    /// How much further from the end of the text the value before it is than the nearest: distances
+    /// depend on it.
+    Further(usize),
 }
 
 /// Masks by what they depend on. When full it forgets everything: a mask can always be found again.
@@ -201,10 +209,8 @@ impl ContextMemo {
     ) -> Option<Known> {
         let top = Top::of(stack, measured, tables, vocabulary);
         let entry = self.entries.get(&(vocabulary.id(), measured, top))?;
-        entry
-            .masks
-            .get(&entry.around(stack, tables, vocabulary))
-            .cloned()
+        let around = entry.around(stack, tables, vocabulary, measured)?;
+        entry.masks.get(&around).cloned()
     }
 
     /// Remembers a mask that a walk found which looked at `reads`.
@@ -221,7 +227,6 @@ impl ContextMemo {
             self.entries.clear();
             self.n_bytes = 0;
         }
-        self.n_bytes += entry_bytes;
         let measured = known.reach.measured;
         let top = Top::of(stack, measured, tables, vocabulary);
         let entry = self.entries.entry((vocabulary.id(), measured, top));
@@ -231,8 +236,10 @@ impl ContextMemo {
             .max(reads.base.saturating_sub(reads.lowest) as usize);
         entry.own |= reads.lowest <= reads.base;
         entry.members |= reads.members || measured;
-        let around = entry.around(stack, tables, vocabulary);
-        entry.masks.insert(around, known.clone());
+        if let Some(around) = entry.around(stack, tables, vocabulary, measured) {
+            self.n_bytes += entry_bytes + around.len() * size_of::<Around>();
+            entry.masks.insert(around, known.clone());
+        }
     }
 }
 
@@ -308,42 +315,84 @@ impl Stack {
 }
 
 impl Entry {
-    /// What walks from this top depend on, of the values around it.
+    /// What walks from this top depend on, of the values around it; `None` if that is much.
     fn around(
         &self,
         stack: &Stack,
         tables: &Tables,
         vocabulary: &Vocabulary,
-    ) -> SmallVec<[Around; 2]> {
-        let mut around = SmallVec::new();
+        measured: bool,
+    ) -> Option<SmallVec<[Around; 2]>> {
+        let mut key = Key {
+            entry: self,
+            tables,
+            vocabulary,
+            measured,
+            around: SmallVec::new(),
+        };
         if let (true, Frame::Name { members, .. } | Frame::Colon { members, .. }) =
             (self.own, &stack.top)
         {
-            around.push(Around::Members(members.relevant(vocabulary)));
+            let members = members.relevant(vocabulary);
+            key.around.push(Around::Members(members));
         }
-        let mut outer = stack.outer.as_ref();
-        for _ in 0..self.n_around {
-            let Some(link) = outer else {
-                around.push(Around::End);
-                break;
-            };
-            around.push(match &link.frame {
-                Frame::Object(members) if self.members => {
-                    Around::Members(members.relevant(vocabulary))
-                }
-                Frame::Object(members) => {
-                    let object = tables.object(members.shape);
-                    Around::Object {
-                        shape: members.shape,
-                        may_close: object.may_close(members),
-                        allows_any: object.allows_any(members),
-                    }
-                }
-                Frame::Array(items) => Around::Array(items.clone()),
-                _ => Around::Guard,
-            });
-            outer = link.outer.as_ref();
+        if let Some(outer) = &stack.outer {
+            key.add(outer, 0)?;
         }
-        around
+        Some(key.around)
+    }
+}
+
+/// The values around a stack, as far outward as walks from its top look.
+struct Key<'a> {
+    entry: &'a Entry,
+    tables: &'a Tables,
+    vocabulary: &'a Vocabulary,
+    measured: bool,
+    around: SmallVec<[Around; 2]>,
+}
+
+impl Key<'_> {
+    /// Adds what is so many places outward, and what is around that; `None` if it is too much.
+    fn add(&mut self, outer: &Outer, n_outward: usize) -> Option<()> {
+        if n_outward == self.entry.n_around {
+            return Some(());
+        }
+        for (idx, link) in outer.links.iter().enumerate() {
+            if self.around.len() > MAX_AROUND {
+                return None;
+            }
+            if idx > 0 {
+                self.around.push(Around::Or(n_outward));
+            }
+            self.around.push(self.value(&link.frame));
+            if self.measured && outer.links.len() > 1 {
+                let further = link.cost.saturating_sub(outer.cost);
+                self.around.push(Around::Further(further));
+            }
+            if let (Frame::Object(_) | Frame::Array(_), Some(outer)) = (&link.frame, &link.outer) {
+                self.add(outer, n_outward + 1)?;
+            }
+        }
+        Some(())
+    }
+
+    fn value(&self, frame: &Frame) -> Around {
+        match frame {
+            Frame::Object(members) if self.entry.members => {
+                Around::Members(members.relevant(self.vocabulary))
+            }
+            Frame::Object(members) => {
+                let object = self.tables.object(members.shape);
+                Around::Object {
+                    shape: members.shape,
+                    may_close: object.may_close(members),
+                    allows_any: object.allows_any(members),
+                }
+            }
+            Frame::Array(items) => Around::Array(items.clone()),
+            Frame::Done => Around::End,
+            _ => Around::Guard,
+        }
     }
 }

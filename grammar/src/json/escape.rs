@@ -23,6 +23,11 @@ const SHORT_ESCAPES: [(u8, char); 8] = [
 /// First and last, both included.
 type NumberRange = (u32, u32);
 
+/// Every text, not spelled.
+pub(crate) fn any_text() -> Hir {
+    text(0, None)
+}
+
 /// Every body of a JSON string.
 pub(crate) fn anything() -> Hir {
     any(0, None)
@@ -30,12 +35,16 @@ pub(crate) fn anything() -> Hir {
 
 /// The bodies of so many characters.
 pub(crate) fn any(min: u32, max: Option<u32>) -> Hir {
+    whole(&text(min, max))
+}
+
+fn text(min: u32, max: Option<u32>) -> Hir {
     let all = ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)]);
     Hir::repetition(Repetition {
         min,
         max,
         greedy: true,
-        sub: Box::new(class(&all)),
+        sub: Box::new(Hir::class(Class::Unicode(all))),
     })
 }
 

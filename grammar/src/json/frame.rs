@@ -1,13 +1,13 @@
 //! Open values of the output, and the stacks they form.
 //!
-//! A stack is a value: its top frame inline, the rest a shared list that is never changed. So a
-//! matcher's history, the walk of a trie and a memo's keys may all hold stacks for the price of a
-//! reference.
+//! A stack is a value: its top frame inline, the rest a shared graph that is never changed. So a
+//! matcher's history and the walk of a trie may hold stacks for the price of a reference.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use smallvec::SmallVec;
 
 use crate::json::number::Number;
@@ -68,6 +68,25 @@ pub(crate) enum Frame {
     },
     /// After the whole text.
     Done,
+}
+
+impl Frame {
+    /// Whether the end of a value within this one depends on the value's text.
+    pub(crate) fn asks_for_text(&self) -> bool {
+        match self {
+            Self::Guard { .. } => true,
+            Self::Array(items) => items.different.is_some(),
+            _ => false,
+        }
+    }
+
+    /// The values that an item of this array must not become.
+    pub(crate) fn used(&self) -> Option<&Arc<[u64]>> {
+        match self {
+            Self::Array(items) => items.different.as_ref().map(|(hashes, _)| hashes),
+            _ => None,
+        }
+    }
 }
 
 /// What an array holds so far.
@@ -137,37 +156,158 @@ pub(crate) struct Other {
     pub(crate) state: DfaState,
 }
 
-/// The values open around the top one.
+/// What is open around a value: in one way or, where parses agree on all that is above, in several.
+///
+/// So the parses of an output are a graph-structured stack (Tomita, Efficient Parsing for Natural
+/// Language, 1985): what is above is followed once, however many ways there are below.
 #[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) frame: Frame,
-    pub(crate) outer: Option<Arc<Link>>,
+pub(crate) struct Outer {
+    /// Never none; ascending by their frames' hashes, all frames different.
+    pub(crate) links: SmallVec<[Link; 1]>,
     /// Fewest bytes from the end of the value above to the end of the text.
     pub(crate) cost: usize,
+    /// Arrays and objects that are open: as many in each way.
     pub(crate) depth: u32,
+    /// Whether in some way a value is open that is judged when it is whole.
+    is_judged: bool,
     hash: u64,
 }
 
-impl Link {
-    pub(crate) fn new(frame: Frame, outer: Option<Arc<Link>>, own_cost: usize) -> Self {
-        let mut hasher = FixedState::default().build_hasher();
-        frame.hash(&mut hasher);
-        outer.as_ref().map(|outer| outer.hash).hash(&mut hasher);
-        Self {
+/// One value that may be open around another.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) frame: Frame,
+    /// What is around it; `None` around the whole text.
+    pub(crate) outer: Option<Arc<Outer>>,
+    /// Fewest bytes to the end of the text.
+    pub(crate) cost: usize,
+    frame_hash: u64,
+}
+
+/// What two outer graphs have become together.
+type United = HashMap<(*const Outer, *const Outer), Arc<Outer>>;
+
+impl Outer {
+    /// Around a whole text.
+    pub(crate) fn end() -> Arc<Self> {
+        Self::one(Frame::Done, None, 0)
+    }
+
+    /// One value, whose own end is `own_cost` bytes away.
+    pub(crate) fn one(frame: Frame, outer: Option<Arc<Self>>, own_cost: usize) -> Arc<Self> {
+        let link = Link {
+            frame_hash: FixedState::default().hash_one(&frame),
             cost: own_cost.saturating_add(outer.as_ref().map_or(0, |outer| outer.cost)),
-            depth: outer.as_ref().map_or(0, |outer| outer.depth) + 1,
-            hash: hasher.finish(),
             frame,
             outer,
+        };
+        Self::of(SmallVec::from_buf([link]))
+    }
+
+    /// Some values side by side.
+    pub(crate) fn of(links: SmallVec<[Link; 1]>) -> Arc<Self> {
+        let mut hasher = FixedState::default().build_hasher();
+        for link in &links {
+            link.frame_hash.hash(&mut hasher);
+            link.outer.as_ref().map(|outer| outer.hash).hash(&mut hasher);
+        }
+        debug_assert!(links.iter().all(|link| link.depth() == links[0].depth()));
+        Arc::new(Self {
+            cost: links.iter().map(|link| link.cost).min().unwrap_or(usize::MAX),
+            depth: links.first().map_or(0, Link::depth),
+            is_judged: links.iter().any(Link::is_judged),
+            hash: hasher.finish(),
+            links,
+        })
+    }
+
+    /// All ways of two. What they share stays shared.
+    fn union(left: &Arc<Self>, right: &Arc<Self>, united: &mut United) -> Arc<Self> {
+        if left == right {
+            return Arc::clone(left);
+        }
+        let key = (Arc::as_ptr(left), Arc::as_ptr(right));
+        if let Some(known) = united.get(&key) {
+            return Arc::clone(known);
+        }
+        let mut links = SmallVec::new();
+        let mut rest = right.links.iter().peekable();
+        for link in &left.links {
+            let before = |other: &&Link| other.frame_hash < link.frame_hash;
+            links.extend(std::iter::from_fn(|| rest.next_if(before).cloned()));
+            links.push(match rest.next_if(|other| other.frame == link.frame) {
+                Some(other) => link.with(other, united),
+                None => link.clone(),
+            });
+        }
+        links.extend(rest.cloned());
+        let union = Self::of(links);
+        united.insert(key, Arc::clone(&union));
+        union
+    }
+}
+
+impl Link {
+    fn depth(&self) -> u32 {
+        let around = self.outer.as_ref().map_or(0, |outer| outer.depth);
+        match self.frame {
+            Frame::Guard { .. } | Frame::Done => around,
+            _ => around + 1,
+        }
+    }
+
+    fn is_judged(&self) -> bool {
+        let around = self.outer.as_ref().is_some_and(|outer| outer.is_judged);
+        around || self.frame.asks_for_text()
+    }
+
+    /// The ways of two with equal frames.
+    fn with(&self, other: &Self, united: &mut United) -> Self {
+        let outer = match (&self.outer, &other.outer) {
+            (Some(left), Some(right)) => Some(Outer::union(left, right, united)),
+            _ => None,
+        };
+        Self {
+            cost: self.cost.min(other.cost),
+            outer,
+            ..self.clone()
         }
     }
 }
 
-/// One parse of the output so far.
-#[derive(Clone, Debug)]
+impl PartialEq for Outer {
+    fn eq(&self, other: &Self) -> bool {
+        are_equal(self, other, &mut HashSet::new())
+    }
+}
+
+impl Eq for Outer {}
+
+/// Compares each pair of nodes once: paths may be many more.
+fn are_equal(
+    left: &Outer,
+    right: &Outer,
+    seen: &mut HashSet<(*const Outer, *const Outer)>,
+) -> bool {
+    std::ptr::eq(left, right)
+        || left.hash == right.hash
+            && left.links.len() == right.links.len()
+            && (!seen.insert((left, right))
+                || left.links.iter().zip(&right.links).all(|(a, b)| {
+                    a.frame == b.frame
+                        && match (&a.outer, &b.outer) {
+                            (Some(a), Some(b)) => are_equal(a, b, seen),
+                            (a, b) => a.is_none() && b.is_none(),
+                        }
+                }))
+}
+
+/// Parses of the output so far that agree on the top value.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stack {
     pub(crate) top: Frame,
-    pub(crate) outer: Option<Arc<Link>>,
+    /// `None` after the whole text.
+    pub(crate) outer: Option<Arc<Outer>>,
 }
 
 impl Stack {
@@ -178,40 +318,20 @@ impl Stack {
 
     /// Whether no open value is judged when it is whole: only such a value can lead to where nothing may follow.
     pub(crate) fn is_settled(&self) -> bool {
-        std::iter::successors(self.outer.as_ref(), |link| link.outer.as_ref()).all(|link| {
-            match &link.frame {
-                Frame::Guard { .. } => false,
-                Frame::Array(items) => items.different.is_none(),
-                _ => true,
-            }
-        })
+        !self.outer.as_ref().is_some_and(|outer| outer.is_judged)
+    }
+
+    /// Adds the parses of another stack with this top.
+    pub(crate) fn unite(&mut self, other: &Self) {
+        if let (Some(left), Some(right)) = (&self.outer, &other.outer) {
+            self.outer = Some(Outer::union(left, right, &mut United::new()));
+        }
     }
 }
-
-impl PartialEq for Stack {
-    fn eq(&self, other: &Self) -> bool {
-        self.top == other.top && links_equal(self.outer.as_ref(), other.outer.as_ref())
-    }
-}
-
-impl Eq for Stack {}
 
 impl Hash for Stack {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.top.hash(state);
         self.outer.as_ref().map(|outer| outer.hash).hash(state);
-    }
-}
-
-fn links_equal(mut left: Option<&Arc<Link>>, mut right: Option<&Arc<Link>>) -> bool {
-    loop {
-        match (left, right) {
-            (None, None) => return true,
-            (Some(a), Some(b)) if Arc::ptr_eq(a, b) => return true,
-            (Some(a), Some(b)) if a.hash == b.hash && a.frame == b.frame => {
-                (left, right) = (a.outer.as_ref(), b.outer.as_ref());
-            }
-            _ => return false,
-        }
     }
 }

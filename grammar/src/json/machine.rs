@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::json::compile::compile;
 use crate::json::context::Reads;
-use crate::json::frame::{Frame, Items, Link, Members, Stack};
+use crate::json::frame::{Frame, Items, Link, Members, Outer, Stack};
 use crate::json::masks::JsonMasks;
 use crate::json::number::Number;
 use crate::json::shape::{GuardId, NodeId, Shape, Tables};
@@ -87,7 +87,10 @@ impl JsonLanguage {
         let node = self.parser.tables.root;
         let top = Frame::Start { node, space: false };
         JsonState {
-            parses: SmallVec::from_buf([Stack { top, outer: None }]),
+            parses: SmallVec::from_buf([Stack {
+                top,
+                outer: Some(Outer::end()),
+            }]),
             n_bytes: 0,
         }
     }
@@ -136,8 +139,9 @@ impl JsonLanguage {
                 return true;
             }
             let mut ended = Parses::new();
+            let links = stack.outer.iter().flat_map(|outer| &outer.links);
             parser.may_end(&stack.top)
-                && parser.close(stack.outer.as_ref(), &mut ended).is_ok()
+                && links.map(|link| parser.close(link, &mut ended)).all(|closed| closed.is_ok())
                 && ended.iter().any(|stack| stack.top == Frame::Done)
         })
     }
@@ -186,10 +190,10 @@ impl Parser {
             self.text.push(byte);
             self.close_finished(&mut next)?;
         }
-        if next.len() > 1 {
-            self.deduplicate(&mut next)?;
-        }
         self.n_steps += 1 + next.len();
+        if next.len() > 1 {
+            self.merge(&mut next)?;
+        }
         if self.n_steps > self.max_steps {
             return Err(over("a mask", "mask_steps", self.max_steps));
         }
@@ -214,14 +218,16 @@ impl Parser {
         (0, most.saturating_add(5))
     }
 
-    fn deduplicate(&self, parses: &mut Parses) -> Result<(), GrammarError> {
-        let mut distinct = Parses::new();
+    /// Makes one stack of those with equal tops.
+    fn merge(&self, parses: &mut Parses) -> Result<(), GrammarError> {
+        let mut merged = Parses::new();
         for stack in parses.drain(..) {
-            if !distinct.contains(&stack) {
-                distinct.push(stack);
+            match merged.iter_mut().find(|other| other.top == stack.top) {
+                Some(same) => same.unite(&stack),
+                None => merged.push(stack),
             }
         }
-        *parses = distinct;
+        *parses = merged;
         if parses.len() > self.max_parses {
             return Err(over("the output", "parses", self.max_parses));
         }
@@ -231,7 +237,7 @@ impl Parser {
     fn step_stack(
         &mut self,
         top: &Frame,
-        outer: Option<&Arc<Link>>,
+        outer: Option<&Arc<Outer>>,
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
@@ -249,13 +255,7 @@ impl Parser {
                 next.push(stack(Frame::Start { node, space }));
                 Ok(())
             }
-            Frame::Start { node, .. } => {
-                let used = outer.and_then(|link| used_of(&link.frame));
-                if used.is_some() {
-                    self.reads.ended_into(outer);
-                }
-                self.begin(*node, outer, used.as_ref(), byte, next)
-            }
+            Frame::Start { node, .. } => self.begin_anywhere(*node, outer, byte, next),
             Frame::Literal { .. } | Frame::Number { .. } => match self.continued(top, byte) {
                 Some(top) => {
                     next.push(stack(top));
@@ -268,7 +268,7 @@ impl Parser {
                 let automata = &mut self.verdicts.patterns.automata;
                 if byte == b'"' && body.text == BOUNDARY {
                     if strings.can_close(body, automata) {
-                        next.push(self.finished(outer));
+                        self.finished(outer, next);
                     }
                 } else if let Some(body) = strings.step(*body, byte, automata)? {
                     let shape = *shape;
@@ -340,11 +340,31 @@ impl Parser {
         }
     }
 
-    /// The first byte of a value.
+    /// The first byte of a value, wherever it stands.
+    fn begin_anywhere(
+        &mut self,
+        node: NodeId,
+        outer: Option<&Arc<Outer>>,
+        byte: u8,
+        next: &mut Parses,
+    ) -> Result<(), GrammarError> {
+        let links = outer.map_or(&[][..], |outer| &outer.links);
+        if links.iter().all(|link| link.frame.used().is_none()) {
+            return self.begin(node, outer, None, byte, next);
+        }
+        self.reads.ended_into(outer);
+        for link in links {
+            let one = Outer::of(SmallVec::from_buf([link.clone()]));
+            self.begin(node, Some(&one), link.frame.used(), byte, next)?;
+        }
+        Ok(())
+    }
+
+    /// The first byte of a value that must not become one of those `used`.
     fn begin(
         &mut self,
         node: NodeId,
-        outer: Option<&Arc<Link>>,
+        outer: Option<&Arc<Outer>>,
         used: Option<&Arc<[u64]>>,
         byte: u8,
         next: &mut Parses,
@@ -381,7 +401,7 @@ impl Parser {
                 Some(guard) => {
                     let start = self.text.len() as u32;
                     let frame = Frame::Guard { guard, start };
-                    Some(Arc::new(Link::new(frame, outer.cloned(), 0)))
+                    Some(Outer::one(frame, outer.cloned(), 0))
                 }
             };
             next.push(Stack { top, outer });
@@ -394,7 +414,7 @@ impl Parser {
     fn end_and_step(
         &mut self,
         top: &Frame,
-        outer: Option<&Arc<Link>>,
+        outer: Option<&Arc<Outer>>,
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
@@ -402,14 +422,16 @@ impl Parser {
             return Ok(());
         }
         self.reads.ended_into(outer);
-        let Some(link) = outer else { return Ok(()) };
-        if !asks_for_text(&link.frame) {
-            return self.step_stack(&link.frame, link.outer.as_ref(), byte, next);
-        }
-        let mut ended = Parses::new();
-        self.close(outer, &mut ended)?;
-        for stack in ended {
-            self.step_stack(&stack.top, stack.outer.as_ref(), byte, next)?;
+        for link in outer.iter().flat_map(|outer| &outer.links) {
+            if !link.frame.asks_for_text() {
+                self.step_stack(&link.frame, link.outer.as_ref(), byte, next)?;
+                continue;
+            }
+            let mut ended = Parses::new();
+            self.close(link, &mut ended)?;
+            for stack in ended {
+                self.step_stack(&stack.top, stack.outer.as_ref(), byte, next)?;
+            }
         }
         Ok(())
     }
@@ -425,47 +447,43 @@ impl Parser {
         }
     }
 
-    /// The stack once its top value has ended, where the text up to here passes what is around it.
-    fn close(&mut self, outer: Option<&Arc<Link>>, next: &mut Parses) -> Result<(), GrammarError> {
-        let mut outer = outer;
-        while let Some(link) = outer {
-            match &link.frame {
-                Frame::Guard { guard, start } => {
-                    if !self.passes(*guard, *start)? {
-                        return Ok(());
+    /// The stacks once a value within `link` has ended, where the text up to here passes what is
+    /// around it.
+    fn close(&mut self, link: &Link, next: &mut Parses) -> Result<(), GrammarError> {
+        let top = match &link.frame {
+            Frame::Guard { guard, start } => {
+                if self.passes(*guard, *start)? {
+                    for link in link.outer.iter().flat_map(|outer| &outer.links) {
+                        self.close(link, next)?;
                     }
-                    outer = link.outer.as_ref();
                 }
-                Frame::Array(items) if items.different.is_some() => {
-                    let Some(items) = self.with_different(items) else {
-                        return Ok(());
-                    };
-                    next.push(Stack {
-                        top: Frame::Array(items),
-                        outer: link.outer.clone(),
-                    });
-                    return Ok(());
-                }
-                _ => break,
+                return Ok(());
             }
-        }
-        next.push(self.finished(outer));
+            Frame::Array(items) if items.different.is_some() => match self.with_different(items) {
+                Some(items) => Frame::Array(items),
+                None => return Ok(()),
+            },
+            frame => frame.clone(),
+        };
+        let outer = link.outer.clone();
+        next.push(Stack { top, outer });
         Ok(())
     }
 
     /// Ends what a closing byte has ended, now that the byte is part of the text.
     fn close_finished(&mut self, parses: &mut Parses) -> Result<(), GrammarError> {
-        if !parses
-            .iter()
-            .any(|stack| matches!(stack.top, Frame::Guard { .. }))
-        {
+        let asks = |stack: &Stack| matches!(stack.top, Frame::Guard { .. });
+        if !parses.iter().any(asks) {
             return Ok(());
         }
         let mut closed = Parses::new();
         for stack in parses.drain(..) {
-            match stack.top {
-                Frame::Guard { .. } => self.close(stack.outer.as_ref(), &mut closed)?,
-                _ => closed.push(stack),
+            if !asks(&stack) {
+                closed.push(stack);
+                continue;
+            }
+            for link in stack.outer.iter().flat_map(|outer| &outer.links) {
+                self.close(link, &mut closed)?;
             }
         }
         *parses = closed;
@@ -498,7 +516,7 @@ impl Parser {
         &mut self,
         items: &Items,
         open: bool,
-        outer: Option<&Arc<Link>>,
+        outer: Option<&Arc<Outer>>,
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
@@ -511,7 +529,7 @@ impl Parser {
                 .all(|(b, &n)| n >= b.min);
         if byte == b']' {
             if may_close {
-                next.push(self.finished(outer));
+                self.finished(outer, next);
             }
             return Ok(());
         }
@@ -519,7 +537,7 @@ impl Parser {
             return Ok(());
         }
         let cost = |node: NodeId| self.tables.cost(node);
-        let mut begun: SmallVec<[(NodeId, Arc<Link>); 1]> = SmallVec::new();
+        let mut begun: SmallVec<[(NodeId, Arc<Outer>); 1]> = SmallVec::new();
         for (set, &place) in array.places(items.n).iter().enumerate() {
             if cost(place) == usize::MAX {
                 continue;
@@ -544,44 +562,46 @@ impl Parser {
             if rest == usize::MAX {
                 continue;
             }
-            let link = Link::new(Frame::Array(after), outer.cloned(), rest);
-            begun.push((place, Arc::new(link)));
+            begun.push((
+                place,
+                Outer::one(Frame::Array(after), outer.cloned(), rest),
+            ));
         }
-        for (node, link) in begun {
+        for (node, outer) in begun {
             if open {
-                let used = used_of(&link.frame);
-                self.begin(node, Some(&link), used.as_ref(), byte, next)?;
+                self.begin_anywhere(node, Some(&outer), byte, next)?;
             } else {
                 let space = self.spaced;
                 next.push(Stack {
                     top: Frame::Start { node, space },
-                    outer: Some(link),
+                    outer: Some(outer),
                 });
             }
         }
         Ok(())
     }
 
-    /// The stack once its top value has ended. What asks for the value's text is left to be done once
-    /// the closing byte is part of it: a guard's frame on top says so.
-    pub(crate) fn finished(&mut self, outer: Option<&Arc<Link>>) -> Stack {
+    /// The stacks once a value within `outer` has ended. What asks for the value's text is left to be
+    /// done once the closing byte is part of it: a guard's frame on top says so.
+    pub(crate) fn finished(&mut self, outer: Option<&Arc<Outer>>, next: &mut Parses) {
         self.reads.ended_into(outer);
-        match outer {
-            Some(link) if asks_for_text(&link.frame) => Stack {
-                top: Frame::Guard {
-                    guard: GuardId::MAX,
-                    start: 0,
-                },
-                outer: outer.cloned(),
-            },
-            Some(link) => Stack {
-                top: link.frame.clone(),
-                outer: link.outer.clone(),
-            },
-            None => Stack {
-                top: Frame::Done,
-                outer: None,
-            },
+        let mut asking = SmallVec::new();
+        for link in outer.iter().flat_map(|outer| &outer.links) {
+            if link.frame.asks_for_text() {
+                asking.push(link.clone());
+            } else {
+                next.push(Stack {
+                    top: link.frame.clone(),
+                    outer: link.outer.clone(),
+                });
+            }
+        }
+        if !asking.is_empty() {
+            let (guard, start) = (GuardId::MAX, 0);
+            next.push(Stack {
+                top: Frame::Guard { guard, start },
+                outer: Some(Outer::of(asking)),
+            });
         }
     }
 
@@ -636,26 +656,6 @@ impl Parser {
 /// Whether the byte follows a value that has no closing byte of its own.
 fn ends_value(byte: u8) -> bool {
     matches!(byte, b',' | b']' | b'}')
-}
-
-/// Whether the end of a value within this frame depends on the value's text.
-fn asks_for_text(frame: &Frame) -> bool {
-    match frame {
-        Frame::Guard { .. } => true,
-        Frame::Array(items) => items.different.is_some(),
-        _ => false,
-    }
-}
-
-/// The values that an item of this array must not become.
-fn used_of(frame: &Frame) -> Option<Arc<[u64]>> {
-    match frame {
-        Frame::Array(items) => items
-            .different
-            .as_ref()
-            .map(|(hashes, _)| Arc::clone(hashes)),
-        _ => None,
-    }
 }
 
 fn over(what: &str, limit: &'static str, allowed: usize) -> GrammarError {

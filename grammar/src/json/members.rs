@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::GrammarError;
 use crate::json::context::place;
-use crate::json::frame::{Frame, Link, Members, Name, Other, Stack};
+use crate::json::frame::{Frame, Members, Name, Other, Outer, Stack};
 use crate::json::machine::{Parser, Parses};
 use crate::json::shape::{NodeId, Others};
 use crate::json::text::BOUNDARY;
@@ -28,7 +28,7 @@ impl Parser {
     pub(crate) fn step_object(
         &mut self,
         top: &Frame,
-        outer: Option<&Arc<Link>>,
+        outer: Option<&Arc<Outer>>,
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
@@ -41,7 +41,7 @@ impl Parser {
                 let object = self.tables.object(*shape);
                 let members = object.open(*shape);
                 match byte {
-                    b'}' if object.may_close(&members) => next.push(self.finished(outer)),
+                    b'}' if object.may_close(&members) => self.finished(outer, next),
                     b'"' if object.allows_any(&members) => {
                         next.push(stack(self.open_name(&members)));
                     }
@@ -51,7 +51,7 @@ impl Parser {
             (Frame::Object(members), b'}')
                 if self.tables.object(members.shape).may_close(members) =>
             {
-                next.push(self.finished(outer));
+                self.finished(outer, next);
             }
             (Frame::Object(members), b',')
                 if self.tables.object(members.shape).allows_any(members) =>
@@ -81,11 +81,11 @@ impl Parser {
             }
             (Frame::Colon { members, value }, b':') => {
                 let cost = self.tables.object(members.shape).cost_after(members);
-                let link = Link::new(Frame::Object(members.clone()), outer.cloned(), cost);
+                let object = Frame::Object(members.clone());
                 let (node, space) = (*value, self.spaced);
                 next.push(Stack {
                     top: Frame::Start { node, space },
-                    outer: Some(Arc::new(link)),
+                    outer: Some(Outer::one(object, outer.cloned(), cost)),
                 });
             }
             _ => {}

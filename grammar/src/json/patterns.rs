@@ -59,6 +59,12 @@ static ANYTHING: LazyLock<Arc<Program>> = LazyLock::new(|| {
     Arc::new(program.expect("any text is a small regex"))
 });
 
+/// Every name that is not declared: names have one spelling, so that equal ones have equal bytes.
+static ANY_NAME: LazyLock<Arc<Program>> = LazyLock::new(|| {
+    let program = Program::new(&escape::plain(&escape::any_text()), &Limits::default());
+    Arc::new(program.expect("any name is a small regex"))
+});
+
 /// The formats that some schema has asked for. There are seventeen.
 static FORMATS: LazyLock<Mutex<HashMap<String, Arc<Program>>>> = LazyLock::new(Mutex::default);
 
@@ -207,7 +213,7 @@ impl Patterns {
         let mut patterns: Vec<PatternId> = lists.iter().flatten().map(|test| test.0).collect();
         patterns.sort_unstable();
         patterns.dedup();
-        let (parts, formulas) = self.parts(&patterns)?;
+        let (parts, formulas) = self.parts(&ANYTHING, &patterns)?;
         let test = |&(pattern, negated): &Test| {
             let idx = patterns.binary_search(&pattern);
             let formula = formulas[idx.expect("all patterns are parts")].clone();
@@ -224,9 +230,13 @@ impl Patterns {
         Ok(product.map(|(product, start)| (Automaton::Product(Box::new(product)), start)))
     }
 
-    /// The automata of `patterns` behind that of any text, and the formula of each over them.
-    fn parts(&mut self, patterns: &[PatternId]) -> Result<(Vec<Part>, Vec<Formula>), GrammarError> {
-        let mut parts = vec![Dfa::of(Arc::clone(&ANYTHING), &self.limits)?];
+    /// The automata of `patterns` behind that of `any` text, and the formula of each over them.
+    fn parts(
+        &mut self,
+        any: &Arc<Program>,
+        patterns: &[PatternId],
+    ) -> Result<(Vec<Part>, Vec<Formula>), GrammarError> {
+        let mut parts = vec![Dfa::of(Arc::clone(any), &self.limits)?];
         let mut formulas = Vec::with_capacity(patterns.len());
         for &pattern in patterns {
             let found = &mut self.patterns[pattern as usize];
@@ -262,7 +272,7 @@ impl Patterns {
             .copied()
             .chain(further.map(|&(pattern, _)| pattern))
             .collect();
-        let (parts, mut marks) = self.parts(&all)?;
+        let (parts, mut marks) = self.parts(&ANY_NAME, &all)?;
         let mut further = marks.split_off(patterns.len()).into_iter();
         let mut whole = vec![Formula::Part(0)];
         if let Some(names) = names {
@@ -296,7 +306,7 @@ impl Patterns {
         &mut self,
         patterns: &[PatternId],
     ) -> Result<Option<Vec<u64>>, GrammarError> {
-        let (parts, formulas) = self.parts(patterns)?;
+        let (parts, formulas) = self.parts(&ANYTHING, patterns)?;
         let marks = Marks {
             formulas,
             accepted: HashSet::new(),
