@@ -47,13 +47,6 @@ impl Reach {
         self.nearest = self.nearest.min(distance);
         self.furthest = self.furthest.max(distance);
     }
-
-    /// Adds the tokens of another.
-    pub(crate) fn unite(&mut self, other: &Self) {
-        self.mask.union(&other.mask);
-        self.nearest = self.nearest.min(other.nearest);
-        self.furthest = self.furthest.max(other.furthest);
-    }
 }
 
 /// Masks by vocabulary and key. When full it forgets everything: a mask can always be found again.

@@ -100,19 +100,19 @@ impl TokenTrie {
         &self,
         context: &mut C,
         start: S,
-        step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
+        mut step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
         found: impl FnMut(&mut C, TokenId, &S),
     ) -> Result<(), E> {
-        self.walk_where(context, start, |_, _| true, step, found)
+        let step = |context: &mut C, state: &S, node| step(context, state, self.byte(node));
+        self.walk_nodes(context, start, step, found)
     }
 
-    /// The same, of the subtrees that are `wanted`, which is asked of their roots.
-    pub(crate) fn walk_where<C, S, E>(
+    /// The same, where `step` is given the node whose byte comes.
+    pub(crate) fn walk_nodes<C, S, E>(
         &self,
         context: &mut C,
         start: S,
-        wanted: impl Fn(&Self, usize) -> bool,
-        mut step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
+        mut step: impl FnMut(&mut C, &S, usize) -> Result<Option<S>, E>,
         mut found: impl FnMut(&mut C, TokenId, &S),
     ) -> Result<(), E> {
         let mut states: Vec<S> = Vec::with_capacity(self.max_depth + 1);
@@ -121,11 +121,7 @@ impl TokenTrie {
         while node < self.bytes.len() {
             let depth = self.depths[node] as usize;
             states.truncate(depth + 1);
-            let next = match wanted(self, node) {
-                true => step(context, &states[depth], self.bytes[node])?,
-                false => None,
-            };
-            let Some(state) = next else {
+            let Some(state) = step(context, &states[depth], node)? else {
                 node = self.subtree_ends[node] as usize;
                 continue;
             };
@@ -141,6 +137,11 @@ impl TokenTrie {
     /// All tokens, sorted by their bytes.
     pub(crate) fn tokens(&self) -> &[TokenId] {
         &self.tokens
+    }
+
+    /// The byte on the edge into a node.
+    pub(crate) fn byte(&self, node: usize) -> u8 {
+        self.bytes[node]
     }
 
     /// The places of a subtree's tokens in [`TokenTrie::tokens`].

@@ -107,6 +107,14 @@ impl Vocabulary {
         Some(tokens)
     }
 
+    /// Some tokens with bytes.
+    pub(crate) fn trie_of(&self, tokens: &[TokenId]) -> TokenTrie {
+        let bytes = |&token: &TokenId| Some((self.bytes(token)?, token));
+        let mut sorted: Vec<_> = tokens.iter().filter_map(bytes).collect();
+        sorted.sort_unstable();
+        TokenTrie::new(&sorted)
+    }
+
     /// Every token with bytes.
     pub(crate) fn all(&self) -> &TokenTrie {
         &self.all

@@ -145,14 +145,17 @@ impl CfgLanguage {
                 n_wanted
             }))
             .collect();
-        vocabulary.all().walk_where(
+        let trie = vocabulary.all();
+        trie.walk_nodes(
             &mut self.machine,
             flat.clone(),
-            |trie, node| {
+            |machine, flat, node| {
                 let tokens = trie.tokens_below(node);
-                wanted[tokens.start] < wanted[tokens.end]
+                match wanted[tokens.start] < wanted[tokens.end] {
+                    true => machine.step(flat, trie.byte(node)),
+                    false => Ok(None),
+                }
             },
-            |machine, flat, byte| machine.step(flat, byte),
             |machine, token, flat| {
                 let distance = machine.distance(flat);
                 if distance <= limit && !inside.is_allowed(token) {

@@ -5,10 +5,10 @@
 
 use smallvec::SmallVec;
 
+use crate::json::context::Found;
 use crate::json::frame::{Frame, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::Way;
-use crate::memo::Reach;
 use crate::{GrammarError, Vocabulary};
 
 /// The heads that close a string in one way; never none.
@@ -17,68 +17,79 @@ struct Group {
     heads: Vec<u32>,
 }
 
+/// What a token's rest after the quote comes to.
+#[derive(Clone, Copy)]
+enum Rest {
+    Illegal,
+    /// With its bytes to completion, where they are measured.
+    Legal(usize),
+    /// It depends on the text of the output.
+    Undecided,
+}
+
 impl JsonLanguage {
-    /// The tokens without a backslash that close the top string, whose next quote is no part of it,
-    /// with distances if they are `measured`. `None` if what follows depends on the text of the
-    /// string: the heads then differ in more than the way they go.
-    pub(crate) fn closing_reach(
+    /// Finds the tokens without a backslash that close the top string, whose next quote is no part
+    /// of it.
+    pub(crate) fn closing_tokens(
         &mut self,
         state: &JsonState,
         stack: &Stack,
         vocabulary: &Vocabulary,
-        measured: bool,
-    ) -> Result<Option<Reach>, GrammarError> {
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
         let closers = vocabulary.closers();
-        let mut reach = match measured {
-            true => Reach::new(vocabulary),
-            false => Reach::unmeasured(vocabulary),
-        };
         for group in self.parser.closing_heads(&stack.top, vocabulary)? {
-            let bytes = closers.head_bytes(group.heads[0]).iter();
-            let mut closed = state.of(stack.clone());
-            for &byte in bytes.chain(b"\"") {
-                match self.step(&closed, byte)? {
-                    Some(next) => closed = next,
-                    None => return Ok(None),
-                }
-            }
-            let rests = self.rests(closed, vocabulary, measured)?;
-            if self.parser.reads.text {
-                return Ok(None);
-            }
+            let start = state.of(stack.clone());
+            let head = closers.head_bytes(group.heads[0]);
+            let rests = self.rests(start, head, vocabulary, found.reach.measured)?;
             for head in group.heads {
                 for &(rest, token) in closers.tokens(head) {
                     match rests[rest as usize] {
-                        Some(distance) if measured => reach.add(token, distance),
-                        Some(_) => reach.mask.allow(token),
-                        None => {}
+                        Rest::Illegal => {}
+                        Rest::Legal(distance) if found.reach.measured => {
+                            found.reach.add(token, distance);
+                        }
+                        Rest::Legal(_) => found.reach.mask.allow(token),
+                        Rest::Undecided => found.undecided.push(token),
                     }
                 }
             }
         }
-        Ok(Some(reach))
+        Ok(())
     }
 
-    /// What each rest leaves to completion, 0 if that is not `measured`; `None` if it is not legal.
+    /// What each rest comes to after a head and a quote.
     fn rests(
         &mut self,
-        closed: JsonState,
+        start: JsonState,
+        head: &[u8],
         vocabulary: &Vocabulary,
         measured: bool,
-    ) -> Result<Vec<Option<usize>>, GrammarError> {
+    ) -> Result<Vec<Rest>, GrammarError> {
         let closers = vocabulary.closers();
-        let mut rests = vec![None; closers.n_rests()];
-        let distance = |language: &Self, state: &JsonState| match measured {
-            true => language.distance(state),
-            false => 0,
+        let legal = |language: &Self, state: &JsonState| match measured {
+            true => Rest::Legal(language.distance(state)),
+            false => Rest::Legal(0),
         };
-        rests[0] = Some(distance(self, &closed));
-        closers.rests().walk(
-            self,
-            closed,
-            |language, state, byte| language.step(state, byte),
-            |language, rest, state| rests[rest as usize] = Some(distance(language, state)),
-        )?;
+        let mut closed = start;
+        for &byte in head.iter().chain(b"\"") {
+            let next = self.step(&closed, byte)?;
+            let asked = self.parser.reads.take_text();
+            closed = match next.filter(|_| !asked) {
+                Some(next) => next,
+                None => return Ok(vec![Rest::Undecided; closers.n_rests()]),
+            };
+        }
+        let mut rests = vec![Rest::Illegal; closers.n_rests()];
+        rests[0] = legal(self, &closed);
+        let mut undecided = Vec::new();
+        let tokens = closers.rests();
+        self.follow(tokens, closed, &mut undecided, |language, rest, state| {
+            rests[rest as usize] = legal(language, state);
+        })?;
+        for rest in undecided {
+            rests[rest as usize] = Rest::Undecided;
+        }
         Ok(rests)
     }
 }

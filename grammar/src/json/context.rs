@@ -14,12 +14,13 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
 
-use crate::Vocabulary;
 use crate::json::frame::{Frame, Items, Members, Name, Other, Outer, Stack};
 use crate::json::shape::{NodeId, ShapeId, Tables};
 use crate::json::string::InteriorKey;
 use crate::literals::LiteralNode;
 use crate::memo::Reach;
+use crate::trie::TokenTrie;
+use crate::{TokenId, Vocabulary};
 
 /// Bytes of bookkeeping an entry, beside its mask.
 const ENTRY_BYTES: usize = 256;
@@ -30,7 +31,8 @@ const MAX_AROUND: usize = 128;
 /// Declared names up to which a name's key lists those that it may become.
 const MAX_LISTED: usize = 8;
 
-/// How far outward a walk looked. The places of a stack are counted from the outermost value, 1; 0
+/// How far outward a walk looked, and whether it asked for the text of the output, on which no mask
+/// that is remembered may depend. The places of a stack are counted from the outermost value, 1; 0
 /// is the end of the text. Guards have none: a walk that asks one depends on the text.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
@@ -40,19 +42,36 @@ pub(crate) struct Reads {
     lowest: u32,
     /// Whether an object around was asked for more than whether it may end or go on.
     members: bool,
-    /// Whether something depended on the text so far.
-    pub(crate) text: bool,
+    /// Names that came in the object of the name that the walk began in.
+    n_names: Option<usize>,
+    /// Whether the text so far was asked.
+    text: bool,
 }
 
 impl Reads {
-    /// Before a walk from a stack whose top value is at `base`.
-    pub(crate) fn begin(&mut self, base: u32) {
+    /// Before a walk from a stack.
+    pub(crate) fn begin(&mut self, stack: &Stack) {
+        let n_names = match &stack.top {
+            Frame::Name { members, .. } => Some(members.n_used()),
+            _ => None,
+        };
         *self = Self {
-            base,
+            base: place(stack.outer.as_ref()),
             lowest: u32::MAX,
             members: false,
+            n_names,
             text: false,
         };
+    }
+
+    /// The text so far was asked, or the names that came.
+    pub(crate) fn text(&mut self) {
+        self.text = true;
+    }
+
+    /// Whether the text was asked since this was asked last.
+    pub(crate) fn take_text(&mut self) -> bool {
+        std::mem::take(&mut self.text)
     }
 
     /// A value has ended, and what is around it matters.
@@ -65,10 +84,11 @@ impl Reads {
         self.members |= place < self.base;
     }
 
-    /// A name was compared with those that came in the object at `place`. If the walk began within
-    /// a name there, that one is among them, of which no key speaks.
-    pub(crate) fn name(&mut self, place: u32) {
-        self.text |= place == self.base && self.lowest <= self.base;
+    /// A name was compared with those that came in the object at `place`. If the one that the walk
+    /// began in is among them, only the text tells which that is.
+    pub(crate) fn name(&mut self, place: u32, members: &Members) {
+        let is_own = place == self.base && self.n_names.is_some_and(|n| members.n_used() > n);
+        self.text |= is_own;
     }
 }
 
@@ -128,6 +148,27 @@ enum Around {
     Further(usize),
 }
 
+/// What a walk found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) reach: Reach,
+    /// Tokens that it did not follow to their ends, for the text of the output was asked.
+    pub(crate) undecided: Vec<TokenId>,
+}
+
+impl Found {
+    /// Nothing yet, with distances if they are `measured`.
+    pub(crate) fn new(vocabulary: &Vocabulary, measured: bool) -> Self {
+        Self {
+            reach: match measured {
+                true => Reach::new(vocabulary),
+                false => Reach::unmeasured(vocabulary),
+            },
+            undecided: Vec::new(),
+        }
+    }
+}
+
 /// Masks by what they depend on. When full it forgets everything: a mask can always be found again.
 #[derive(Debug)]
 pub(crate) struct ContextMemo {
@@ -152,15 +193,23 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     reach: Arc<Reach>,
+    /// The tokens that depend on the text of the output, too.
+    undecided: Option<Arc<TokenTrie>>,
     outer_cost: usize,
 }
 
 impl Known {
-    pub(crate) fn new(reach: Reach, stack: &Stack) -> Self {
+    pub(crate) fn new(found: Found, vocabulary: &Vocabulary, stack: &Stack) -> Self {
+        let Found { reach, undecided } = found;
         Self {
             reach: Arc::new(reach),
+            undecided: (!undecided.is_empty()).then(|| Arc::new(vocabulary.trie_of(&undecided))),
             outer_cost: stack.outer_cost(),
         }
+    }
+
+    pub(crate) fn undecided(&self) -> Option<&Arc<TokenTrie>> {
+        self.undecided.as_ref()
     }
 
     pub(crate) fn reach(&self) -> &Reach {
@@ -247,6 +296,9 @@ impl Top {
     /// Distances depend on all of the top frame; tokens on less.
     fn of(stack: &Stack, measured: bool, tables: &Tables, vocabulary: &Vocabulary) -> Self {
         match &stack.top {
+            Frame::Array(items) => {
+                Self::Frame(Frame::Array(tables.array(items.shape).relevant(items)))
+            }
             top if measured => Self::Frame(top.clone()),
             Frame::String { shape, body } => {
                 let strings = tables.string(*shape);
@@ -284,6 +336,11 @@ impl Top {
 }
 
 impl Members {
+    /// Names beyond the declared ones that came.
+    fn n_used(&self) -> usize {
+        self.used.as_ref().map_or(0, |used| used.len())
+    }
+
     /// Without the names that came, if no token holds any of them whole.
     fn relevant(&self, vocabulary: &Vocabulary) -> Self {
         let used = self.used.as_ref();
@@ -390,7 +447,7 @@ impl Key<'_> {
                     allows_any: object.allows_any(members),
                 }
             }
-            Frame::Array(items) => Around::Array(items.clone()),
+            Frame::Array(items) => Around::Array(self.tables.array(items.shape).relevant(items)),
             Frame::Done => Around::End,
             _ => Around::Guard,
         }

@@ -44,7 +44,7 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
         }
     });
     let nodes: Vec<Node> = nodes.collect();
-    let values = numbers_of_values(&nodes, &drafts);
+    let values = values(&nodes, &drafts);
     let mut shapes = Vec::with_capacity(drafts.len());
     for (id, draft) in drafts.into_iter().enumerate() {
         let id = id as ShapeId;
@@ -62,7 +62,7 @@ fn finish_draft(
     compiler: &mut Compiler<'_>,
     (id, draft): (ShapeId, Draft),
     costs: &[usize],
-    values: &[Option<u32>],
+    values: &[Values],
 ) -> Result<Shape, GrammarError> {
     Ok(match draft {
         Draft::String { .. } => match compiler.strings.remove(&id) {
@@ -74,7 +74,10 @@ fn finish_draft(
         Draft::Array { .. } => {
             let mut shape = array(&draft).expect("an array");
             // Different items run out with their values.
-            let n_values = values[shape.rest[0] as usize];
+            let n_values = values[shape.rest[0] as usize].n_all;
+            let mut places = shape.prefix.iter().flatten().chain(&shape.rest);
+            shape.excludes =
+                shape.different && places.any(|&node| values[node as usize].are_listed);
             if let (true, Some(n)) = (shape.different && shape.prefix.is_empty(), n_values) {
                 shape.bounds.max = Some(shape.bounds.max.map_or(n, |max| max.min(n)));
             }
@@ -104,19 +107,27 @@ fn literals(values: Vec<(Vec<u8>, u64)>) -> Literals {
     }
 }
 
-/// How many values each place has, where they are listed.
-fn numbers_of_values(nodes: &[Node], drafts: &[Draft]) -> Vec<Option<u32>> {
-    let listed = |node: &Node| {
-        let each = node
-            .shapes
-            .iter()
-            .map(|&(shape, _)| match &drafts[shape as usize] {
-                Draft::Literals(values) => Some(values.len() as u32),
-                _ => None,
-            });
-        each.sum::<Option<u32>>()
+/// The values of a place.
+struct Values {
+    /// How many, where all are listed.
+    n_all: Option<u32>,
+    /// Whether some are listed.
+    are_listed: bool,
+}
+
+fn values(nodes: &[Node], drafts: &[Draft]) -> Vec<Values> {
+    let of = |node: &Node| {
+        let each = node.shapes.iter();
+        let n_listed = each.map(|&(shape, _)| match &drafts[shape as usize] {
+            Draft::Literals(values) => Some(values.len() as u32),
+            _ => None,
+        });
+        Values {
+            n_all: n_listed.clone().sum(),
+            are_listed: n_listed.flatten().next().is_some(),
+        }
     };
-    nodes.iter().map(listed).collect()
+    nodes.iter().map(of).collect()
 }
 
 /// Fewest bytes of a value, for each place and each draft.
@@ -249,6 +260,7 @@ fn array(draft: &Draft) -> Option<ArrayShape> {
             bounds: *bounds,
             contains: contains.clone(),
             different: *different,
+            excludes: false,
         }),
         _ => None,
     }

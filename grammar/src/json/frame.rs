@@ -79,14 +79,6 @@ impl Frame {
             _ => false,
         }
     }
-
-    /// The values that an item of this array must not become.
-    pub(crate) fn used(&self) -> Option<&Arc<[u64]>> {
-        match self {
-            Self::Array(items) => items.different.as_ref().map(|(hashes, _)| hashes),
-            _ => None,
-        }
-    }
 }
 
 /// What an array holds so far.
@@ -209,11 +201,18 @@ impl Outer {
         let mut hasher = FixedState::default().build_hasher();
         for link in &links {
             link.frame_hash.hash(&mut hasher);
-            link.outer.as_ref().map(|outer| outer.hash).hash(&mut hasher);
+            link.outer
+                .as_ref()
+                .map(|outer| outer.hash)
+                .hash(&mut hasher);
         }
         debug_assert!(links.iter().all(|link| link.depth() == links[0].depth()));
         Arc::new(Self {
-            cost: links.iter().map(|link| link.cost).min().unwrap_or(usize::MAX),
+            cost: links
+                .iter()
+                .map(|link| link.cost)
+                .min()
+                .unwrap_or(usize::MAX),
             depth: links.first().map_or(0, Link::depth),
             is_judged: links.iter().any(Link::is_judged),
             hash: hasher.finish(),

@@ -141,7 +141,9 @@ impl JsonLanguage {
             let mut ended = Parses::new();
             let links = stack.outer.iter().flat_map(|outer| &outer.links);
             parser.may_end(&stack.top)
-                && links.map(|link| parser.close(link, &mut ended)).all(|closed| closed.is_ok())
+                && links
+                    .map(|link| parser.close(link, &mut ended))
+                    .all(|closed| closed.is_ok())
                 && ended.iter().any(|stack| stack.top == Frame::Done)
         })
     }
@@ -349,15 +351,29 @@ impl Parser {
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
         let links = outer.map_or(&[][..], |outer| &outer.links);
-        if links.iter().all(|link| link.frame.used().is_none()) {
+        if links
+            .iter()
+            .all(|link| self.excluded(&link.frame).is_none())
+        {
             return self.begin(node, outer, None, byte, next);
         }
         self.reads.ended_into(outer);
         for link in links {
             let one = Outer::of(SmallVec::from_buf([link.clone()]));
-            self.begin(node, Some(&one), link.frame.used(), byte, next)?;
+            let used = self.excluded(&link.frame).cloned();
+            self.begin(node, Some(&one), used.as_ref(), byte, next)?;
         }
         Ok(())
+    }
+
+    /// The listed values that an item of this array must not become.
+    fn excluded<'f>(&self, frame: &'f Frame) -> Option<&'f Arc<[u64]>> {
+        match frame {
+            Frame::Array(items) if self.tables.array(items.shape).excludes => {
+                items.different.as_ref().map(|(hashes, _)| hashes)
+            }
+            _ => None,
+        }
     }
 
     /// The first byte of a value that must not become one of those `used`.
@@ -491,14 +507,14 @@ impl Parser {
     }
 
     fn passes(&mut self, guard: GuardId, start: u32) -> Result<bool, GrammarError> {
-        self.reads.text = true;
+        self.reads.text();
         let forms = &self.tables.guards[guard as usize];
         self.verdicts.hold(forms, &self.text[start as usize..])
     }
 
     /// An array of different items after one more; `None` if that is like one before.
     fn with_different(&mut self, items: &Items) -> Option<Items> {
-        self.reads.text = true;
+        self.reads.text();
         let (hashes, start) = items.different.as_ref()?;
         let item: Value = serde_json::from_slice(&self.text[*start as usize..]).ok()?;
         let hash = hash(&item);
@@ -562,10 +578,7 @@ impl Parser {
             if rest == usize::MAX {
                 continue;
             }
-            begun.push((
-                place,
-                Outer::one(Frame::Array(after), outer.cloned(), rest),
-            ));
+            begun.push((place, Outer::one(Frame::Array(after), outer.cloned(), rest)));
         }
         for (node, outer) in begun {
             if open {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use crate::json::context::{ContextMemo, Known, place};
+use crate::json::context::{ContextMemo, Found, Known};
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::{goes_on, object_automaton, step_other};
@@ -22,7 +22,7 @@ use crate::memo::{MaskMemo, Reach};
 use crate::regex::product::Automaton;
 use crate::runs::{Alphabet, Run};
 use crate::trie::TokenTrie;
-use crate::{GrammarError, TokenMask, Vocabulary};
+use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
 
 /// The masks found so far for one schema.
 #[derive(Debug)]
@@ -145,6 +145,11 @@ impl JsonLanguage {
             let tokens = self.outside_tokens(stack, vocabulary);
             let start = state.of(stack.clone());
             mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+            return Ok(());
+        }
+        if let Some(tokens) = known.undecided() {
+            let start = state.of(stack.clone());
+            mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
         }
         Ok(())
     }
@@ -209,28 +214,17 @@ impl JsonLanguage {
         if let Some(known) = self.masks.stacks.get(vocabulary, measured, stack, tables) {
             return Ok(known);
         }
-        self.parser.reads.begin(place(stack.outer.as_ref()));
-        let walk = if measured {
-            Self::measured_walk
-        } else {
-            Self::plain_walk
-        };
+        self.parser.reads.begin(stack);
+        let mut found = Found::new(vocabulary, measured);
         let start = || state.of(stack.clone());
-        let closing = match self.cut_at_quote(&stack.top) {
-            true => self.closing_reach(state, stack, vocabulary, measured)?,
-            false => None,
-        };
-        let mut reach = match closing {
-            Some(mut reach) => {
-                let escaped = vocabulary.closers().escaped();
-                reach.unite(&walk(self, escaped, start(), vocabulary)?);
-                reach
-            }
-            None => {
-                let tokens = self.outside_tokens(stack, vocabulary);
-                walk(self, tokens, start(), vocabulary)?
-            }
-        };
+        if self.cut_at_quote(&stack.top) {
+            self.closing_tokens(state, stack, vocabulary, &mut found)?;
+            let escaped = vocabulary.closers().escaped();
+            self.survey(escaped, start(), &mut found)?;
+        } else {
+            let tokens = self.outside_tokens(stack, vocabulary);
+            self.survey(tokens, start(), &mut found)?;
+        }
         if let Frame::Name { members, name } = &stack.top
             && self.has_inside(&stack.top)
             && name.declared.is_some()
@@ -249,43 +243,55 @@ impl JsonLanguage {
                 top,
                 outer: stack.outer.clone(),
             };
-            let tokens = vocabulary.unquoted();
-            reach.unite(&walk(self, tokens, state.of(declared), vocabulary)?);
+            self.survey(vocabulary.unquoted(), state.of(declared), &mut found)?;
         }
-        let known = Known::new(reach, stack);
-        // A mask that depended on the text is good for this output only.
+        let known = Known::new(found, vocabulary, stack);
         let Parser { tables, reads, .. } = &self.parser;
-        if !reads.text {
-            let stacks = &mut self.masks.stacks;
-            stacks.insert(vocabulary, stack, tables, reads, &known);
-        }
+        let stacks = &mut self.masks.stacks;
+        stacks.insert(vocabulary, stack, tables, reads, &known);
         Ok(known)
     }
 
-    fn measured_walk(
+    /// Adds the tokens of a trie to what was found.
+    fn survey(
         &mut self,
         tokens: &TokenTrie,
         start: JsonState,
-        vocabulary: &Vocabulary,
-    ) -> Result<Reach, GrammarError> {
-        self.walk(tokens, start, vocabulary, usize::MAX)
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
+        let Found { reach, undecided } = found;
+        self.follow(
+            tokens,
+            start,
+            undecided,
+            |language, token, state| match reach.measured {
+                true => reach.add(token, language.distance(state)),
+                false => reach.mask.allow(token),
+            },
+        )
     }
 
-    /// Without distances.
-    fn plain_walk(
+    /// Walks as far as the text of the output is not asked; the tokens beyond are `undecided`.
+    pub(crate) fn follow(
         &mut self,
         tokens: &TokenTrie,
         start: JsonState,
-        vocabulary: &Vocabulary,
-    ) -> Result<Reach, GrammarError> {
-        let mut reach = Reach::unmeasured(vocabulary);
-        tokens.walk(
-            &mut (self, &mut reach.mask),
+        undecided: &mut Vec<TokenId>,
+        mut found: impl FnMut(&Self, TokenId, &JsonState),
+    ) -> Result<(), GrammarError> {
+        tokens.walk_nodes(
+            self,
             start,
-            |(language, _), state, byte| language.step(state, byte),
-            |(_, mask), token, _| mask.allow(token),
-        )?;
-        Ok(reach)
+            |language, state, node| {
+                let next = language.step(state, tokens.byte(node))?;
+                if language.parser.reads.take_text() {
+                    undecided.extend(&tokens.tokens()[tokens.tokens_below(node)]);
+                    return Ok(None);
+                }
+                Ok(next)
+            },
+            |language, token, state| found(language, token, state),
+        )
     }
 
     /// Tokens that leave at most `limit` bytes to completion.

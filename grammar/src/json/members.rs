@@ -108,7 +108,7 @@ impl Parser {
             }),
             None if byte == b'"' => {
                 if name.other.is_some() {
-                    self.reads.name(place);
+                    self.reads.name(place, members);
                 }
                 self.close_name(members, name)
             }

@@ -1,5 +1,7 @@
 //! What an open value may become: the compiled form of schemas.
 
+use std::sync::Arc;
+
 use foldhash::HashMap;
 use smallvec::SmallVec;
 
@@ -59,9 +61,21 @@ pub(crate) struct ArrayShape {
     pub(crate) bounds: Bounds,
     pub(crate) contains: Vec<Bounds>,
     pub(crate) different: bool,
+    /// Whether listed values are then excluded once they came, before another is whole.
+    pub(crate) excludes: bool,
 }
 
 impl ArrayShape {
+    /// The items as far as the next bytes depend on them, the text so far aside.
+    pub(crate) fn relevant(&self, items: &Items) -> Items {
+        let different = items.different.as_ref().filter(|_| self.excludes);
+        Items {
+            different: different.map(|(hashes, _)| (Arc::clone(hashes), 0)),
+            contained: items.contained.clone(),
+            ..*items
+        }
+    }
+
     /// The places of item `idx`, each with the set of `contains` that it is counted for.
     pub(crate) fn places(&self, idx: u32) -> &[NodeId] {
         self.prefix.get(idx as usize).unwrap_or(&self.rest)
