@@ -12,6 +12,7 @@
 //!   byte;
 //! - end tokens are legal exactly when the output is complete.
 
+mod alphabet;
 mod cache;
 mod cfg;
 mod closers;

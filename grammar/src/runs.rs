@@ -5,7 +5,14 @@
 //! token says of which groups it is, and a state says how many characters of which groups it takes
 //! in any order. Only what is not settled so is walked, token by token.
 
+use std::hash::Hash;
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
+
+use crate::alphabet::{Alphabet, Targets, after_lead};
+use crate::regex::dfa::DfaState;
 
 /// A set of groups of characters, one bit each.
 pub(crate) type Groups = u64;
@@ -13,12 +20,16 @@ pub(crate) type Groups = u64;
 /// Bytes that are no whole character: no run takes them.
 pub(crate) const BROKEN: Groups = 1 << 63;
 /// All characters beyond ASCII, whole.
-const BEYOND_ASCII: Groups = 1 << 62;
+pub(crate) const BEYOND_ASCII: Groups = 1 << 62;
 
 /// Characters that are counted; a run of as many has no end.
 pub(crate) const ENDLESS: u8 = u8::MAX;
 /// Characters up to which a run is followed: few tokens are longer.
-const MAX_FOLLOWED: u8 = 24;
+pub(crate) const MAX_FOLLOWED: u8 = 24;
+/// New states after a character up to which it is: making a state can be costly.
+const MAX_NEW_STATES: usize = 4;
+/// Bytes of bookkeeping for each state that was looked at.
+const STATE_BYTES: usize = 160;
 
 /// Text of at most `n_characters` out of `groups` can always be continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,188 +80,121 @@ fn weight(groups: Groups) -> u32 {
         + weight(groups, 1)
 }
 
-/// Bytes that stand for all those that an automaton does not tell apart.
-#[derive(Clone, Debug)]
-pub(crate) struct Alphabet {
-    /// An ASCII byte of each class, and the groups that have bytes of it.
-    ascii: Vec<(u8, Groups)>,
-    leads: Vec<u8>,
-    continuations: Vec<u8>,
+/// The longest run from a state, whose `targets` are asked for: of all the groups that can follow, or
+/// of those that lead to one state together if these go further.
+pub(crate) fn run<S: Copy + Eq, E>(
+    start: S,
+    mut targets: impl FnMut(S) -> Result<Arc<Targets<S>>, E>,
+) -> Result<Run, E> {
+    let first = targets(start)?;
+    let all = run_of(Groups::MAX, start, &mut targets)?;
+    if all.n_characters >= MAX_FOLLOWED {
+        return Ok(all);
+    }
+    let together = first.list.iter().map(|&(target, groups)| {
+        let others = first.list.iter().filter(|other| other.0 != target);
+        others.fold(groups & !first.dead, |groups, other| groups & !other.1)
+    });
+    let together = together.max_by_key(|&groups| weight(groups)).unwrap_or(0);
+    let together = run_of(together, start, &mut targets)?;
+    Ok(match together.n_characters > all.n_characters {
+        true => together,
+        false => all,
+    })
 }
 
-impl Alphabet {
-    /// Of an automaton that does not tell bytes of one class apart.
-    pub(crate) fn new(class: impl Fn(u8) -> u16) -> Self {
-        let mut ascii: Vec<(u8, Groups)> = Vec::new();
-        for byte in 0..=0x7F {
-            match ascii
-                .iter_mut()
-                .find(|(known, _)| class(*known) == class(byte))
-            {
-                Some((_, groups)) => *groups |= group(byte),
-                None => ascii.push((byte, group(byte))),
-            }
-        }
-        // UTF-8 itself tells these apart (RFC 3629, section 4).
-        let ranges = [
-            0x80..=0x8F,
-            0x90..=0x9F,
-            0xA0..=0xBF,
-            0xC2..=0xDF,
-            0xE0..=0xE0,
-            0xE1..=0xEC,
-            0xED..=0xED,
-            0xEE..=0xEF,
-            0xF0..=0xF0,
-            0xF1..=0xF3,
-            0xF4..=0xF4,
-        ];
-        let mut beyond: Vec<u8> = Vec::new();
-        for range in ranges {
-            let n_before = beyond.len();
-            for byte in range {
-                if beyond[n_before..].iter().all(|&b| class(b) != class(byte)) {
-                    beyond.push(byte);
-                }
-            }
-        }
-        let leads = beyond.partition_point(|&byte| byte < 0xC2);
-        Self {
-            ascii,
-            leads: beyond.split_off(leads),
-            continuations: beyond,
-        }
-    }
-
-    /// The longest run from a state, of the groups that lead to one state together.
-    pub(crate) fn run<S: Copy + Eq, E>(
-        &self,
-        start: S,
-        mut step: impl FnMut(S, u8) -> Result<Option<S>, E>,
-    ) -> Result<Run, E> {
-        let mut targets: SmallVec<[(Option<S>, Groups); 4]> = SmallVec::new();
-        let mut add = |target, added| match targets.iter_mut().find(|known| known.0 == target) {
-            Some((_, groups)) => *groups |= added,
-            None => targets.push((target, added)),
-        };
-        for &(byte, groups) in &self.ascii {
-            add(step(start, byte)?, groups);
-        }
-        add(self.target_beyond_ascii(start, &mut step)?, BEYOND_ASCII);
-        // What a group's characters lead to apart, it does not lead to.
-        let mut best = None;
-        for (idx, &(target, groups)) in targets.iter().enumerate() {
-            let others = targets
-                .iter()
-                .enumerate()
-                .filter(|(other, _)| *other != idx);
-            let groups = others.fold(groups, |groups, (_, other)| groups & !other.1);
-            if let Some(target) = target
-                && best.is_none_or(|(_, most)| weight(groups) > weight(most))
-            {
-                best = Some((target, groups));
-            }
-        }
-        let Some((mut state, groups)) = best.filter(|(_, groups)| *groups != 0) else {
-            return Ok(Run::NONE);
-        };
-        let mut passed: SmallVec<[S; 8]> = SmallVec::from_elem(start, 1);
-        while !passed.contains(&state) {
-            let n_characters = passed.len() as u8;
-            let next = match n_characters {
-                MAX_FOLLOWED => None,
-                _ => self.common_target(state, groups, &mut step)?,
-            };
-            let Some(next) = next else {
+/// The longest run from a state out of `groups`. Those of which little is lost are left out where
+/// they would end it.
+fn run_of<S: Copy + Eq, E>(
+    mut groups: Groups,
+    start: S,
+    targets: &mut impl FnMut(S) -> Result<Arc<Targets<S>>, E>,
+) -> Result<Run, E> {
+    let mut seen: SmallVec<[S; 16]> = SmallVec::from_elem(start, 1);
+    let mut n_done = 0;
+    for n_characters in 0..MAX_FOLLOWED {
+        let n_reached = seen.len();
+        while n_done < n_reached {
+            let after = targets(seen[n_done])?;
+            let dying = after.dead & groups;
+            if n_characters > 0 && weight(dying) * 4 > weight(groups) {
                 return Ok(Run {
                     groups,
                     n_characters,
                 });
-            };
-            passed.push(state);
-            state = next;
-        }
-        Ok(Run {
-            groups,
-            n_characters: ENDLESS,
-        })
-    }
-
-    /// Where all characters of some groups lead; `None` if they part or some lead nowhere.
-    fn common_target<S: Copy + Eq, E>(
-        &self,
-        state: S,
-        groups: Groups,
-        step: &mut impl FnMut(S, u8) -> Result<Option<S>, E>,
-    ) -> Result<Option<S>, E> {
-        let mut common = match groups & BEYOND_ASCII {
-            0 => None,
-            _ => match self.target_beyond_ascii(state, step)? {
-                None => return Ok(None),
-                target => target,
-            },
-        };
-        for &(byte, _) in self.ascii.iter().filter(|(_, held)| held & groups != 0) {
-            let target = step(state, byte)?;
-            if target.is_none() || common.is_some_and(|common| target != Some(common)) {
-                return Ok(None);
             }
-            common = target;
-        }
-        Ok(common)
-    }
-
-    /// Where all characters beyond ASCII lead; `None` if they part or some lead nowhere.
-    fn target_beyond_ascii<S: Copy + Eq, E>(
-        &self,
-        state: S,
-        step: &mut impl FnMut(S, u8) -> Result<Option<S>, E>,
-    ) -> Result<Option<S>, E> {
-        let mut common = None;
-        // States within a character, with the bytes that are still to come; the first of these is
-        // bounded by the lead.
-        let mut open: Vec<(S, usize, (u8, u8))> = Vec::new();
-        for &lead in &self.leads {
-            let Some(next) = step(state, lead)? else {
-                return Ok(None);
-            };
-            let (n_left, bounds) = after_lead(lead);
-            if !open.contains(&(next, n_left, bounds)) {
-                open.push((next, n_left, bounds));
-            }
-        }
-        let mut idx = 0;
-        while let Some(&(state, n_left, (low, high))) = open.get(idx) {
-            idx += 1;
-            let within = |byte: &&u8| (low..=high).contains(*byte);
-            for &byte in self.continuations.iter().filter(within) {
-                let Some(next) = step(state, byte)? else {
-                    return Ok(None);
-                };
-                let after = (next, n_left - 1, (0x80, 0xBF));
-                if n_left > 1 {
-                    if !open.contains(&after) {
-                        open.push(after);
-                    }
-                } else if *common.get_or_insert(next) != next {
-                    return Ok(None);
+            groups &= !dying;
+            for &(target, of) in &after.list {
+                if of & groups != 0 && !seen.contains(&target) {
+                    seen.push(target);
                 }
             }
+            n_done += 1;
         }
-        Ok(common)
+        if groups == 0 {
+            return Ok(Run::NONE);
+        }
+        if seen.len() == n_reached {
+            // No state is new, so none ever will be.
+            return Ok(Run {
+                groups,
+                n_characters: ENDLESS,
+            });
+        }
+        if seen.len() - n_reached > MAX_NEW_STATES {
+            return Ok(Run {
+                groups,
+                n_characters: n_characters + 1,
+            });
+        }
     }
+    Ok(Run {
+        groups,
+        n_characters: MAX_FOLLOWED,
+    })
 }
 
-/// The bytes that follow a lead byte, and the bounds of the first of them.
-fn after_lead(lead: u8) -> (usize, (u8, u8)) {
-    match lead {
-        0xC2..=0xDF => (1, (0x80, 0xBF)),
-        0xE0 => (2, (0xA0, 0xBF)),
-        0xED => (2, (0x80, 0x9F)),
-        0xE1..=0xEF => (2, (0x80, 0xBF)),
-        0xF0 => (3, (0x90, 0xBF)),
-        0xF4 => (3, (0x80, 0x8F)),
-        _ => (3, (0x80, 0xBF)),
+/// The runs of one automaton as far as they were asked for.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    pub(crate) alphabet: Alphabet,
+    targets: HashMap<DfaState, Arc<Targets<DfaState>>>,
+    runs: HashMap<DfaState, Run>,
+}
+
+impl Runs {
+    pub(crate) fn new(alphabet: Alphabet) -> Self {
+        Self {
+            alphabet,
+            targets: HashMap::new(),
+            runs: HashMap::new(),
+        }
+    }
+
+    /// Heap bytes, roughly.
+    pub(crate) fn n_bytes(&self) -> usize {
+        (self.targets.len() + self.runs.len()) * STATE_BYTES
+    }
+
+    /// The longest run from a state.
+    pub(crate) fn run<E>(
+        &mut self,
+        state: DfaState,
+        mut step: impl FnMut(DfaState, u8) -> Result<Option<DfaState>, E>,
+    ) -> Result<Run, E> {
+        if let Some(&known) = self.runs.get(&state) {
+            return Ok(known);
+        }
+        let found = run(state, |state| {
+            if let Some(known) = self.targets.get(&state) {
+                return Ok(Arc::clone(known));
+            }
+            let found = Arc::new(self.alphabet.targets(state, &mut step)?);
+            self.targets.insert(state, Arc::clone(&found));
+            Ok(found)
+        })?;
+        self.runs.insert(state, found);
+        Ok(found)
     }
 }
 

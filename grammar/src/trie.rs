@@ -1,7 +1,8 @@
 //! Tokens as a trie of their bytes, which masks are found by walking.
 //!
-//! The nodes lie in preorder in flat arrays; `subtree_end` skips a node's descendants, so a walk is
-//! one loop over ascending indices with a stack of automaton states, one for each depth.
+//! The nodes lie in preorder in a flat array; `subtree_end` skips a node's descendants, so a walk is
+//! one loop over ascending indices with a stack of automaton states, one for each depth. Most of a
+//! walk is nodes that die at once, so what is read of these is kept small.
 
 use std::hash::Hash;
 use std::ops::Range;
@@ -20,12 +21,10 @@ const MAX_TAKEN: usize = 512;
 /// Byte strings with their tokens, as a trie in preorder without its root.
 #[derive(Debug)]
 pub(crate) struct TokenTrie {
-    /// The byte on the edge into each node. [n_nodes]
-    bytes: Vec<u8>,
-    /// Length of the node's string less one. [n_nodes]
-    depths: Vec<u32>,
-    /// Index after the node's last descendant. [n_nodes]
-    subtree_ends: Vec<u32>,
+    /// [n_nodes]
+    nodes: Vec<Node>,
+    /// The nodes of depth 0 with their bytes. [n_roots]
+    roots: Vec<(u8, u32)>,
     /// Where the node's tokens begin in `tokens`. [n_nodes + 1]
     token_starts: Vec<u32>,
     tokens: Vec<TokenId>,
@@ -39,13 +38,22 @@ pub(crate) struct TokenTrie {
     max_depth: usize,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// Index after the node's last descendant.
+    subtree_end: u32,
+    /// Length of the node's string less one.
+    depth: u32,
+    /// On the edge into the node.
+    byte: u8,
+}
+
 impl TokenTrie {
     /// From pairs sorted by bytes; equal byte strings share a node.
     pub(crate) fn new(sorted: &[(&[u8], TokenId)]) -> Self {
         let mut trie = Self {
-            bytes: Vec::new(),
-            depths: Vec::new(),
-            subtree_ends: Vec::new(),
+            nodes: Vec::new(),
+            roots: Vec::new(),
             token_starts: Vec::new(),
             tokens: Vec::new(),
             below: Vec::new(),
@@ -63,10 +71,15 @@ impl TokenTrie {
                 .count();
             trie.close(&mut path, n_shared);
             for (depth, &byte) in bytes.iter().enumerate().skip(n_shared) {
-                path.push(trie.bytes.len());
-                trie.bytes.push(byte);
-                trie.depths.push(depth as u32);
-                trie.subtree_ends.push(0);
+                if depth == 0 {
+                    trie.roots.push((byte, trie.nodes.len() as u32));
+                }
+                path.push(trie.nodes.len());
+                trie.nodes.push(Node {
+                    subtree_end: 0,
+                    depth: depth as u32,
+                    byte,
+                });
                 trie.token_starts.push(trie.tokens.len() as u32);
                 trie.below.push((0, 0));
             }
@@ -87,9 +100,9 @@ impl TokenTrie {
     }
 
     fn close(&mut self, path: &mut Vec<usize>, n_kept: usize) {
-        let end = self.bytes.len() as u32;
+        let end = self.nodes.len() as u32;
         for node in path.drain(n_kept..) {
-            self.subtree_ends[node] = end;
+            self.nodes[node].subtree_end = end;
         }
     }
 
@@ -103,33 +116,50 @@ impl TokenTrie {
         mut step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
         found: impl FnMut(&mut C, TokenId, &S),
     ) -> Result<(), E> {
-        let step = |context: &mut C, state: &S, node| step(context, state, self.byte(node));
+        let step = |context: &mut C, state: &S, (_, byte)| step(context, state, byte);
         self.walk_nodes(context, start, step, found)
     }
 
-    /// The same, where `step` is given the node whose byte comes.
+    /// The same, where `step` is given the node, too, that the byte leads to.
     pub(crate) fn walk_nodes<C, S, E>(
         &self,
         context: &mut C,
         start: S,
-        mut step: impl FnMut(&mut C, &S, usize) -> Result<Option<S>, E>,
+        mut step: impl FnMut(&mut C, &S, (usize, u8)) -> Result<Option<S>, E>,
         mut found: impl FnMut(&mut C, TokenId, &S),
     ) -> Result<(), E> {
         let mut states: Vec<S> = Vec::with_capacity(self.max_depth + 1);
         states.push(start);
-        let mut node = 0;
-        while node < self.bytes.len() {
-            let depth = self.depths[node] as usize;
-            states.truncate(depth + 1);
-            let Some(state) = step(context, &states[depth], node)? else {
-                node = self.subtree_ends[node] as usize;
-                continue;
-            };
+        let mut enter = |context: &mut C, states: &mut Vec<S>, node: usize, state: S| {
             for &token in self.tokens_at(node) {
                 found(context, token, &state);
             }
             states.push(state);
-            node += 1;
+        };
+        for &(byte, root) in &self.roots {
+            states.truncate(1);
+            let root = root as usize;
+            let Some(state) = step(context, &states[0], (root, byte))? else {
+                continue;
+            };
+            enter(context, &mut states, root, state);
+            let mut node = root + 1;
+            let end = self.nodes[root].subtree_end as usize;
+            while node < end {
+                let Node {
+                    subtree_end,
+                    depth,
+                    byte,
+                } = self.nodes[node];
+                states.truncate(depth as usize + 1);
+                match step(context, &states[depth as usize], (node, byte))? {
+                    Some(state) => {
+                        enter(context, &mut states, node, state);
+                        node += 1;
+                    }
+                    None => node = subtree_end as usize,
+                }
+            }
         }
         Ok(())
     }
@@ -139,14 +169,9 @@ impl TokenTrie {
         &self.tokens
     }
 
-    /// The byte on the edge into a node.
-    pub(crate) fn byte(&self, node: usize) -> u8 {
-        self.bytes[node]
-    }
-
     /// The places of a subtree's tokens in [`TokenTrie::tokens`].
     pub(crate) fn tokens_below(&self, node: usize) -> Range<usize> {
-        let end = self.subtree_ends[node] as usize;
+        let end = self.nodes[node].subtree_end as usize;
         self.token_starts[node] as usize..self.token_starts[end] as usize
     }
 
@@ -168,12 +193,16 @@ impl TokenTrie {
         let mut states: Vec<(S, Option<u8>)> = Vec::with_capacity(self.max_depth + 1);
         states.push((start, Some(0)));
         let mut node = 0;
-        while node < self.bytes.len() {
-            let depth = self.depths[node] as usize;
+        while node < self.nodes.len() {
+            let Node {
+                subtree_end,
+                depth,
+                byte,
+            } = self.nodes[node];
+            let (depth, end) = (depth as usize, subtree_end as usize);
             states.truncate(depth + 1);
             let (state, n_before) = &states[depth];
             let (groups, n_characters) = self.below[node];
-            let end = self.subtree_ends[node] as usize;
             if n_before.is_some_and(|n| first.takes(groups, n_characters.saturating_add(n))) {
                 node = end;
                 continue;
@@ -195,7 +224,6 @@ impl TokenTrie {
                     continue;
                 }
             }
-            let byte = self.bytes[node];
             let Some(next) = step(context, state, byte)? else {
                 node = end;
                 continue;
@@ -242,17 +270,17 @@ impl TokenTrie {
     }
 
     fn find(&self, bytes: &[u8]) -> Option<usize> {
-        let (mut node, mut end) = (0, self.bytes.len());
+        let (mut node, mut end) = (0, self.nodes.len());
         let mut found = None;
         for &byte in bytes {
-            while node < end && self.bytes[node] != byte {
-                node = self.subtree_ends[node] as usize;
+            while node < end && self.nodes[node].byte != byte {
+                node = self.nodes[node].subtree_end as usize;
             }
             if node >= end {
                 return None;
             }
             found = Some(node);
-            (node, end) = (node + 1, self.subtree_ends[node] as usize);
+            (node, end) = (node + 1, self.nodes[node].subtree_end as usize);
         }
         found
     }
@@ -260,10 +288,10 @@ impl TokenTrie {
     /// The longest token that `text` begins with, and its length.
     pub(crate) fn longest_match(&self, text: &[u8]) -> Option<(TokenId, usize)> {
         let mut longest = None;
-        let (mut node, mut end) = (0, self.bytes.len());
+        let (mut node, mut end) = (0, self.nodes.len());
         for (depth, &byte) in text.iter().enumerate() {
-            while node < end && self.bytes[node] != byte {
-                node = self.subtree_ends[node] as usize;
+            while node < end && self.nodes[node].byte != byte {
+                node = self.nodes[node].subtree_end as usize;
             }
             if node >= end {
                 break;
@@ -273,7 +301,7 @@ impl TokenTrie {
                 .first()
                 .map(|&token| (token, depth + 1))
                 .or(longest);
-            (node, end) = (node + 1, self.subtree_ends[node] as usize);
+            (node, end) = (node + 1, self.nodes[node].subtree_end as usize);
         }
         longest
     }

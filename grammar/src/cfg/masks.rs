@@ -149,10 +149,10 @@ impl CfgLanguage {
         trie.walk_nodes(
             &mut self.machine,
             flat.clone(),
-            |machine, flat, node| {
+            |machine, flat, (node, byte)| {
                 let tokens = trie.tokens_below(node);
                 match wanted[tokens.start] < wanted[tokens.end] {
-                    true => machine.step(flat, trie.byte(node)),
+                    true => machine.step(flat, byte),
                     false => Ok(None),
                 }
             },

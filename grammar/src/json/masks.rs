@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
+use crate::alphabet::Alphabet;
 use crate::json::context::{ContextMemo, Found, Known};
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
@@ -17,10 +18,11 @@ use crate::json::members::{goes_on, object_automaton, step_other};
 use crate::json::patterns::AutomatonId;
 use crate::json::shape::Others;
 use crate::json::string::{Body, InteriorKey};
-use crate::json::text::{BOUNDARY, Text, kind};
+use crate::json::text::{BOUNDARY, Text};
 use crate::memo::{MaskMemo, Reach};
+use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
-use crate::runs::{Alphabet, Run};
+use crate::runs::{Run, Runs, run};
 use crate::trie::TokenTrie;
 use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
 
@@ -30,7 +32,7 @@ pub(crate) struct JsonMasks {
     interiors: MaskMemo<Interior>,
     stacks: ContextMemo,
     /// By automaton; `None` is a string without a pattern.
-    alphabets: HashMap<Option<usize>, Arc<Alphabet>>,
+    runs: HashMap<Option<usize>, Runs>,
 }
 
 /// What the inside of a string depends on.
@@ -50,20 +52,23 @@ impl JsonMasks {
         Self {
             interiors: MaskMemo::new(half),
             stacks: ContextMemo::new(half),
-            alphabets: HashMap::new(),
+            runs: HashMap::new(),
         }
     }
+}
 
-    /// What an automaton tells apart between the characters of a string.
-    fn alphabet(&mut self, automaton: Option<usize>, automata: &[Automaton]) -> Arc<Alphabet> {
-        let known = self.alphabets.entry(automaton).or_insert_with(|| {
-            Arc::new(match automaton {
-                Some(idx) => Alphabet::new(|byte| automata[idx].class(byte) * 4 + kind(byte)),
-                None => Alphabet::new(kind),
-            })
-        });
-        Arc::clone(known)
-    }
+/// The runs of an automaton.
+fn runs_of<'r>(
+    runs: &'r mut HashMap<Option<usize>, Runs>,
+    automaton: Option<usize>,
+    automata: &[Automaton],
+) -> &'r mut Runs {
+    runs.entry(automaton).or_insert_with(|| {
+        Runs::new(match automaton {
+            Some(idx) => Alphabet::new(|byte| automata[idx].class(byte)),
+            None => Alphabet::new(|_| 0),
+        })
+    })
 }
 
 impl Interior {
@@ -89,7 +94,11 @@ impl JsonLanguage {
     pub(crate) fn n_bytes(&self) -> usize {
         let automata = self.parser.verdicts.patterns.automata.iter();
         let masks = self.masks.interiors.n_bytes() + self.masks.stacks.n_bytes();
-        masks + self.parser.tables.n_bytes() + automata.map(Automaton::n_bytes).sum::<usize>()
+        let runs = self.masks.runs.values().map(Runs::n_bytes).sum::<usize>();
+        masks
+            + runs
+            + self.parser.tables.n_bytes()
+            + automata.map(Automaton::n_bytes).sum::<usize>()
     }
 
     /// Allows the tokens that some parse can take, if they leave at most `limit` bytes to
@@ -282,8 +291,8 @@ impl JsonLanguage {
         tokens.walk_nodes(
             self,
             start,
-            |language, state, node| {
-                let next = language.step(state, tokens.byte(node))?;
+            |language, state, (node, byte)| {
+                let next = language.step(state, byte)?;
                 if language.parser.reads.take_text() {
                     undecided.extend(&tokens.tokens()[tokens.tokens_below(node)]);
                     return Ok(None);
@@ -421,9 +430,10 @@ impl JsonLanguage {
                 let strings = tables.string(*shape);
                 let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
                 let place = InString {
-                    alphabet: self.masks.alphabet(automaton, automata),
+                    automaton,
                     start: *body,
                     text: |body: &Body| body.text,
+                    alone: |body: &Body| strings.without_lengths(body),
                     step: |automata: &mut [Automaton], body, byte| {
                         strings.step(body, byte, automata)
                     },
@@ -431,7 +441,8 @@ impl JsonLanguage {
                         strings.interior_distance(body, automata)
                     },
                 };
-                place.reach(automata, vocabulary, measured)
+                let runs = runs_of(&mut self.masks.runs, automaton, automata);
+                place.reach((automata, runs), vocabulary, measured)
             }
             Frame::Name {
                 members,
@@ -441,9 +452,10 @@ impl JsonLanguage {
             } => {
                 let automaton = object_automaton(&tables.object(members.shape).others);
                 let place = InString {
-                    alphabet: self.masks.alphabet(automaton, automata),
+                    automaton,
                     start: *other,
                     text: |other: &Other| other.text,
+                    alone: |other: &Other| Some(other.state),
                     step: |automata: &mut [Automaton], other, byte| {
                         step_other(automaton, automata, other, byte)
                     },
@@ -452,7 +464,8 @@ impl JsonLanguage {
                         None => other.text.distance(),
                     },
                 };
-                place.reach(automata, vocabulary, measured)
+                let runs = runs_of(&mut self.masks.runs, automaton, automata);
+                place.reach((automata, runs), vocabulary, measured)
             }
             _ => unreachable!("only strings and names have an inside"),
         }
@@ -460,25 +473,28 @@ impl JsonLanguage {
 }
 
 /// A place within a string, and how bytes move it on.
-struct InString<S, T, F, D> {
-    alphabet: Arc<Alphabet>,
+struct InString<S, T, A, F, D> {
+    automaton: Option<usize>,
     start: S,
     text: T,
+    /// The automaton's state, where nothing else matters.
+    alone: A,
     step: F,
     distance: D,
 }
 
-impl<S, T, F, D> InString<S, T, F, D>
+impl<S, T, A, F, D> InString<S, T, A, F, D>
 where
     S: Copy + Eq + Hash,
     T: Fn(&S) -> Text,
+    A: Fn(&S) -> Option<DfaState>,
     F: Fn(&mut [Automaton], S, u8) -> Result<Option<S>, GrammarError>,
     D: Fn(&[Automaton], &S) -> usize,
 {
     /// The tokens without a quote that can be followed from here. Runs know no distances.
     fn reach(
         &self,
-        mut automata: &mut [Automaton],
+        mut context: (&mut [Automaton], &mut Runs),
         vocabulary: &Vocabulary,
         measured: bool,
     ) -> Result<Reach, GrammarError> {
@@ -486,7 +502,7 @@ where
         if measured {
             let mut reach = Reach::new(vocabulary);
             tokens.walk(
-                &mut automata,
+                &mut context.0,
                 self.start,
                 |automata, &state, byte| (self.step)(automata, state, byte),
                 |automata, token, state| reach.add(token, (self.distance)(automata, state)),
@@ -495,18 +511,33 @@ where
         }
         let mut reach = Reach::unmeasured(vocabulary);
         tokens.walk_in_runs(
-            &mut automata,
+            &mut context,
             self.start,
-            |automata, &state, byte| (self.step)(automata, state, byte),
-            |automata, &state| match (self.text)(&state) {
-                BOUNDARY => {
-                    let step = |state, byte| (self.step)(automata, state, byte);
-                    self.alphabet.run(state, step)
-                }
-                _ => Ok(Run::NONE),
-            },
+            |(automata, _), &state, byte| (self.step)(automata, state, byte),
+            |(automata, runs), &state| self.run(automata, runs, state),
             &mut reach.mask,
         )?;
         Ok(reach)
+    }
+
+    fn run(
+        &self,
+        automata: &mut [Automaton],
+        runs: &mut Runs,
+        state: S,
+    ) -> Result<Run, GrammarError> {
+        if (self.text)(&state) != BOUNDARY {
+            return Ok(Run::NONE);
+        }
+        match (self.alone)(&state) {
+            Some(state) => runs.run(state, |state, byte| match self.automaton {
+                Some(idx) => automata[idx].step(state, byte),
+                None => Ok(Some(state)),
+            }),
+            None => run(state, |state| {
+                let step = |state, byte| (self.step)(automata, state, byte);
+                Ok(Arc::new(runs.alphabet.targets(state, step)?))
+            }),
+        }
     }
 }

@@ -30,7 +30,7 @@ mod shape;
 mod string;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 mod unevaluated;
 mod values;
 mod verdict;

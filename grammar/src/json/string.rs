@@ -12,6 +12,7 @@ use foldhash::{HashMap, HashSet, HashSetExt};
 use crate::json::text::{BOUNDARY, CLASSES, Text};
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
+use crate::runs::MAX_FOLLOWED;
 use crate::{GrammarError, Limits};
 
 /// The strings of a schema: index of the pattern's automaton, and lengths in code points.
@@ -140,6 +141,18 @@ impl StringShape {
             .as_ref()
             .is_none_or(|table| table.distance(&next) != NONE);
         Ok(live.then_some(next))
+    }
+
+    /// The pattern's state, if it alone decides on the next [`MAX_FOLLOWED`] characters.
+    pub(crate) fn without_lengths(&self, body: &Body) -> Option<DfaState> {
+        let longest = match &self.table {
+            Some(_) if body.count < self.min => return None,
+            Some(table) => table.longest,
+            None => 0,
+        };
+        let most = u32::from(MAX_FOLLOWED) + longest;
+        let is_free = self.max.is_none_or(|max| max - body.count >= most);
+        is_free.then_some(body.state)
     }
 
     /// Whether the closing quote may follow.

@@ -38,6 +38,9 @@ const DISTANCES: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 1, 4, 3, 3, 2, 1, 8, 7, 6, 
 /// Most bytes from each state to the boundary: strictly less after each byte within a code point.
 const RANKS: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 11, 10, 9, 3, 2, 1, 8, 7, 6, 5, 4, 3];
 
+/// The kind of the bytes that stand for themselves.
+pub(crate) const PLAIN: u16 = 3;
+
 /// What a byte is at a boundary: bytes of one kind lead to the same state. Those of code points
 /// beyond ASCII are told apart by UTF-8 alone.
 pub(crate) fn kind(byte: u8) -> u16 {
@@ -45,7 +48,7 @@ pub(crate) fn kind(byte: u8) -> u16 {
         0..=0x1F => 0,
         b'"' => 1,
         b'\\' => 2,
-        _ => 3,
+        _ => PLAIN,
     }
 }
 
