@@ -14,6 +14,9 @@ pub(crate) struct Targets<S> {
     pub(crate) dead: Groups,
 }
 
+/// A state within a character, the bytes that are still to come, and the bounds of the first of them.
+type Within<S> = (S, usize, (u8, u8));
+
 impl<S: Copy + Eq> Targets<S> {
     fn add(&mut self, target: Option<S>, added: Groups) {
         let Some(target) = target else {
@@ -107,9 +110,7 @@ impl Alphabet {
         step: &mut impl FnMut(S, u8) -> Result<Option<S>, E>,
         targets: &mut Targets<S>,
     ) -> Result<(), E> {
-        // States within a character, with the bytes that are still to come; the first of these is
-        // bounded by the lead.
-        let mut open: SmallVec<[(S, usize, (u8, u8)); 8]> = SmallVec::new();
+        let mut open: SmallVec<[Within<S>; 8]> = SmallVec::new();
         for &lead in &self.leads {
             let Some(next) = step(state, lead)? else {
                 targets.add(None, BEYOND_ASCII);

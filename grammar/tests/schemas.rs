@@ -59,6 +59,51 @@ fn masks_equal_brute_force() {
     }
 }
 
+/// Each level has two ways, and which it was is never told.
+#[test]
+fn ways_are_followed_side_by_side_and_not_multiplied() {
+    let level = |other: &str| {
+        json!({
+            "properties": {"a": {"$ref": "#"}, "b": {"type": other}},
+            "additionalProperties": false,
+            "type": "object",
+        })
+    };
+    let schema = json!({"anyOf": [level("integer"), level("string"), level("null")]});
+    let depth = 100;
+    let nested = |end: &str| format!("{}{end}{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    let constraint = compile(&schema);
+    for (end, is_valid) in [
+        (r#"{"b":1}"#, true),
+        (r#"{"b":"x"}"#, true),
+        (r#"{"b":true}"#, false),
+    ] {
+        let text = nested(end);
+        assert_eq!(
+            accepts(&constraint, &vocabulary(), text.as_bytes()),
+            is_valid,
+            "{end}"
+        );
+    }
+}
+
+/// `\/` spells a slash, too, but names have one spelling.
+#[test]
+fn a_name_begins_only_with_what_it_can_go_on_from() {
+    let schema = json!({
+        "type": "object",
+        "patternProperties": {"^/": {}},
+        "additionalProperties": false,
+        "minProperties": 1,
+    });
+    let constraint = compile(&schema);
+    let mut matcher = Matcher::new(constraint, vocabulary()).unwrap();
+    for &byte in br#"{""# {
+        matcher.accept(common::byte_token(byte)).unwrap();
+    }
+    assert_eq!(matcher.forced_bytes_within(1), b"/");
+}
+
 #[test]
 fn random_outputs_satisfy_their_schema() {
     let vocabulary = vocabulary();
