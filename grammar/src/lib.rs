@@ -13,6 +13,7 @@
 //! - end tokens are legal exactly when the output is complete.
 
 mod alphabet;
+mod bytes;
 mod cache;
 mod cfg;
 mod closers;

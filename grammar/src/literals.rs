@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::bytes::ByteSet;
+
 /// A node of a [`LiteralTrie`]; the root is 0.
 pub(crate) type LiteralNode = u32;
 
@@ -98,10 +100,19 @@ impl LiteralTrie {
         found.ends_here = ends_here;
     }
 
+    fn edges(&self, node: LiteralNode) -> &[(u8, LiteralNode)] {
+        let Range { start, end } = self.nodes[node as usize].edges;
+        &self.edges[start as usize..end as usize]
+    }
+
+    /// The bytes that lead on from `node`.
+    pub(crate) fn bytes(&self, node: LiteralNode) -> ByteSet {
+        self.edges(node).iter().map(|&(byte, _)| byte).collect()
+    }
+
     /// The node after `byte`.
     pub(crate) fn child(&self, node: LiteralNode, byte: u8) -> Option<LiteralNode> {
-        let Range { start, end } = self.nodes[node as usize].edges;
-        let edges = &self.edges[start as usize..end as usize];
+        let edges = self.edges(node);
         let place = edges.binary_search_by_key(&byte, |&(byte, _)| byte).ok()?;
         Some(edges[place].1)
     }

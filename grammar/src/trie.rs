@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::HashMap;
 
+use crate::bytes::ByteSet;
 use crate::runs::{BROKEN, Groups, Run, group, measure};
 use crate::{TokenId, TokenMask};
 
@@ -117,29 +118,33 @@ impl TokenTrie {
         found: impl FnMut(&mut C, TokenId, &S),
     ) -> Result<(), E> {
         let step = |context: &mut C, state: &S, (_, byte)| step(context, state, byte);
-        self.walk_nodes(context, start, step, found)
+        self.walk_nodes(context, start, |_, _| ByteSet::ALL, step, found)
     }
 
-    /// The same, where `step` is given the node, too, that the byte leads to.
+    /// The same, where `bytes` tells which may come at all, so that the others need not be tried, and
+    /// `step` is given the node, too, that the byte leads to.
     pub(crate) fn walk_nodes<C, S, E>(
         &self,
         context: &mut C,
         start: S,
+        bytes: impl Fn(&C, &S) -> ByteSet,
         mut step: impl FnMut(&mut C, &S, (usize, u8)) -> Result<Option<S>, E>,
         mut found: impl FnMut(&mut C, TokenId, &S),
     ) -> Result<(), E> {
-        let mut states: Vec<S> = Vec::with_capacity(self.max_depth + 1);
-        states.push(start);
-        let mut enter = |context: &mut C, states: &mut Vec<S>, node: usize, state: S| {
+        let mut states: Vec<(S, ByteSet)> = Vec::with_capacity(self.max_depth + 1);
+        let first = bytes(context, &start);
+        states.push((start, first));
+        let mut enter = |context: &mut C, states: &mut Vec<_>, node: usize, state: S| {
             for &token in self.tokens_at(node) {
                 found(context, token, &state);
             }
-            states.push(state);
+            let next = bytes(context, &state);
+            states.push((state, next));
         };
-        for &(byte, root) in &self.roots {
+        for &(byte, root) in self.roots.iter().filter(|root| first.contains(root.0)) {
             states.truncate(1);
             let root = root as usize;
-            let Some(state) = step(context, &states[0], (root, byte))? else {
+            let Some(state) = step(context, &states[0].0, (root, byte))? else {
                 continue;
             };
             enter(context, &mut states, root, state);
@@ -152,7 +157,12 @@ impl TokenTrie {
                     byte,
                 } = self.nodes[node];
                 states.truncate(depth as usize + 1);
-                match step(context, &states[depth as usize], (node, byte))? {
+                let (state, next) = &states[depth as usize];
+                let state = match next.contains(byte) {
+                    true => step(context, state, (node, byte))?,
+                    false => None,
+                };
+                match state {
                     Some(state) => {
                         enter(context, &mut states, node, state);
                         node += 1;

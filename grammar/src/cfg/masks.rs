@@ -8,6 +8,7 @@
 use std::iter::once;
 use std::sync::Arc;
 
+use crate::bytes::ByteSet;
 use crate::cfg::machine::{CfgLanguage, Flat, Machine, Threads};
 use crate::cfg::terminal::{Inner, Terminal};
 use crate::memo::{MaskMemo, Reach};
@@ -149,6 +150,7 @@ impl CfgLanguage {
         trie.walk_nodes(
             &mut self.machine,
             flat.clone(),
+            |_, _| ByteSet::ALL,
             |machine, flat, (node, byte)| {
                 let tokens = trie.tokens_below(node);
                 match wanted[tokens.start] < wanted[tokens.end] {

@@ -125,10 +125,11 @@ impl Parser {
                 if let Some(way) = self.way(members, name) {
                     add(&mut groups, way, 0);
                 }
-                heads.walk(
+                heads.walk_nodes(
                     self,
                     name.clone(),
-                    |parser, name, byte| parser.step_name(members, name, byte),
+                    |parser, name| parser.name_bytes(members, name),
+                    |parser, name, (_, byte)| parser.step_name(members, name, byte),
                     |parser, head, name| {
                         if let Some(way) = parser.way(members, name) {
                             add(&mut groups, way, head);

@@ -3,6 +3,7 @@
 use foldhash::{HashMap, HashSet};
 
 use crate::GrammarError;
+use crate::bytes::ByteSet;
 use crate::json::compile::{Compiler, spelled_name, unspelled};
 use crate::json::draft::{Draft, DraftMember, DraftOthers};
 use crate::json::form::Bounds;
@@ -38,9 +39,13 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
         let live = choices
             .iter()
             .filter(|&&(draft, _)| draft_costs[draft as usize] != NEVER);
+        let first = live
+            .clone()
+            .map(|&(draft, _)| first_bytes(&drafts[draft as usize]));
         Node {
             shapes: live.copied().collect(),
             cost,
+            first: first.fold(ByteSet::default(), ByteSet::union),
         }
     });
     let nodes: Vec<Node> = nodes.collect();
@@ -56,6 +61,17 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
         guards: std::mem::take(&mut compiler.guards),
         root,
     })
+}
+
+/// The bytes that a value may begin with.
+fn first_bytes(draft: &Draft) -> ByteSet {
+    match draft {
+        Draft::Literals(values) => values.iter().filter_map(|v| v.0.first().copied()).collect(),
+        Draft::String { .. } => ByteSet::of(b"\""),
+        Draft::Number(_) => ByteSet::of(b"-0123456789"),
+        Draft::Array { .. } => ByteSet::of(b"["),
+        Draft::Object { .. } => ByteSet::of(b"{"),
+    }
 }
 
 fn finish_draft(

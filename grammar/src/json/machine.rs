@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use smallvec::SmallVec;
 
+use crate::bytes::ByteSet;
 use crate::json::compile::compile;
 use crate::json::context::Reads;
 use crate::json::frame::{Frame, Items, Link, Members, Outer, Stack};
@@ -178,11 +179,6 @@ impl Parser {
         n_bytes: u32,
         byte: u8,
     ) -> Result<Option<Parses>, GrammarError> {
-        if let [only] = parses
-            && !self.may_take(&only.top, byte)
-        {
-            return Ok(None);
-        }
         self.truncate(n_bytes);
         let mut next = Parses::new();
         for stack in parses {
@@ -243,7 +239,7 @@ impl Parser {
         byte: u8,
         next: &mut Parses,
     ) -> Result<(), GrammarError> {
-        if !self.may_take(top, byte) {
+        if !self.bytes_after(top).contains(byte) {
             return Ok(());
         }
         let stack = |top| Stack {
@@ -288,32 +284,37 @@ impl Parser {
         }
     }
 
-    /// Whether the byte may come, as far as is seen at a glance: most bytes are refused at once.
-    fn may_take(&self, top: &Frame, byte: u8) -> bool {
+    /// The bytes that may come next in some parse, as far as is seen at a glance: most are refused so.
+    pub(crate) fn next_bytes(&self, state: &JsonState) -> ByteSet {
+        let tops = state
+            .parses
+            .iter()
+            .map(|stack| self.bytes_after(&stack.top));
+        tops.fold(ByteSet::default(), ByteSet::union)
+    }
+
+    fn bytes_after(&self, top: &Frame) -> ByteSet {
+        const ENDS: ByteSet = ByteSet::of(b",]}");
         match top {
-            Frame::Done | Frame::Guard { .. } => false,
-            Frame::Start { .. } => matches!(
-                byte,
-                b' ' | b'"' | b'[' | b'{' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n'
-            ),
+            Frame::Done | Frame::Guard { .. } => ByteSet::default(),
+            Frame::Start { node, space } => {
+                let mut first = self.tables.nodes[*node as usize].first;
+                if *space {
+                    first.insert(b' ');
+                }
+                first
+            }
             Frame::Literal { shape, node, .. } => {
-                let trie = &self.tables.literals(*shape).trie;
-                trie.child(*node, byte).is_some() || ends_value(byte)
+                self.tables.literals(*shape).trie.bytes(*node).union(ENDS)
             }
-            Frame::Number { .. } => {
-                matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-') || ends_value(byte)
-            }
-            Frame::Array(_) => matches!(byte, b',' | b']'),
-            Frame::ObjectOpen(_) => matches!(byte, b'"' | b'}'),
-            Frame::MemberDue { .. } => matches!(byte, b'"' | b' '),
-            Frame::Name { members, name } => {
-                let names = &self.tables.object(members.shape).names;
-                let declared = |node| names.child(node, byte).is_some();
-                name.other.is_some() || byte == b'"' || name.declared.is_some_and(declared)
-            }
-            Frame::Colon { .. } => byte == b':',
-            Frame::Object(_) => matches!(byte, b',' | b'}'),
-            Frame::String { .. } | Frame::ArrayOpen(_) => true,
+            Frame::Number { .. } => ByteSet::of(b"0123456789.eE+-").union(ENDS),
+            Frame::Array(_) => ByteSet::of(b",]"),
+            Frame::ObjectOpen(_) => ByteSet::of(b"\"}"),
+            Frame::MemberDue { .. } => ByteSet::of(b"\" "),
+            Frame::Name { members, name } => self.name_bytes(members, name),
+            Frame::Colon { .. } => ByteSet::of(b":"),
+            Frame::Object(_) => ByteSet::of(b",}"),
+            Frame::String { .. } | Frame::ArrayOpen(_) => ByteSet::ALL,
         }
     }
 

@@ -291,6 +291,7 @@ impl JsonLanguage {
         tokens.walk_nodes(
             self,
             start,
+            |language, state| language.parser.next_bytes(state),
             |language, state, (node, byte)| {
                 let next = language.step(state, byte)?;
                 if language.parser.reads.take_text() {
@@ -312,10 +313,11 @@ impl JsonLanguage {
         limit: usize,
     ) -> Result<Reach, GrammarError> {
         let mut reach = Reach::new(vocabulary);
-        tokens.walk(
+        tokens.walk_nodes(
             self,
             start,
-            |language, state, byte| language.step(state, byte),
+            |language, state| language.parser.next_bytes(state),
+            |language, state, (_, byte)| language.step(state, byte),
             |language, token, state| {
                 let distance = language.distance(state);
                 if distance <= limit {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::GrammarError;
+use crate::bytes::ByteSet;
 use crate::json::context::place;
 use crate::json::frame::{Frame, Members, Name, Other, Outer, Stack};
 use crate::json::machine::{Parser, Parses};
@@ -91,6 +92,16 @@ impl Parser {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The bytes that may come in a name.
+    pub(crate) fn name_bytes(&self, members: &Members, name: &Name) -> ByteSet {
+        if name.other.is_some() {
+            return ByteSet::ALL;
+        }
+        let names = &self.tables.object(members.shape).names;
+        let declared = name.declared.map(|node| names.bytes(node));
+        declared.unwrap_or_default().union(ByteSet::of(b"\""))
     }
 
     /// A quote continues a name exactly where a backslash is before it; elsewhere it ends the name.

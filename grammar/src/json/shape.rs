@@ -5,6 +5,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use smallvec::SmallVec;
 
+use crate::bytes::ByteSet;
 use crate::json::form::{Bounds, FormId};
 use crate::json::frame::Items;
 use crate::json::number::NumberShape;
@@ -30,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) shapes: Vec<(ShapeId, Option<GuardId>)>,
     /// Fewest bytes of a value.
     pub(crate) cost: usize,
+    /// The first bytes of values.
+    pub(crate) first: ByteSet,
 }
 
 /// One kind of value.
