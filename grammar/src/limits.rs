@@ -22,7 +22,7 @@ pub struct Limits {
     pub table_states: usize,
     /// Counts times states of a string's pattern with length bounds beside it.
     pub length_cells: usize,
-    /// Parses of the output so far that differ (from `anyOf`) kept side by side.
+    /// Values at the output's end (from `anyOf`) that are followed side by side.
     pub parses: usize,
     /// Values, or rules of a grammar, open inside each other in the output.
     pub open_values: usize,
@@ -51,7 +51,7 @@ impl Default for Limits {
             dfa_bytes: 32 << 20,
             table_states: 16_384,
             length_cells: 4 << 20,
-            parses: 256,
+            parses: 512,
             open_values: 512,
             mask_bytes: 32 << 20,
             compile_steps: 3_000_000,

@@ -4,8 +4,11 @@
 //! White space stands where the options allow it, and is never mandatory. A name never comes twice
 //! in an object.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use foldhash::{HashMap, HashMapExt};
 use serde_json::Value;
 use smallvec::SmallVec;
 
@@ -219,10 +222,15 @@ impl Parser {
     /// Makes one stack of those with equal tops.
     fn merge(&self, parses: &mut Parses) -> Result<(), GrammarError> {
         let mut merged = Parses::new();
+        let mut known: HashMap<u64, usize> = HashMap::new();
         for stack in parses.drain(..) {
-            match merged.iter_mut().find(|other| other.top == stack.top) {
-                Some(same) => same.unite(&stack),
-                None => merged.push(stack),
+            let place = *known
+                .entry(FixedState::default().hash_one(&stack.top))
+                .or_insert(merged.len());
+            match merged.get_mut(place) {
+                Some(same) if same.top == stack.top => same.unite(&stack),
+                // New, or with another's hash: then they stay apart, which is as right.
+                _ => merged.push(stack),
             }
         }
         *parses = merged;
