@@ -106,8 +106,11 @@ fn finish_draft(
         } => {
             let mut others = finish_others(compiler, others, costs)?;
             if let Some(listed) = listed(compiler, &others)? {
-                // So few names run out, and then none may be begun.
-                members.extend(listed);
+                // So few names run out, and then none may be begun. The declared ones are not among
+                // the others.
+                let declared: HashSet<_> = members.iter().map(|m| m.name.clone()).collect();
+                let is_other = |m: &DraftMember| !declared.contains(&m.name);
+                members.extend(listed.into_iter().filter(is_other));
                 others = Others::None;
             }
             Shape::Object(object((members, others, bounds), costs, compiler.ordered))
