@@ -8,7 +8,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Random, accepts, assert_masks_equal_brute_force, random_output, vocabulary};
-use lmrun_grammar::{Constraint, GrammarError, Limits, Matcher};
+use lmrun_grammar::{Constraint, GrammarError, JsonOptions, KeyOrder, Limits, Matcher};
 use serde_json::{Value, json};
 
 struct Case {
@@ -102,6 +102,25 @@ fn a_name_begins_only_with_what_it_can_go_on_from() {
         matcher.accept(common::byte_token(byte)).unwrap();
     }
     assert_eq!(matcher.forced_bytes_within(1), b"/");
+}
+
+#[test]
+fn no_member_is_begun_when_all_have_come() {
+    let schema = json!({
+        "properties": {"line1": {"type": "integer"}},
+        "patternProperties": {"^line[1-3]$": {"type": "integer"}},
+        "additionalProperties": false,
+        "type": "object",
+    });
+    let mut options = JsonOptions::default();
+    options.key_order = KeyOrder::Any;
+    let constraint = Constraint::json_schema_with(&schema, &options, &Limits::default()).unwrap();
+    let mut matcher = Matcher::new(constraint, vocabulary()).unwrap();
+    for &byte in br#"{"line3":3,"line1":1,"line2":22"# {
+        matcher.accept(common::byte_token(byte)).unwrap();
+    }
+    assert!(matcher.accept(common::byte_token(b',')).is_err());
+    matcher.accept(common::byte_token(b'}')).unwrap();
 }
 
 #[test]
