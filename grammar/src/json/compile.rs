@@ -14,12 +14,15 @@ use crate::json::draft::{self, Draft, StringRules};
 use crate::json::expand::{Conjunction, Expander};
 use crate::json::finish;
 use crate::json::form::{Form, FormId, TRUE, types};
-use crate::json::judge::{Judge, Reader};
+use crate::json::judge::Judge;
+use crate::json::lengths::LengthTables;
+use crate::json::patterns::AutomatonId;
 use crate::json::schema::Schemas;
 use crate::json::shape::{GuardId, NodeId, ShapeId, Tables};
 use crate::json::string::StringShape;
 use crate::json::values::{Values, hash, type_of};
 use crate::json::verdict::Verdicts;
+use crate::regex::dfa::DfaState;
 use crate::{GrammarError, JsonOptions, KeyOrder, Limits};
 
 /// Compiles a schema to its tables, and what decides on whole values.
@@ -39,6 +42,7 @@ pub(crate) fn compile(
         drafts: Vec::new(),
         draft_ids: HashMap::new(),
         strings: HashMap::new(),
+        lengths: LengthTables::default(),
         nodes: Vec::new(),
         guards: Vec::new(),
         guard_ids: HashMap::new(),
@@ -83,6 +87,7 @@ pub(crate) struct Compiler<'a> {
     draft_ids: HashMap<Draft, ShapeId>,
     /// Satisfiable string drafts, finished.
     pub(crate) strings: HashMap<ShapeId, StringShape>,
+    lengths: LengthTables,
     /// Choices of each place. [n_nodes]
     pub(crate) nodes: Vec<Vec<Choice>>,
     pub(crate) guards: Vec<Vec<FormId>>,
@@ -245,17 +250,36 @@ impl Compiler<'_> {
         Some(id)
     }
 
+    fn string(
+        &mut self,
+        pattern: Option<(AutomatonId, DfaState)>,
+        bounds: (u32, Option<u32>),
+    ) -> Result<Option<StringShape>, GrammarError> {
+        let Some((id, start)) = pattern else {
+            return Ok(StringShape::new(None, bounds, None));
+        };
+        let automaton = &mut self.schemas.patterns.automata[id as usize];
+        let table = match bounds {
+            (0, None) => None,
+            bounds => {
+                let limits = &mut self.limits;
+                self.lengths.table((id, start), automaton, bounds, limits)?
+            }
+        };
+        Ok(StringShape::new(
+            Some((id, automaton, start)),
+            bounds,
+            table,
+        ))
+    }
+
     fn intern(&mut self, draft: Draft) -> Result<ShapeId, GrammarError> {
         if let Some(&id) = self.draft_ids.get(&draft) {
             return Ok(id);
         }
         let id = self.drafts.len() as ShapeId;
         if let Draft::String { automaton, bounds } = draft {
-            let automata = &mut self.schemas.patterns().automata;
-            let found = automaton.map(|(automaton, _)| &mut automata[automaton as usize]);
-            let bounds = (bounds.min, bounds.max);
-            let shape = StringShape::new(automaton, found, bounds, &self.limits)?;
-            self.limits.length_cells -= shape.as_ref().map_or(0, StringShape::n_cells);
+            let shape = self.string(automaton, (bounds.min, bounds.max))?;
             self.strings.extend(shape.map(|shape| (id, shape)));
         }
         self.draft_ids.insert(draft.clone(), id);

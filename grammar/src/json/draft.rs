@@ -69,6 +69,8 @@ pub(crate) enum DraftOthers {
         patterns: Vec<PatternId>,
         /// The place for each set of patterns that a name can match, as bits.
         places: Vec<(u64, NodeId)>,
+        /// Whether no name matches another set.
+        complete: bool,
         /// Tests of names: all of some list must pass.
         names: Option<Vec<Vec<Test>>>,
     },
@@ -465,6 +467,7 @@ fn others(
         n if n <= MAX_NAME_PATTERNS => compiler.schemas.patterns.sets(&patterns)?,
         _ => None,
     };
+    let complete = sets.is_some();
     let sets: Vec<u64> = sets.unwrap_or_else(|| {
         // One pattern a name, and the rest looked at at the end.
         patterns.truncate(MAX_NAME_PATTERNS);
@@ -498,6 +501,7 @@ fn others(
     Ok(DraftOthers::Matching {
         patterns,
         places,
+        complete,
         names: tests,
     })
 }

@@ -6,8 +6,10 @@ use crate::GrammarError;
 use crate::json::compile::{Compiler, spelled_name, unspelled};
 use crate::json::draft::{Draft, DraftMember, DraftOthers};
 use crate::json::form::Bounds;
+use crate::json::lengths::told_apart;
 use crate::json::number::Number;
 use crate::json::object::{OTHER_NAME_BYTES, ObjectShape, Property};
+use crate::json::patterns::NameSets;
 use crate::json::shape::{
     ArrayShape, Literals, NEVER, Node, NodeId, Others, Shape, ShapeId, Tables,
 };
@@ -211,9 +213,10 @@ fn listed(
 fn runs_out(automaton: &mut Automaton, start: DfaState) -> Result<bool, GrammarError> {
     let mut seen = HashSet::from_iter([(BOUNDARY, start)]);
     let mut open = vec![(BOUNDARY, start)];
+    let bytes = told_apart(automaton);
     while let Some((text, state)) = open.pop() {
         let mut ends = true;
-        for byte in 0..=u8::MAX {
+        for &byte in &bytes {
             let Some(text) = text.step_canonical(byte) else {
                 continue;
             };
@@ -345,26 +348,40 @@ fn finish_others(
         DraftOthers::Matching {
             patterns,
             places,
+            complete,
             names,
         } => {
-            let live = places.into_iter().filter(|&(_, node)| is_live(node));
-            let places: HashMap<u64, NodeId> = live.collect();
-            let accepted = places.keys().copied().collect();
-            let found = compiler
-                .schemas
-                .patterns
-                .names(&patterns, names.as_deref(), accepted)?;
-            Ok(match found {
-                None => Others::None,
-                Some((automaton, start)) => {
-                    let found = &mut compiler.schemas.patterns.automata[automaton as usize];
-                    Others::Matching {
-                        runs_out: runs_out(found, start)?,
-                        automaton,
-                        start,
-                        places,
-                    }
-                }
+            let (live, dead): (Vec<_>, Vec<_>) =
+                places.into_iter().partition(|&(_, node)| is_live(node));
+            let Some(&(_, node)) = live.first() else {
+                return Ok(Others::None);
+            };
+            let told_apart = live.iter().any(|&(_, other)| other != node);
+            let (live_sets, dead): (Vec<u64>, Vec<u64>) = (
+                live.iter().map(|&(set, _)| set).collect(),
+                dead.iter().map(|&(set, _)| set).collect(),
+            );
+            let sets = NameSets {
+                patterns: &patterns,
+                live: &live_sets,
+                dead: complete.then_some(&dead),
+                told_apart,
+            };
+            let found = compiler.schemas.patterns.names(&sets, names.as_deref())?;
+            let Some((automaton, start)) = found else {
+                return Ok(Others::None);
+            };
+            let found = &mut compiler.schemas.patterns.automata[automaton as usize];
+            let is_free = sets.dead == Some(&[]) && names.is_none();
+            Ok(Others::Matching {
+                runs_out: !is_free && runs_out(found, start)?,
+                automaton,
+                start,
+                // Without marks no set is told from the empty one.
+                places: match told_apart {
+                    true => live.into_iter().collect(),
+                    false => HashMap::from_iter([(0, node)]),
+                },
             })
         }
     }

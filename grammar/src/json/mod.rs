@@ -19,6 +19,7 @@ mod formats;
 mod frame;
 mod judge;
 mod keywords;
+mod lengths;
 pub(crate) mod machine;
 pub(crate) mod masks;
 pub(crate) mod members;

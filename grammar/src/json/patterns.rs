@@ -3,13 +3,13 @@
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use foldhash::{HashMap, HashMapExt};
 use regex_syntax::hir::Hir;
 
 use crate::json::schema::refuse;
 use crate::json::{escape, formats};
 use crate::regex::dfa::{Dfa, DfaState};
-use crate::regex::product::{Automaton, Formula, Marks, Product};
+use crate::regex::product::{Automaton, Formula, Product};
 use crate::regex::program::Program;
 use crate::regex::syntax::{self, Boolean};
 use crate::{GrammarError, Limits};
@@ -22,8 +22,28 @@ pub(crate) type AutomatonId = u32;
 /// A pattern that must match, or, negated, must not.
 pub(crate) type Test = (PatternId, bool);
 
-/// An automaton and its first state.
-type Part = (Dfa, DfaState);
+/// The automata that a formula is about.
+#[derive(Default)]
+struct Parts {
+    /// Each with its first state.
+    dfas: Vec<(Dfa, DfaState)>,
+    /// Of patterns.
+    formulas: HashMap<PatternId, Formula>,
+}
+
+/// The sets of patterns that names may match.
+pub(crate) struct NameSets<'a> {
+    pub(crate) patterns: &'a [PatternId],
+    /// Those whose members have values, as bits.
+    pub(crate) live: &'a [u64],
+    /// The others, if no name matches a set that is in neither list.
+    pub(crate) dead: Option<&'a [u64]>,
+    /// Whether it makes a difference which set is matched.
+    pub(crate) told_apart: bool,
+}
+
+/// Sets of patterns that names may match, of which each gets a place.
+const MAX_SETS: usize = 256;
 
 /// A language of characters.
 #[derive(Debug)]
@@ -169,139 +189,179 @@ impl Patterns {
         if let Some(&known) = self.combined.get(lists) {
             return Ok(known);
         }
-        let built = match lists {
-            [list] => match list.as_slice() {
-                [(pattern, false)] => self.single(*pattern),
-                _ => self.product(lists),
-            },
-            _ => self.product(lists),
-        };
-        let found = match built {
-            Ok(None) | Err(GrammarError::Empty { .. }) => None,
-            Ok(Some((automaton, start))) => {
-                self.automata.push(automaton);
-                Some((self.automata.len() as AutomatonId - 1, start))
-            }
-            Err(error) => return Err(placed(error, at)),
-        };
+        let mut parts = Parts::default();
+        let accept = self.tests(lists, &mut parts);
+        let built = accept.and_then(|accept| self.automaton(parts, accept, Vec::new()));
+        let found = built.map_err(|error| placed(error, at))?;
         self.combined.insert(lists.to_vec(), found);
         Ok(found)
     }
 
-    fn single(
-        &mut self,
-        pattern: PatternId,
-    ) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
-        let found = &mut self.patterns[pattern as usize];
-        if let (Formula::Part(0), [regex]) = (&found.formula, found.regexes.as_mut_slice()) {
-            let (dfa, start) = Dfa::of(regex.program(&mut self.limits)?, &self.limits)?;
-            return Ok(Some((Automaton::One(Box::new(dfa)), start)));
+    /// The formula of some list of tests all passing, and the parts that it is about.
+    fn tests(&mut self, lists: &[Vec<Test>], parts: &mut Parts) -> Result<Formula, GrammarError> {
+        let mut any = Vec::with_capacity(lists.len());
+        for list in lists {
+            let mut all = Vec::with_capacity(list.len());
+            for &(pattern, negated) in list {
+                let formula = self.part(pattern, parts)?;
+                all.push(match negated {
+                    true => Formula::Not(Box::new(formula)),
+                    false => formula,
+                });
+            }
+            any.push(Formula::And(all));
         }
-        self.product(&[vec![(pattern, false)]])
+        Ok(Formula::Or(any))
+    }
+
+    /// The formula of a pattern over `parts`, to which its automata are added.
+    fn part(&mut self, pattern: PatternId, parts: &mut Parts) -> Result<Formula, GrammarError> {
+        if let Some(known) = parts.formulas.get(&pattern) {
+            return Ok(known.clone());
+        }
+        let found = &mut self.patterns[pattern as usize];
+        let mut formula = found.formula.shifted(parts.dfas.len());
+        for regex in &mut found.regexes {
+            match Dfa::of(regex.program(&mut self.limits)?, &self.limits) {
+                Ok(part) => parts.dfas.push(part),
+                // What matches nothing is a part that never accepts.
+                Err(GrammarError::Empty { .. }) => {
+                    formula = formula.with_part(parts.dfas.len(), &Formula::Or(Vec::new()));
+                    parts
+                        .dfas
+                        .push(Dfa::of(Arc::clone(&ANYTHING), &self.limits)?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        parts.formulas.insert(pattern, formula.clone());
+        Ok(formula)
+    }
+
+    /// The texts of a formula as an automaton that tells which of `marks` hold; `None` if there are
+    /// none.
+    fn automaton(
+        &mut self,
+        Parts { mut dfas, .. }: Parts,
+        accept: Formula,
+        marks: Vec<Formula>,
+    ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
+        let single = matches!((accept.as_part(), dfas.len()), (Some(0), 1)) && marks.is_empty();
+        let found = match dfas.pop_if(|_| single) {
+            Some((dfa, start)) => Some((Automaton::One(Box::new(dfa)), start)),
+            None => self.product(dfas, accept, marks)?,
+        };
+        Ok(found.map(|(automaton, start)| {
+            self.automata.push(automaton);
+            (self.automata.len() as AutomatonId - 1, start)
+        }))
     }
 
     fn product(
-        &mut self,
-        lists: &[Vec<Test>],
+        &self,
+        mut dfas: Vec<(Dfa, DfaState)>,
+        mut accept: Formula,
+        marks: Vec<Formula>,
     ) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
-        let mut patterns: Vec<PatternId> = lists.iter().flatten().map(|test| test.0).collect();
-        patterns.sort_unstable();
-        patterns.dedup();
-        let (parts, formulas) = self.parts(&patterns)?;
-        let test = |&(pattern, negated): &Test| {
-            let idx = patterns.binary_search(&pattern);
-            let formula = formulas[idx.expect("all patterns are parts")].clone();
-            if negated {
-                Formula::Not(Box::new(formula))
-            } else {
-                formula
-            }
-        };
-        let list = |tests: &Vec<Test>| Formula::And(tests.iter().map(test).collect());
-        let any = Formula::Or(lists.iter().map(list).collect());
-        let whole = Formula::And(vec![Formula::Part(0), any]);
-        let product = Product::new(parts, whole, &self.limits)?;
-        Ok(product.map(|(product, start)| (Automaton::Product(Box::new(product)), start)))
-    }
-
-    /// The automata of `patterns` behind that of any text, and the formula of each over them.
-    fn parts(&mut self, patterns: &[PatternId]) -> Result<(Vec<Part>, Vec<Formula>), GrammarError> {
-        let mut parts = vec![Dfa::of(Arc::clone(&ANYTHING), &self.limits)?];
-        let mut formulas = Vec::with_capacity(patterns.len());
-        for &pattern in patterns {
-            let found = &mut self.patterns[pattern as usize];
-            let mut formula = found.formula.shifted(parts.len());
-            for regex in &mut found.regexes {
-                match Dfa::of(regex.program(&mut self.limits)?, &self.limits) {
-                    Ok(part) => parts.push(part),
-                    // What matches nothing is a part that never accepts.
-                    Err(GrammarError::Empty { .. }) => {
-                        let never = Formula::Not(Box::new(Formula::And(Vec::new())));
-                        formula = formula.with_part(parts.len(), &never);
-                        parts.push(Dfa::of(Arc::clone(&ANYTHING), &self.limits)?);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            formulas.push(formula);
+        // What matches no part must still be text.
+        if accept.holds(0) {
+            accept = Formula::And(vec![Formula::Part(dfas.len()), accept]);
+            dfas.push(Dfa::of(Arc::clone(&ANYTHING), &self.limits)?);
         }
-        Ok((parts, formulas))
+        let (product, start) = Product::new(dfas, accept, marks, &self.limits)?;
+        Ok(start.map(|start| (Automaton::Product(Box::new(product)), start)))
     }
 
-    /// An automaton of names. The set of `patterns` that a name matches must be accepted, and all of
-    /// some list of `names` must pass.
+    /// An automaton of names that match one of the `sets`, and pass all of some list of `tests`.
+    /// Its marks are the patterns, if those make a difference.
     pub(crate) fn names(
         &mut self,
-        patterns: &[PatternId],
-        names: Option<&[Vec<Test>]>,
-        accepted: HashSet<u64>,
+        sets: &NameSets<'_>,
+        tests: Option<&[Vec<Test>]>,
     ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
-        let further = names.unwrap_or_default().iter().flatten();
-        let all: Vec<PatternId> = patterns
-            .iter()
-            .copied()
-            .chain(further.map(|&(pattern, _)| pattern))
-            .collect();
-        let (parts, mut marks) = self.parts(&all)?;
-        let mut further = marks.split_off(patterns.len()).into_iter();
-        let mut whole = vec![Formula::Part(0)];
-        if let Some(names) = names {
-            let list = |tests: &Vec<Test>| {
-                let each = tests.iter().map(|&(_, negated)| {
-                    let formula = further.next().expect("each test has its formula");
-                    if negated {
-                        Formula::Not(Box::new(formula))
-                    } else {
-                        formula
-                    }
-                });
-                Formula::And(each.collect())
-            };
-            whole.push(Formula::Or(names.iter().map(list).collect()));
+        let mut parts = Parts::default();
+        let mut accept = match tests {
+            Some(tests) => vec![self.tests(tests, &mut parts)?],
+            None => Vec::new(),
+        };
+        let mut marks = Vec::new();
+        if sets.told_apart || sets.dead != Some(&[]) {
+            for &pattern in sets.patterns {
+                marks.push(self.part(pattern, &mut parts)?);
+            }
         }
-        let marks = Marks {
-            formulas: marks,
-            accepted,
+        let exactly = |&set: &u64| {
+            let each = marks
+                .iter()
+                .enumerate()
+                .map(|(idx, mark)| match set >> idx & 1 {
+                    1 => mark.clone(),
+                    _ => Formula::Not(Box::new(mark.clone())),
+                });
+            Formula::And(each.collect())
         };
-        let product = Product::marked(parts, Formula::And(whole), marks, &self.limits)?;
-        let Some((product, start)) = product else {
-            return Ok(None);
-        };
-        self.automata.push(Automaton::Product(Box::new(product)));
-        Ok(Some((self.automata.len() as AutomatonId - 1, start)))
+        match sets.dead {
+            Some([]) => {}
+            Some([0]) => accept.push(Formula::Or(marks.clone())),
+            _ => accept.push(Formula::Or(sets.live.iter().map(exactly).collect())),
+        }
+        if !sets.told_apart {
+            marks.clear();
+        }
+        self.automaton(parts, Formula::And(accept), marks)
     }
 
-    /// The sets of `patterns` that some text matches; `None` if finding them costs too much.
+    /// The sets of `patterns` that a text may match, as bits; `None` if finding them costs too much.
+    /// Some of them may be matched only together with more patterns.
     pub(crate) fn sets(
         &mut self,
         patterns: &[PatternId],
     ) -> Result<Option<Vec<u64>>, GrammarError> {
-        let (parts, formulas) = self.parts(patterns)?;
-        let marks = Marks {
-            formulas,
-            accepted: HashSet::new(),
-        };
-        Product::sets(parts, marks, &self.limits)
+        let mut limits = self.limits.clone();
+        // The patterns that each one may be matched with.
+        let mut beside = vec![0_u64; patterns.len()];
+        let mut sets = vec![0_u64];
+        let mut n_done = 0;
+        while let Some(&set) = sets.get(n_done) {
+            n_done += 1;
+            // Those after the last of the set, so that each set is grown once.
+            let n_before = u64::BITS - set.leading_zeros();
+            for idx in n_before as usize..patterns.len() {
+                let larger = set | 1 << idx;
+                if set.count_ones() > 1 && beside[idx] & set != set {
+                    continue;
+                }
+                let members = (0..patterns.len()).filter(|idx| larger >> idx & 1 == 1);
+                let members: Vec<PatternId> = members.map(|idx| patterns[idx]).collect();
+                match self.may_match(&members, &mut limits) {
+                    Ok(true) if sets.len() == MAX_SETS => return Ok(None),
+                    Ok(true) => sets.push(larger),
+                    Ok(false) => continue,
+                    Err(GrammarError::Limit { .. }) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+                if set.count_ones() == 1 {
+                    beside[idx] |= set;
+                }
+            }
+        }
+        Ok(Some(sets))
+    }
+
+    /// Whether some text matches all of `patterns`. Steps are taken from the limit.
+    fn may_match(
+        &mut self,
+        patterns: &[PatternId],
+        limits: &mut Limits,
+    ) -> Result<bool, GrammarError> {
+        let mut parts = Parts::default();
+        let each = patterns
+            .iter()
+            .map(|&pattern| self.part(pattern, &mut parts));
+        let accept = Formula::And(each.collect::<Result<_, _>>()?);
+        let (product, start) = Product::new(parts.dfas, accept, Vec::new(), limits)?;
+        limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
+        Ok(start.is_some())
     }
 
     /// Whether a text passes a test.
