@@ -43,6 +43,7 @@ pub(crate) fn compile(
         draft_ids: HashMap::new(),
         strings: HashMap::new(),
         lengths: LengthTables::default(),
+        names: Names::default(),
         nodes: Vec::new(),
         guards: Vec::new(),
         guard_ids: HashMap::new(),
@@ -88,6 +89,7 @@ pub(crate) struct Compiler<'a> {
     /// Satisfiable string drafts, finished.
     pub(crate) strings: HashMap<ShapeId, StringShape>,
     lengths: LengthTables,
+    pub(crate) names: Names,
     /// Choices of each place. [n_nodes]
     pub(crate) nodes: Vec<Vec<Choice>>,
     pub(crate) guards: Vec<Vec<FormId>>,
@@ -135,14 +137,14 @@ impl Compiler<'_> {
         conjunction: &Conjunction,
         found: &mut Found,
     ) -> Result<(), GrammarError> {
-        let parts: Vec<Form> = conjunction
+        let parts: Vec<Arc<Form>> = conjunction
             .iter()
-            .map(|&id| self.schemas.forms.get(id).clone())
+            .map(|&id| self.schemas.forms.shared(id))
             .collect();
         let mut allowed = types::ALL;
         let mut values: Option<Arc<Values>> = None;
         for part in &parts {
-            match part {
+            match &**part {
                 Form::Types(types) => allowed &= types,
                 Form::Values {
                     values: these,
@@ -291,10 +293,33 @@ impl Compiler<'_> {
 /// A value's text and hash.
 pub(crate) type Literal = (Vec<u8>, u64);
 
-/// A property's name as it is written, without its quotes.
-pub(crate) fn spelled_name(name: &str) -> Vec<u8> {
-    let quoted = Value::from(name).to_string();
-    quoted.as_bytes()[1..quoted.len() - 1].to_vec()
+/// Index of a property's name.
+pub(crate) type NameId = u32;
+
+/// The names of all objects' properties.
+#[derive(Default)]
+pub(crate) struct Names {
+    ids: HashMap<Arc<str>, NameId>,
+    spelled: Vec<Box<[u8]>>,
+}
+
+impl Names {
+    pub(crate) fn add(&mut self, name: &Arc<str>) -> NameId {
+        if let Some(&known) = self.ids.get(name) {
+            return known;
+        }
+        let id = self.spelled.len() as NameId;
+        let quoted = Value::from(&**name).to_string();
+        self.spelled
+            .push(quoted.as_bytes()[1..quoted.len() - 1].into());
+        self.ids.insert(Arc::clone(name), id);
+        id
+    }
+
+    /// The name as it is written, without its quotes.
+    pub(crate) fn spelled(&self, name: NameId) -> &[u8] {
+        &self.spelled[name as usize]
+    }
 }
 
 /// The name that is written so.

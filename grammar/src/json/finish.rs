@@ -1,9 +1,11 @@
 //! Drafts pruned and finished, once the fewest bytes of every place are known.
 
+use std::sync::Arc;
+
 use foldhash::{HashMap, HashSet};
 
 use crate::GrammarError;
-use crate::json::compile::{Compiler, spelled_name, unspelled};
+use crate::json::compile::{Compiler, NameId, Names, unspelled};
 use crate::json::draft::{Draft, DraftMember, DraftOthers};
 use crate::json::form::Bounds;
 use crate::json::lengths::told_apart;
@@ -47,10 +49,17 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
     });
     let nodes: Vec<Node> = nodes.collect();
     let values = numbers_of_values(&nodes, &drafts);
+    let mut tries = Tries::default();
     let mut shapes = Vec::with_capacity(drafts.len());
     for (id, draft) in drafts.into_iter().enumerate() {
         let id = id as ShapeId;
-        shapes.push(finish_draft(compiler, (id, draft), &costs, &values)?);
+        shapes.push(finish_draft(
+            compiler,
+            (id, draft),
+            &costs,
+            &values,
+            &mut tries,
+        )?);
     }
     Ok(Tables {
         nodes,
@@ -65,6 +74,7 @@ fn finish_draft(
     (id, draft): (ShapeId, Draft),
     costs: &[usize],
     values: &[Option<u32>],
+    tries: &mut Tries,
 ) -> Result<Shape, GrammarError> {
     Ok(match draft {
         Draft::String { .. } => match compiler.strings.remove(&id) {
@@ -93,9 +103,23 @@ fn finish_draft(
                 members.extend(listed);
                 others = Others::None;
             }
-            Shape::Object(object((members, others, bounds), costs, compiler.ordered))
+            Shape::Object(object((members, others, bounds), costs, compiler, tries))
         }
     })
+}
+
+/// The tries of objects' names: alternatives mostly have the same.
+#[derive(Default)]
+struct Tries(HashMap<Vec<NameId>, Arc<LiteralTrie>>);
+
+impl Tries {
+    fn of(&mut self, list: Vec<NameId>, names: &Names) -> Arc<LiteralTrie> {
+        let made = self.0.entry(list).or_insert_with_key(|list| {
+            let spelled: Vec<&[u8]> = list.iter().map(|&name| names.spelled(name)).collect();
+            Arc::new(LiteralTrie::new(&spelled))
+        });
+        Arc::clone(made)
+    }
 }
 
 fn literals(values: Vec<(Vec<u8>, u64)>) -> Literals {
@@ -135,7 +159,7 @@ fn all_costs(compiler: &Compiler<'_>, drafts: &[Draft]) -> (Vec<usize>, Vec<usiz
         let mut changed = false;
         for (id, draft) in drafts.iter().enumerate().rev() {
             if fixed[id].is_none() {
-                costs[id] = draft_cost(draft, arrays[id].as_ref(), &nodes);
+                costs[id] = draft_cost(draft, arrays[id].as_ref(), &nodes, &compiler.names);
             }
         }
         for (node, choices) in compiler.nodes.iter().enumerate() {
@@ -188,7 +212,7 @@ fn listed(
         if text == BOUNDARY && automaton.is_accepting(state) {
             let node = places[&automaton.marks(state)];
             members.push(DraftMember {
-                name: unspelled(&name),
+                name: compiler.names.add(&unspelled(&name)),
                 node,
                 required: false,
                 needs: Vec::new(),
@@ -204,7 +228,7 @@ fn listed(
             }
         }
     }
-    members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    members.sort_unstable_by_key(|member| compiler.names.spelled(member.name));
     Ok(Some(members))
 }
 
@@ -257,7 +281,7 @@ fn array(draft: &Draft) -> Option<ArrayShape> {
     }
 }
 
-fn draft_cost(draft: &Draft, array: Option<&ArrayShape>, nodes: &[usize]) -> usize {
+fn draft_cost(draft: &Draft, array: Option<&ArrayShape>, nodes: &[usize], names: &Names) -> usize {
     if let Some(shape) = array {
         return array_cost(shape, nodes);
     }
@@ -266,7 +290,7 @@ fn draft_cost(draft: &Draft, array: Option<&ArrayShape>, nodes: &[usize]) -> usi
             members,
             others,
             bounds,
-        } => object_cost(members, others, *bounds, nodes),
+        } => object_cost((members, others, *bounds), nodes, names),
         _ => NEVER,
     }
 }
@@ -287,13 +311,12 @@ fn array_cost(shape: &ArrayShape, nodes: &[usize]) -> usize {
 
 /// Fewest bytes of an object: what must come, and the cheapest members that fill it up.
 fn object_cost(
-    members: &[DraftMember],
-    others: &DraftOthers,
-    bounds: Bounds,
+    (members, others, bounds): (&[DraftMember], &DraftOthers, Bounds),
     nodes: &[usize],
+    names: &Names,
 ) -> usize {
     let member =
-        |m: &DraftMember| nodes[m.node as usize].saturating_add(spelled_name(&m.name).len() + 4);
+        |m: &DraftMember| nodes[m.node as usize].saturating_add(names.spelled(m.name).len() + 4);
     let mut due: Vec<bool> = members.iter().map(|m| m.required).collect();
     for m in members.iter().filter(|m| m.required) {
         m.needs.iter().for_each(|&need| due[need as usize] = true);
@@ -371,10 +394,11 @@ fn finish_others(
             let Some((automaton, start)) = found else {
                 return Ok(Others::None);
             };
-            let found = &mut compiler.schemas.patterns.automata[automaton as usize];
-            let is_free = sets.dead == Some(&[]) && names.is_none();
+            let patterns = &mut compiler.schemas.patterns;
+            let goes_on = names.is_none() && patterns.always_go_on(&sets);
+            let found = &mut patterns.automata[automaton as usize];
             Ok(Others::Matching {
-                runs_out: !is_free && runs_out(found, start)?,
+                runs_out: !goes_on && runs_out(found, start)?,
                 automaton,
                 start,
                 // Without marks no set is told from the empty one.
@@ -390,7 +414,8 @@ fn finish_others(
 fn object(
     (members, others, bounds): (Vec<DraftMember>, Others, Bounds),
     costs: &[usize],
-    ordered: bool,
+    compiler: &Compiler<'_>,
+    tries: &mut Tries,
 ) -> ObjectShape {
     let cost = |node: NodeId| costs[node as usize];
     let is_dead = |m: &DraftMember| {
@@ -407,13 +432,11 @@ fn object(
     for (new, &old) in order.iter().enumerate() {
         new_idx[old] = new as u32;
     }
-    let names: Vec<Vec<u8>> = order
-        .iter()
-        .map(|&idx| spelled_name(&members[idx].name))
-        .collect();
+    let names: Vec<NameId> = order.iter().map(|&idx| members[idx].name).collect();
+    let n_bytes = |name: NameId| compiler.names.spelled(name).len();
     let live = order.iter().zip(&names).filter(|&(&idx, _)| !dead[idx]);
     let properties: Vec<Property> = live
-        .map(|(&idx, name)| Property {
+        .map(|(&idx, &name)| Property {
             node: members[idx].node,
             required: members[idx].required,
             needs: members[idx]
@@ -421,8 +444,8 @@ fn object(
                 .iter()
                 .map(|&need| new_idx[need as usize])
                 .collect(),
-            n_name_bytes: name.len(),
-            cost: cost(members[idx].node).saturating_add(name.len() + 4),
+            n_name_bytes: n_bytes(name),
+            cost: cost(members[idx].node).saturating_add(n_bytes(name) + 4),
         })
         .collect();
     let other_cost = match &others {
@@ -435,11 +458,11 @@ fn object(
     };
     ObjectShape {
         has_dependents: properties.iter().any(|property| !property.needs.is_empty()),
-        names: LiteralTrie::new(&names),
+        names: tries.of(names, &compiler.names),
         properties,
         others,
         other_cost,
         bounds,
-        ordered,
+        ordered: compiler.ordered,
     }
 }

@@ -26,6 +26,7 @@ pub(crate) mod members;
 mod number;
 mod object;
 mod patterns;
+mod plain;
 mod schema;
 mod shape;
 mod string;

@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use foldhash::{HashMap, HashMapExt};
-use regex_syntax::hir::Hir;
+use regex_syntax::hir::{Hir, Look};
 
 use crate::json::schema::refuse;
 use crate::json::{escape, formats};
@@ -25,6 +25,8 @@ pub(crate) type Test = (PatternId, bool);
 /// The automata that a formula is about.
 #[derive(Default)]
 struct Parts {
+    /// Whether they are over characters, and not over the JSON spelling.
+    unspelled: bool,
     /// Each with its first state.
     dfas: Vec<(Dfa, DfaState)>,
     /// Of patterns.
@@ -50,7 +52,30 @@ const MAX_SETS: usize = 256;
 struct Pattern {
     /// Over the JSON spelling.
     regexes: Vec<Regex>,
+    /// The same over the characters themselves, of regexes alone.
+    unspelled: Vec<Regex>,
     formula: Formula,
+    ends: Ends,
+}
+
+/// On which side of a match any text may stand.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    before: bool,
+    after: bool,
+}
+
+impl Ends {
+    fn of(condition: &Boolean) -> Self {
+        let Boolean::Hir(hir) = condition else {
+            return Self::default();
+        };
+        let looks = hir.properties().look_set();
+        Self {
+            before: !looks.contains(Look::Start),
+            after: !looks.contains(Look::End),
+        }
+    }
 }
 
 /// A regex, compiled when it is first needed.
@@ -127,9 +152,18 @@ impl Patterns {
         let condition = condition.map_err(|error| placed(error, at))?;
         let mut hirs = Vec::new();
         let formula = formula(&condition, &mut hirs);
+        let unspelled = hirs.iter().map(|hir| Regex::Hir(syntax::searched(hir)));
+        let unspelled = unspelled.collect();
         let id = self.patterns.len() as PatternId;
-        let regexes = hirs.into_iter().map(Regex::Hir).collect();
-        self.patterns.push(Pattern { regexes, formula });
+        let regexes = hirs.iter().map(|hir| Regex::Hir(escape::search(hir)));
+        let regexes = regexes.collect();
+        let ends = Ends::of(&condition);
+        self.patterns.push(Pattern {
+            regexes,
+            unspelled,
+            formula,
+            ends,
+        });
         self.ids.insert(key, id);
         Ok(id)
     }
@@ -173,7 +207,9 @@ impl Patterns {
         let id = self.patterns.len() as PatternId;
         self.patterns.push(Pattern {
             regexes: vec![regex],
+            unspelled: Vec::new(),
             formula: Formula::Part(0),
+            ends: Ends::default(),
         });
         self.ids.insert(key, id);
         id
@@ -221,7 +257,11 @@ impl Patterns {
         }
         let found = &mut self.patterns[pattern as usize];
         let mut formula = found.formula.shifted(parts.dfas.len());
-        for regex in &mut found.regexes {
+        let regexes = match parts.unspelled {
+            true => &mut found.unspelled,
+            false => &mut found.regexes,
+        };
+        for regex in regexes {
             match Dfa::of(regex.program(&mut self.limits)?, &self.limits) {
                 Ok(part) => parts.dfas.push(part),
                 // What matches nothing is a part that never accepts.
@@ -311,6 +351,21 @@ impl Patterns {
         self.automaton(parts, Formula::And(accept), marks)
     }
 
+    /// Whether it is plain that each name of the sets is the beginning of another one.
+    pub(crate) fn always_go_on(&self, sets: &NameSets<'_>) -> bool {
+        let mut ends = sets
+            .patterns
+            .iter()
+            .map(|&id| self.patterns[id as usize].ends);
+        match sets.dead {
+            Some([]) => true,
+            Some([0]) => {
+                ends.clone().any(|ends| ends.before && ends.after) || ends.all(|ends| ends.after)
+            }
+            _ => false,
+        }
+    }
+
     /// The sets of `patterns` that a text may match, as bits; `None` if finding them costs too much.
     /// Some of them may be matched only together with more patterns.
     pub(crate) fn sets(
@@ -326,11 +381,11 @@ impl Patterns {
             n_done += 1;
             // Those after the last of the set, so that each set is grown once.
             let n_before = u64::BITS - set.leading_zeros();
-            for idx in n_before as usize..patterns.len() {
-                let larger = set | 1 << idx;
-                if set.count_ones() > 1 && beside[idx] & set != set {
+            for (idx, beside) in beside.iter_mut().enumerate().skip(n_before as usize) {
+                if set.count_ones() > 1 && *beside & set != set {
                     continue;
                 }
+                let larger = set | 1 << idx;
                 let members = (0..patterns.len()).filter(|idx| larger >> idx & 1 == 1);
                 let members: Vec<PatternId> = members.map(|idx| patterns[idx]).collect();
                 match self.may_match(&members, &mut limits) {
@@ -341,7 +396,7 @@ impl Patterns {
                     Err(error) => return Err(error),
                 }
                 if set.count_ones() == 1 {
-                    beside[idx] |= set;
+                    *beside |= set;
                 }
             }
         }
@@ -354,6 +409,12 @@ impl Patterns {
         patterns: &[PatternId],
         limits: &mut Limits,
     ) -> Result<bool, GrammarError> {
+        // What stands anywhere can stand beside one that leaves room.
+        let ends = patterns.iter().map(|&id| self.patterns[id as usize].ends);
+        let mut bound = ends.filter(|ends| !(ends.before && ends.after));
+        if bound.next().is_none_or(|ends| ends.before || ends.after) && bound.next().is_none() {
+            return Ok(true);
+        }
         let mut parts = Parts::default();
         let each = patterns
             .iter()
@@ -389,7 +450,7 @@ fn formula(condition: &Boolean, hirs: &mut Vec<Hir>) -> Formula {
         Boolean::Or(parts) => Formula::Or(each(parts)),
         Boolean::Not(part) => Formula::Not(Box::new(formula(part, hirs))),
         Boolean::Hir(hir) => {
-            hirs.push(escape::search(hir));
+            hirs.push(hir.clone());
             Formula::Part(hirs.len() - 1)
         }
     }

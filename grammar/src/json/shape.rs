@@ -1,5 +1,7 @@
 //! What an open value may become: the compiled form of schemas.
 
+use std::sync::Arc;
+
 use foldhash::HashMap;
 use smallvec::SmallVec;
 
@@ -221,7 +223,9 @@ impl Tables {
                     }
                     Shape::String(strings) => strings.n_bytes(),
                     Shape::Object(object) => {
-                        object.names.n_bytes() + size_of_val(&*object.properties)
+                        // Shared by alternatives with the same names.
+                        object.names.n_bytes() / Arc::strong_count(&object.names)
+                            + size_of_val(&*object.properties)
                     }
                     Shape::Array(_) | Shape::Number(_) => 0,
                 }

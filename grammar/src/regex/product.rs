@@ -12,6 +12,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use foldhash::{HashMap, HashMapExt};
+use smallvec::SmallVec;
 
 use crate::regex::dfa::{Dfa, DfaState};
 use crate::{GrammarError, Limits};
@@ -48,43 +49,55 @@ impl Formula {
     }
 
     /// How far it is from where it can hold, given how far each part is; `DEAD` for never.
-    fn bound(&self, distance: &impl Fn(usize) -> u32) -> Bound {
+    fn bound(&self, distances: &[u32]) -> Bound {
         match self {
             Self::Part(idx) => Bound {
-                bytes: distance(*idx),
-                total: distance(*idx),
+                bytes: distances[*idx],
+                total: distances[*idx],
                 exact: true,
             },
             Self::And(parts) => {
-                let all = Bound {
+                let mut all = Bound {
                     bytes: 0,
                     total: 0,
                     exact: parts.len() <= 1,
                 };
-                parts.iter().fold(all, |all, part| {
-                    let part = part.bound(distance);
-                    Bound {
-                        bytes: all.bytes.max(part.bytes),
-                        total: all.total.saturating_add(part.total),
-                        exact: all.exact && part.exact,
+                for part in parts {
+                    let part = part.bound(distances);
+                    if part.bytes == DEAD {
+                        return Bound::NEVER;
                     }
-                })
+                    all.bytes = all.bytes.max(part.bytes);
+                    all.total = all.total.saturating_add(part.total);
+                    all.exact &= part.exact;
+                }
+                all
             }
             Self::Or(parts) => {
-                let each = parts.iter().map(|part| part.bound(distance));
-                // Of bounds alike, an exact one.
-                let nearest = each.min_by_key(|part| (part.bytes, !part.exact));
-                nearest.unwrap_or(Bound {
-                    bytes: DEAD,
-                    total: DEAD,
-                    exact: true,
-                })
+                let mut nearest = Bound::NEVER;
+                for part in parts {
+                    let part = part.bound(distances);
+                    // Of bounds alike, an exact one.
+                    if (part.bytes, !part.exact) < (nearest.bytes, !nearest.exact) {
+                        nearest = part;
+                    }
+                }
+                nearest
             }
             Self::Not(_) => Bound {
                 bytes: 0,
                 total: 0,
                 exact: false,
             },
+        }
+    }
+
+    /// How often it names a part.
+    fn n_leaves(&self) -> usize {
+        match self {
+            Self::Part(_) => 1,
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::n_leaves).sum(),
+            Self::Not(part) => part.n_leaves(),
         }
     }
 
@@ -123,8 +136,19 @@ struct Bound {
     exact: bool,
 }
 
+impl Bound {
+    const NEVER: Self = Self {
+        bytes: DEAD,
+        total: DEAD,
+        exact: true,
+    };
+}
+
 /// The most parts of a product: the bits of a set.
 pub(crate) const MAX_PARTS: usize = 64;
+
+/// Leaves of a formula that are looked at in the time of an automaton's step.
+const LEAVES_A_STEP: usize = 8;
 
 const DEAD: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
@@ -134,6 +158,7 @@ const UNKNOWN: u32 = u32::MAX - 1;
 pub(crate) struct Product {
     parts: Vec<Dfa>,
     accept: Formula,
+    n_leaves: usize,
     /// Asked for beside whether a tuple accepts.
     marks: Vec<Formula>,
     /// Byte to class, as fine as every part needs. [256]
@@ -178,6 +203,7 @@ impl Product {
         let (classes, representatives) = classes(&parts);
         let mut product = Self {
             parts,
+            n_leaves: accept.n_leaves(),
             accept,
             marks,
             classes,
@@ -285,10 +311,15 @@ impl Product {
         if let Some(&known) = self.ids.get(&parts) {
             return Ok(known);
         }
-        let bound = self.accept.bound(&|idx| match parts[idx] {
-            DEAD => DEAD,
-            state => self.parts[idx].distance(state) as u32,
-        });
+        self.visit(self.n_leaves / LEAVES_A_STEP)?;
+        let each = self.parts.iter().zip(&parts);
+        let distances: SmallVec<[u32; 16]> = each
+            .map(|(part, &state)| match state {
+                DEAD => DEAD,
+                state => part.distance(state) as u32,
+            })
+            .collect();
+        let bound = self.accept.bound(&distances);
         if bound.bytes == DEAD {
             return Ok(DEAD);
         }
