@@ -81,7 +81,12 @@ impl Ends {
 /// A regex, compiled when it is first needed.
 #[derive(Debug)]
 enum Regex {
-    Hir(Hir),
+    /// Searched for in the characters.
+    Plain(Hir),
+    /// Searched for in what the JSON spelling stands for.
+    Search(Hir),
+    /// Over the JSON spelling already.
+    Spelled(Hir),
     Program(Arc<Program>),
 }
 
@@ -90,8 +95,11 @@ impl Regex {
     fn program(&mut self, limits: &mut Limits) -> Result<Arc<Program>, GrammarError> {
         let program = match self {
             Self::Program(program) => return Ok(Arc::clone(program)),
-            Self::Hir(hir) => Arc::new(Program::new(hir, limits)?),
+            Self::Plain(hir) => Program::new(&syntax::searched(hir), limits)?,
+            Self::Search(hir) => Program::new(&escape::search(hir), limits)?,
+            Self::Spelled(hir) => Program::new(hir, limits)?,
         };
+        let program = Arc::new(program);
         limits.nfa_bytes = limits.nfa_bytes.saturating_sub(program.n_bytes());
         *self = Self::Program(Arc::clone(&program));
         Ok(program)
@@ -152,15 +160,11 @@ impl Patterns {
         let condition = condition.map_err(|error| placed(error, at))?;
         let mut hirs = Vec::new();
         let formula = formula(&condition, &mut hirs);
-        let unspelled = hirs.iter().map(|hir| Regex::Hir(syntax::searched(hir)));
-        let unspelled = unspelled.collect();
         let id = self.patterns.len() as PatternId;
-        let regexes = hirs.iter().map(|hir| Regex::Hir(escape::search(hir)));
-        let regexes = regexes.collect();
         let ends = Ends::of(&condition);
         self.patterns.push(Pattern {
-            regexes,
-            unspelled,
+            regexes: hirs.iter().cloned().map(Regex::Search).collect(),
+            unspelled: hirs.into_iter().map(Regex::Plain).collect(),
             formula,
             ends,
         });
@@ -191,7 +195,7 @@ impl Patterns {
         }
         let hirs = literals.iter().map(|text| Hir::literal(text.as_bytes()));
         let hir = Hir::alternation(hirs.collect());
-        self.add(key, Regex::Hir(escape::whole(&hir)))
+        self.add(key, Regex::Spelled(escape::whole(&hir)))
     }
 
     /// Strings of so many characters.
@@ -200,7 +204,7 @@ impl Patterns {
         if let Some(&known) = self.ids.get(&key) {
             return known;
         }
-        self.add(key, Regex::Hir(escape::any(min, max)))
+        self.add(key, Regex::Spelled(escape::any(min, max)))
     }
 
     fn add(&mut self, key: String, regex: Regex) -> PatternId {
