@@ -14,12 +14,15 @@ use crate::json::draft::{self, Draft, StringRules};
 use crate::json::expand::{Conjunction, Expander};
 use crate::json::finish;
 use crate::json::form::{Form, FormId, TRUE, types};
-use crate::json::judge::{Judge, Reader};
+use crate::json::judge::Judge;
+use crate::json::lengths::LengthTables;
+use crate::json::patterns::AutomatonId;
 use crate::json::schema::Schemas;
 use crate::json::shape::{GuardId, NodeId, ShapeId, Tables};
 use crate::json::string::StringShape;
 use crate::json::values::{Values, hash, type_of};
 use crate::json::verdict::Verdicts;
+use crate::regex::dfa::DfaState;
 use crate::{GrammarError, JsonOptions, KeyOrder, Limits};
 
 /// Compiles a schema to its tables, and what decides on whole values.
@@ -39,6 +42,8 @@ pub(crate) fn compile(
         drafts: Vec::new(),
         draft_ids: HashMap::new(),
         strings: HashMap::new(),
+        lengths: LengthTables::default(),
+        names: Names::default(),
         nodes: Vec::new(),
         guards: Vec::new(),
         guard_ids: HashMap::new(),
@@ -83,6 +88,8 @@ pub(crate) struct Compiler<'a> {
     draft_ids: HashMap<Draft, ShapeId>,
     /// Satisfiable string drafts, finished.
     pub(crate) strings: HashMap<ShapeId, StringShape>,
+    lengths: LengthTables,
+    pub(crate) names: Names,
     /// Choices of each place. [n_nodes]
     pub(crate) nodes: Vec<Vec<Choice>>,
     pub(crate) guards: Vec<Vec<FormId>>,
@@ -130,14 +137,14 @@ impl Compiler<'_> {
         conjunction: &Conjunction,
         found: &mut Found,
     ) -> Result<(), GrammarError> {
-        let parts: Vec<Form> = conjunction
+        let parts: Vec<Arc<Form>> = conjunction
             .iter()
-            .map(|&id| self.schemas.forms.get(id).clone())
+            .map(|&id| self.schemas.forms.shared(id))
             .collect();
         let mut allowed = types::ALL;
         let mut values: Option<Arc<Values>> = None;
         for part in &parts {
-            match part {
+            match &**part {
                 Form::Types(types) => allowed &= types,
                 Form::Values {
                     values: these,
@@ -245,17 +252,36 @@ impl Compiler<'_> {
         Some(id)
     }
 
+    fn string(
+        &mut self,
+        pattern: Option<(AutomatonId, DfaState)>,
+        bounds: (u32, Option<u32>),
+    ) -> Result<Option<StringShape>, GrammarError> {
+        let Some((id, start)) = pattern else {
+            return Ok(StringShape::new(None, bounds, None));
+        };
+        let automaton = &mut self.schemas.patterns.automata[id as usize];
+        let table = match bounds {
+            (0, None) => None,
+            bounds => {
+                let limits = &mut self.limits;
+                self.lengths.table((id, start), automaton, bounds, limits)?
+            }
+        };
+        Ok(StringShape::new(
+            Some((id, automaton, start)),
+            bounds,
+            table,
+        ))
+    }
+
     fn intern(&mut self, draft: Draft) -> Result<ShapeId, GrammarError> {
         if let Some(&id) = self.draft_ids.get(&draft) {
             return Ok(id);
         }
         let id = self.drafts.len() as ShapeId;
         if let Draft::String { automaton, bounds } = draft {
-            let automata = &mut self.schemas.patterns().automata;
-            let found = automaton.map(|(automaton, _)| &mut automata[automaton as usize]);
-            let bounds = (bounds.min, bounds.max);
-            let shape = StringShape::new(automaton, found, bounds, &self.limits)?;
-            self.limits.length_cells -= shape.as_ref().map_or(0, StringShape::n_cells);
+            let shape = self.string(automaton, (bounds.min, bounds.max))?;
             self.strings.extend(shape.map(|shape| (id, shape)));
         }
         self.draft_ids.insert(draft.clone(), id);
@@ -267,10 +293,33 @@ impl Compiler<'_> {
 /// A value's text and hash.
 pub(crate) type Literal = (Vec<u8>, u64);
 
-/// A property's name as it is written, without its quotes.
-pub(crate) fn spelled_name(name: &str) -> Vec<u8> {
-    let quoted = Value::from(name).to_string();
-    quoted.as_bytes()[1..quoted.len() - 1].to_vec()
+/// Index of a property's name.
+pub(crate) type NameId = u32;
+
+/// The names of all objects' properties.
+#[derive(Default)]
+pub(crate) struct Names {
+    ids: HashMap<Arc<str>, NameId>,
+    spelled: Vec<Box<[u8]>>,
+}
+
+impl Names {
+    pub(crate) fn add(&mut self, name: &Arc<str>) -> NameId {
+        if let Some(&known) = self.ids.get(name) {
+            return known;
+        }
+        let id = self.spelled.len() as NameId;
+        let quoted = Value::from(&**name).to_string();
+        self.spelled
+            .push(quoted.as_bytes()[1..quoted.len() - 1].into());
+        self.ids.insert(Arc::clone(name), id);
+        id
+    }
+
+    /// The name as it is written, without its quotes.
+    pub(crate) fn spelled(&self, name: NameId) -> &[u8] {
+        &self.spelled[name as usize]
+    }
 }
 
 /// The name that is written so.

@@ -8,6 +8,8 @@
 //! Source: JSON Schema draft 2020-12, Core, sections 8 and 9; drafts 4 to 2019-09 where they differ.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use fluent_uri::{Uri, UriRef};
 use serde_json::Value;
@@ -67,12 +69,29 @@ pub(crate) struct Resource {
     pub(crate) recursive: bool,
 }
 
-/// A place in a document.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
-    pub(crate) document: DocumentId,
+/// A place in a document. Each value there is one place, whatever led to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) value: &'a Value,
+    /// The resource that it belongs to.
+    pub(crate) resource: ResourceId,
+    document: DocumentId,
     /// Without the leading `#`.
-    pub(crate) pointer: String,
+    pointer: Arc<str>,
+}
+
+impl PartialEq for Place<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.value, other.value)
+    }
+}
+
+impl Eq for Place<'_> {}
+
+impl Hash for Place<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::ptr::hash(self.value, state);
+    }
 }
 
 /// All documents that a schema may reach.
@@ -111,20 +130,51 @@ impl<'a> Documents<'a> {
         Ok(documents)
     }
 
-    /// The value at a place.
-    pub(crate) fn value(&self, place: &Place) -> Option<&'a Value> {
-        self.roots[place.document as usize].pointer(&place.pointer)
+    /// The root of a document.
+    pub(crate) fn root(&self, document: DocumentId) -> Place<'a> {
+        self.root_of(self.by_pointer[&(document, String::new())])
     }
 
-    /// The resource that a place belongs to.
-    pub(crate) fn resource_of(&self, place: &Place) -> ResourceId {
-        let mut pointer = place.pointer.as_str();
+    /// The place `path` further within a schema.
+    pub(crate) fn within(&self, place: &Place<'a>, path: &[&str]) -> Option<Place<'a>> {
+        let mut value = place.value;
+        let mut pointer = String::from(&*place.pointer);
+        for part in path {
+            value = match value {
+                Value::Object(map) => map.get(*part)?,
+                Value::Array(list) => list.get(part.parse::<usize>().ok()?)?,
+                _ => return None,
+            };
+            push(&mut pointer, part);
+        }
+        let key = (place.document, pointer);
+        let own = match self.resources.len() == self.roots.len() {
+            true => None,
+            false => self.by_pointer.get(&key).copied(),
+        };
+        Some(Place {
+            value,
+            resource: own.unwrap_or(place.resource),
+            document: place.document,
+            pointer: key.1.into(),
+        })
+    }
+
+    /// What stands at a pointer.
+    fn at(&self, document: DocumentId, pointer: &str) -> Option<Place<'a>> {
+        let value = self.roots[document as usize].pointer(pointer)?;
+        let mut outer = pointer;
         loop {
-            let key = (place.document, pointer.to_owned());
+            let key = (document, outer.to_owned());
             if let Some(&resource) = self.by_pointer.get(&key) {
-                return resource;
+                return Some(Place {
+                    value,
+                    resource,
+                    document,
+                    pointer: pointer.into(),
+                });
             }
-            pointer = &pointer[..pointer.rfind('/').unwrap_or(0)];
+            outer = &outer[..outer.rfind('/').unwrap_or(0)];
         }
     }
 
@@ -133,9 +183,9 @@ impl<'a> Documents<'a> {
     }
 
     /// How an error names a place.
-    pub(crate) fn name(&self, place: &Place) -> String {
+    pub(crate) fn name(&self, place: &Place<'_>) -> String {
         match place.document {
-            0 => place.pointer.clone(),
+            0 => place.pointer.to_string(),
             _ => {
                 let root = self.by_pointer[&(place.document, String::new())];
                 format!("({}){}", self.resources[root as usize].base, place.pointer)
@@ -149,7 +199,7 @@ impl<'a> Documents<'a> {
         resource: ResourceId,
         reference: &str,
         at: &str,
-    ) -> Result<(Place, Option<String>), GrammarError> {
+    ) -> Result<(Place<'a>, Option<String>), GrammarError> {
         let nothing = || refuse(at, &format!("nothing is known at `{reference}`"));
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let target = if uri.is_empty() {
@@ -167,32 +217,23 @@ impl<'a> Documents<'a> {
             let pointer = target.anchors.get(&fragment).ok_or_else(nothing)?;
             (pointer.clone(), Some(fragment))
         };
-        let place = Place {
-            document: target.document,
-            pointer,
-        };
-        match self.value(&place) {
-            Some(_) => Ok((place, name)),
+        match self.at(target.document, &pointer) {
+            Some(place) => Ok((place, name)),
             None => Err(nothing()),
         }
     }
 
     /// The place of a dynamic anchor in a resource.
-    pub(crate) fn dynamic_anchor(&self, resource: ResourceId, name: &str) -> Option<Place> {
+    pub(crate) fn dynamic_anchor(&self, resource: ResourceId, name: &str) -> Option<Place<'a>> {
         let resource = &self.resources[resource as usize];
-        resource.dynamic.get(name).map(|pointer| Place {
-            document: resource.document,
-            pointer: pointer.clone(),
-        })
+        self.at(resource.document, resource.dynamic.get(name)?)
     }
 
     /// The root of a resource.
-    pub(crate) fn root_of(&self, resource: ResourceId) -> Place {
+    pub(crate) fn root_of(&self, resource: ResourceId) -> Place<'a> {
         let resource = &self.resources[resource as usize];
-        Place {
-            document: resource.document,
-            pointer: resource.pointer.clone(),
-        }
+        self.at(resource.document, &resource.pointer)
+            .expect("resources are places")
     }
 
     fn add(&mut self, root: &'a Value, base: &str) {
@@ -208,8 +249,12 @@ impl<'a> Documents<'a> {
             let resource = self.identify(keywords, document, &pointer, resource);
             let draft = self.resources[resource as usize].draft;
             for (keyword, value) in keywords {
+                let subschemas = subschemas(keyword, draft);
+                if matches!(subschemas, Subschemas::None) {
+                    continue;
+                }
                 let at = child(&pointer, keyword);
-                match (subschemas(keyword, draft), value) {
+                match (subschemas, value) {
                     (Subschemas::One, _) => open.push((value, at, resource)),
                     (Subschemas::List, Value::Array(list)) => {
                         let each = list.iter().enumerate();
@@ -337,7 +382,19 @@ fn subschemas(keyword: &str, draft: Draft) -> Subschemas {
 
 /// `pointer` one step further.
 pub(crate) fn child(pointer: &str, name: &str) -> String {
-    format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
+    let mut longer = String::with_capacity(pointer.len() + 1 + name.len());
+    longer.push_str(pointer);
+    push(&mut longer, name);
+    longer
+}
+
+fn push(pointer: &mut String, name: &str) {
+    pointer.push('/');
+    if name.contains(['~', '/']) {
+        pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+    } else {
+        pointer.push_str(name);
+    }
 }
 
 /// An absolute URI without a fragment.

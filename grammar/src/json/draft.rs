@@ -6,7 +6,7 @@ use foldhash::HashMap;
 use serde_json::Value;
 
 use crate::GrammarError;
-use crate::json::compile::{Compiler, Literal};
+use crate::json::compile::{Compiler, Literal, NameId};
 use crate::json::decimal::OnGrid;
 use crate::json::form::{Bounds, Form, FormId, Members, TRUE, types};
 use crate::json::number::{NumberRules, NumberShape};
@@ -53,7 +53,7 @@ pub(crate) enum Draft {
 /// A declared property in the making.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DraftMember {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: NameId,
     pub(crate) node: NodeId,
     pub(crate) required: bool,
     /// Members that must come with it.
@@ -69,6 +69,8 @@ pub(crate) enum DraftOthers {
         patterns: Vec<PatternId>,
         /// The place for each set of patterns that a name can match, as bits.
         places: Vec<(u64, NodeId)>,
+        /// Whether no name matches another set.
+        complete: bool,
         /// Tests of names: all of some list must pass.
         names: Option<Vec<Vec<Test>>>,
     },
@@ -93,11 +95,11 @@ pub(crate) fn strings(
     Ok(Some(Draft::String { automaton, bounds }))
 }
 
-pub(crate) fn string_tests(schemas: &mut Schemas<'_>, parts: &[Form]) -> Option<StringRules> {
+pub(crate) fn string_tests(schemas: &mut Schemas<'_>, parts: &[Arc<Form>]) -> Option<StringRules> {
     let mut bounds = Bounds::default();
     let mut tests = Vec::new();
     for part in parts {
-        match part {
+        match &**part {
             Form::Length(these) => bounds = bounds.and(*these),
             Form::Text { pattern, negated } => tests.push((*pattern, *negated)),
             Form::Format(pattern) => tests.push((*pattern, false)),
@@ -119,7 +121,12 @@ pub(crate) fn string_tests(schemas: &mut Schemas<'_>, parts: &[Form]) -> Option<
 }
 
 /// Numbers of the types in `allowed`.
-pub(crate) fn number(schemas: &Schemas<'_>, parts: &[Form], integer: bool, allowed: u8) -> Draft {
+pub(crate) fn number(
+    schemas: &Schemas<'_>,
+    parts: &[Arc<Form>],
+    integer: bool,
+    allowed: u8,
+) -> Draft {
     let mut rules = NumberRules {
         integer,
         any_spelling: schemas.any_number(),
@@ -129,7 +136,7 @@ pub(crate) fn number(schemas: &Schemas<'_>, parts: &[Form], integer: bool, allow
         rules.not_multiples.push(OnGrid::ONE);
     }
     for part in parts {
-        match part {
+        match &**part {
             Form::Range { lowest, highest } => {
                 rules.lowest = rules.lowest.max(*lowest);
                 rules.highest = match (rules.highest, *highest) {
@@ -158,22 +165,21 @@ pub(crate) fn number(schemas: &Schemas<'_>, parts: &[Form], integer: bool, allow
 }
 
 /// Arrays, and what is left to look at at their end.
-pub(crate) fn array(compiler: &mut Compiler<'_>, parts: &[Form]) -> (Draft, Vec<FormId>) {
+pub(crate) fn array(compiler: &mut Compiler<'_>, parts: &[Arc<Form>]) -> (Draft, Vec<FormId>) {
     let mut bounds = Bounds::default();
     let mut n_prefix = 0;
     let mut contains: Vec<(FormId, Bounds)> = Vec::new();
     let mut guards = Vec::new();
     let mut different = false;
     for part in parts {
-        match part {
+        match &**part {
             Form::NItems(these) => bounds = bounds.and(*these),
             Form::Items { prefix, .. } => n_prefix = n_prefix.max(prefix.len()),
             Form::Contains { form, bounds } if contains.len() < MAX_CONTAINS => {
                 contains.push((*form, *bounds));
             }
             Form::Contains { .. } => {
-                let form = compiler.schemas.forms.add(part.clone());
-                guards.push(form);
+                guards.push(compiler.schemas.forms.add(Form::clone(part)));
             }
             Form::Unique => different = true,
             _ => {}
@@ -183,7 +189,7 @@ pub(crate) fn array(compiler: &mut Compiler<'_>, parts: &[Form]) -> (Draft, Vec<
         n_prefix = n_prefix.min(max as usize);
     }
     let at = |idx: Option<usize>| -> Vec<FormId> {
-        let here = |part: &Form| match part {
+        let here = |part: &Arc<Form>| match &**part {
             Form::Items { prefix, rest } => idx.and_then(|idx| prefix.get(idx).copied()).or(*rest),
             _ => None,
         };
@@ -231,10 +237,10 @@ struct Gathered<'p> {
 }
 
 impl<'p> Gathered<'p> {
-    fn new(parts: &'p [Form]) -> Self {
+    fn new(parts: &'p [Arc<Form>]) -> Self {
         let mut gathered = Self::default();
         for part in parts {
-            match part {
+            match &**part {
                 Form::Members(members) => {
                     for (name, _) in &members.names {
                         gathered.declare(name);
@@ -249,7 +255,7 @@ impl<'p> Gathered<'p> {
             }
         }
         for part in parts {
-            match part {
+            match &**part {
                 Form::Required(names) => {
                     for name in names {
                         gathered.declare(name);
@@ -306,7 +312,7 @@ impl<'p> Gathered<'p> {
 /// Objects, and what is left to look at at their end; `None` if there are none.
 pub(crate) fn object(
     compiler: &mut Compiler<'_>,
-    parts: &[Form],
+    parts: &[Arc<Form>],
 ) -> Result<Option<(Draft, Vec<FormId>)>, GrammarError> {
     let mut gathered = Gathered::new(parts);
     if gathered.bounds.is_empty() {
@@ -324,7 +330,7 @@ pub(crate) fn object(
     for (name, needs) in gathered.order.iter().zip(needs) {
         let forms = forms_of(compiler, &gathered, name)?;
         members.push(DraftMember {
-            name: Arc::clone(name),
+            name: compiler.names.add(name),
             node: compiler.place(forms),
             required: gathered.required[name],
             needs,
@@ -346,8 +352,7 @@ fn forms_of(
     name: &str,
 ) -> Result<Vec<FormId>, GrammarError> {
     let mut forms = Vec::new();
-    let text = Value::from(name);
-    if !compiler.holds(&gathered.names, &text)? {
+    if !gathered.names.is_empty() && !compiler.holds(&gathered.names, &Value::from(name))? {
         return Ok(vec![crate::json::form::FALSE]);
     }
     for (members, declared) in gathered.members.iter().zip(&gathered.declared) {
@@ -393,11 +398,11 @@ fn tests_of_names(
     let mut lists = Vec::new();
     let mut listed = Vec::new();
     for conjunction in compiler.expand(&forms)? {
-        let parts: Vec<Form> = conjunction
+        let parts: Vec<Arc<Form>> = conjunction
             .iter()
-            .map(|&id| compiler.schemas.forms.get(id).clone())
+            .map(|&id| compiler.schemas.forms.shared(id))
             .collect();
-        let values = parts.iter().find_map(|part| match part {
+        let values = parts.iter().find_map(|part| match &**part {
             Form::Values {
                 values,
                 negated: false,
@@ -412,7 +417,7 @@ fn tests_of_names(
             }
             continue;
         }
-        let is_guard = |part: &Form| matches!(part, Form::Guard { .. });
+        let is_guard = |part: &Arc<Form>| matches!(**part, Form::Guard { .. });
         let Some((mut tests, bounds)) = string_tests(&mut compiler.schemas, &parts) else {
             continue;
         };
@@ -465,6 +470,7 @@ fn others(
         n if n <= MAX_NAME_PATTERNS => compiler.schemas.patterns.sets(&patterns)?,
         _ => None,
     };
+    let complete = sets.is_some();
     let sets: Vec<u64> = sets.unwrap_or_else(|| {
         // One pattern a name, and the rest looked at at the end.
         patterns.truncate(MAX_NAME_PATTERNS);
@@ -498,6 +504,7 @@ fn others(
     Ok(DraftOthers::Matching {
         patterns,
         places,
+        complete,
         names: tests,
     })
 }

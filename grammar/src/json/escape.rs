@@ -4,6 +4,8 @@
 //! `\uXXXX` forms, surrogate pairs included. So one byte automaton knows which half-written escapes
 //! can still lead to a match.
 
+use std::sync::LazyLock;
+
 use regex_syntax::hir::{
     Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition,
 };
@@ -30,7 +32,8 @@ pub(crate) fn any_text() -> Hir {
 
 /// Every body of a JSON string.
 pub(crate) fn anything() -> Hir {
-    any(0, None)
+    static ANYTHING: LazyLock<Hir> = LazyLock::new(|| any(0, None));
+    ANYTHING.clone()
 }
 
 /// The bodies of so many characters.

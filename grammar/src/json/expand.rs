@@ -7,15 +7,12 @@
 //! Where the alternatives would be too many, a part of the formula becomes a guard, which is looked
 //! at when the value is whole.
 
-use std::sync::Arc;
-
-use foldhash::{HashMap, HashMapExt};
-use serde_json::Value;
-
-use crate::json::form::{Form, FormId, SchemaId, TRUE, types};
+use crate::json::form::{Form, FormId, SchemaId, types};
+use crate::json::plain::PlainForms;
 use crate::json::schema::Schemas;
 use crate::json::values::type_of;
 use crate::{GrammarError, Limits};
+use foldhash::{HashMap, HashMapExt};
 
 /// Assertions that hold together; ascending.
 pub(crate) type Conjunction = Vec<FormId>;
@@ -42,6 +39,7 @@ pub(crate) struct Expander {
     known: HashMap<(SchemaId, bool), Vec<Conjunction>>,
     /// References back that were cut so far.
     n_cut: usize,
+    plain: PlainForms,
 }
 
 impl Expander {
@@ -53,6 +51,7 @@ impl Expander {
             disjoint: HashMap::new(),
             known: HashMap::new(),
             n_cut: 0,
+            plain: PlainForms::default(),
         }
     }
 
@@ -97,23 +96,23 @@ impl Expander {
         if self.n_steps > self.max.saturating_mul(STEPS_AN_ALTERNATIVE) {
             return Err(self.limit(schemas, "alternatives", self.max));
         }
-        match schemas.forms.get(id).clone() {
+        match &*schemas.forms.shared(id) {
             Form::True => Ok(vec![Conjunction::new()]),
             Form::False => Ok(Vec::new()),
-            Form::And(parts) => self.all(schemas, &parts),
+            Form::And(parts) => self.all(schemas, parts),
             Form::Or(parts) | Form::Any(parts) => {
                 let mut union = Vec::new();
-                for part in parts {
+                for &part in parts {
                     union.extend(self.one(schemas, part)?);
                 }
                 Ok(distinct(union))
             }
-            Form::Mute(form) => self.one(schemas, form),
-            Form::One(parts) => self.exactly_one(schemas, id, &parts),
-            Form::NotOne(parts) => self.not_one(schemas, id, &parts),
-            Form::Schema(schema) => self.schema(schemas, schema, false),
-            Form::NotSchema(schema) => self.schema(schemas, schema, true),
-            _ => Ok(simplified(schemas, vec![id])?.into_iter().collect()),
+            Form::Mute(form) => self.one(schemas, *form),
+            Form::One(parts) => self.exactly_one(schemas, id, parts),
+            Form::NotOne(parts) => self.not_one(schemas, id, parts),
+            Form::Schema(schema) => self.schema(schemas, *schema, false),
+            Form::NotSchema(schema) => self.schema(schemas, *schema, true),
+            _ => Ok(self.simplified(schemas, vec![id])?.into_iter().collect()),
         }
     }
 
@@ -267,13 +266,46 @@ impl Expander {
                 let mut both: Conjunction = a.iter().chain(b).copied().collect();
                 both.sort_unstable();
                 both.dedup();
-                result.extend(simplified(schemas, both)?);
+                result.extend(self.simplified(schemas, both)?);
             }
         }
         if self.n_steps > self.max.saturating_mul(STEPS_AN_ALTERNATIVE) {
             return Err(self.limit(schemas, "alternatives", self.max));
         }
         Ok(distinct(result))
+    }
+
+    /// The assertions without those about types that are excluded; `None` if they plainly contradict.
+    fn simplified(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        mut conjunction: Conjunction,
+    ) -> Result<Option<Conjunction>, GrammarError> {
+        let mut mask = types::ALL;
+        for &id in &conjunction {
+            mask &= match schemas.forms.get(id) {
+                Form::False => 0,
+                Form::Types(types) => *types,
+                Form::Values {
+                    values,
+                    negated: false,
+                } => values.iter().fold(0, |types, value| types | type_of(value)),
+                _ => types::ALL,
+            };
+        }
+        if mask & types::OBJECT != 0 && self.plain.contradict(schemas, &conjunction)? {
+            mask &= !types::OBJECT;
+        }
+        if mask == 0 {
+            return Ok(None);
+        }
+        conjunction.retain(|&id| concerned(schemas.forms.get(id)) & mask != 0);
+        if mask != types::ALL {
+            conjunction.push(schemas.forms.types(mask));
+        }
+        conjunction.sort_unstable();
+        conjunction.dedup();
+        Ok(Some(conjunction))
     }
 
     fn limit(&self, schemas: &Schemas<'_>, limit: &'static str, allowed: usize) -> GrammarError {
@@ -306,38 +338,6 @@ fn distinct(mut alternatives: Vec<Conjunction>) -> Vec<Conjunction> {
     kept.cloned().collect()
 }
 
-/// The assertions without those about types that are excluded; `None` if they plainly contradict.
-fn simplified(
-    schemas: &mut Schemas<'_>,
-    mut conjunction: Conjunction,
-) -> Result<Option<Conjunction>, GrammarError> {
-    let mut mask = types::ALL;
-    for &id in &conjunction {
-        mask &= match schemas.forms.get(id) {
-            Form::False => 0,
-            Form::Types(types) => *types,
-            Form::Values {
-                values,
-                negated: false,
-            } => values.iter().fold(0, |types, value| types | type_of(value)),
-            _ => types::ALL,
-        };
-    }
-    if mask & types::OBJECT != 0 && contradicts_as_object(schemas, &conjunction)? {
-        mask &= !types::OBJECT;
-    }
-    if mask == 0 {
-        return Ok(None);
-    }
-    conjunction.retain(|&id| concerned(schemas.forms.get(id)) & mask != 0);
-    if mask != types::ALL {
-        conjunction.push(schemas.forms.types(mask));
-    }
-    conjunction.sort_unstable();
-    conjunction.dedup();
-    Ok(Some(conjunction))
-}
-
 /// The types of values that an assertion can be false of.
 fn concerned(form: &Form) -> u8 {
     match form {
@@ -356,75 +356,4 @@ fn concerned(form: &Form) -> u8 {
         Form::Items { .. } | Form::NItems(_) | Form::Contains { .. } | Form::Unique => types::ARRAY,
         _ => types::ALL,
     }
-}
-
-/// Whether a required member can plainly have no value.
-fn contradicts_as_object(
-    schemas: &mut Schemas<'_>,
-    conjunction: &Conjunction,
-) -> Result<bool, GrammarError> {
-    let required: Vec<Arc<str>> = conjunction
-        .iter()
-        .filter_map(|&id| match schemas.forms.get(id) {
-            Form::Required(names) => Some(names.clone()),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    for name in required {
-        let mut mask = types::ALL;
-        let mut values: Option<Vec<Value>> = None;
-        for &id in conjunction {
-            let Form::Members(members) = schemas.forms.get(id) else {
-                continue;
-            };
-            let declared = members.names.iter().find(|(declared, _)| *declared == name);
-            let form = match declared {
-                Some((_, form)) => *form,
-                None if members.patterns.is_empty() => members.rest.unwrap_or(TRUE),
-                None => TRUE,
-            };
-            look(schemas, form, 4, &mut mask, &mut values)?;
-        }
-        let some_value = |values: &Vec<Value>| values.iter().any(|v| type_of(v) & mask != 0);
-        if mask == 0 || values.as_ref().is_some_and(|values| !some_value(values)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Narrows types and values by what a form plainly says of them.
-fn look(
-    schemas: &mut Schemas<'_>,
-    id: FormId,
-    depth: usize,
-    mask: &mut u8,
-    values: &mut Option<Vec<Value>>,
-) -> Result<(), GrammarError> {
-    match schemas.forms.get(id).clone() {
-        _ if depth == 0 => {}
-        Form::False => *mask = 0,
-        Form::Types(types) => *mask &= types,
-        Form::Values {
-            values: these,
-            negated,
-        } => match values {
-            Some(values) => values.retain(|value| these.contains(value) != negated),
-            None if !negated => *values = Some(these.iter().cloned().collect()),
-            None => {}
-        },
-        Form::And(parts) => {
-            for part in parts {
-                look(schemas, part, depth - 1, mask, values)?;
-            }
-        }
-        Form::Mute(form) => look(schemas, form, depth - 1, mask, values)?,
-        Form::Schema(schema) => {
-            let form = schemas.form(schema)?;
-            look(schemas, form, depth - 1, mask, values)?;
-        }
-        _ => {}
-    }
-    Ok(())
 }

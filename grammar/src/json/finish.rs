@@ -1,14 +1,18 @@
 //! Drafts pruned and finished, once the fewest bytes of every place are known.
 
+use std::sync::Arc;
+
 use foldhash::{HashMap, HashSet};
 
 use crate::GrammarError;
 use crate::bytes::ByteSet;
-use crate::json::compile::{Compiler, spelled_name, unspelled};
+use crate::json::compile::{Compiler, NameId, Names, unspelled};
 use crate::json::draft::{Draft, DraftMember, DraftOthers};
 use crate::json::form::Bounds;
+use crate::json::lengths::told_apart;
 use crate::json::number::Number;
 use crate::json::object::{OTHER_NAME_BYTES, ObjectShape, Property};
+use crate::json::patterns::NameSets;
 use crate::json::shape::{
     ArrayShape, Literals, NEVER, Node, NodeId, Others, Shape, ShapeId, Tables,
 };
@@ -50,10 +54,17 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
     });
     let nodes: Vec<Node> = nodes.collect();
     let values = values(&nodes, &drafts);
+    let mut tries = Tries::default();
     let mut shapes = Vec::with_capacity(drafts.len());
     for (id, draft) in drafts.into_iter().enumerate() {
         let id = id as ShapeId;
-        shapes.push(finish_draft(compiler, (id, draft), &costs, &values)?);
+        shapes.push(finish_draft(
+            compiler,
+            (id, draft),
+            &costs,
+            &values,
+            &mut tries,
+        )?);
     }
     Ok(Tables {
         nodes,
@@ -79,6 +90,7 @@ fn finish_draft(
     (id, draft): (ShapeId, Draft),
     costs: &[usize],
     values: &[Values],
+    tries: &mut Tries,
 ) -> Result<Shape, GrammarError> {
     Ok(match draft {
         Draft::String { .. } => match compiler.strings.remove(&id) {
@@ -108,14 +120,28 @@ fn finish_draft(
             if let Some(listed) = listed(compiler, &others)? {
                 // So few names run out, and then none may be begun. The declared ones are not among
                 // the others.
-                let declared: HashSet<_> = members.iter().map(|m| m.name.clone()).collect();
+                let declared: HashSet<_> = members.iter().map(|m| m.name).collect();
                 let is_other = |m: &DraftMember| !declared.contains(&m.name);
                 members.extend(listed.into_iter().filter(is_other));
                 others = Others::None;
             }
-            Shape::Object(object((members, others, bounds), costs, compiler.ordered))
+            Shape::Object(object((members, others, bounds), costs, compiler, tries))
         }
     })
+}
+
+/// The tries of objects' names: alternatives mostly have the same.
+#[derive(Default)]
+struct Tries(HashMap<Vec<NameId>, Arc<LiteralTrie>>);
+
+impl Tries {
+    fn of(&mut self, list: Vec<NameId>, names: &Names) -> Arc<LiteralTrie> {
+        let made = self.0.entry(list).or_insert_with_key(|list| {
+            let spelled: Vec<&[u8]> = list.iter().map(|&name| names.spelled(name)).collect();
+            Arc::new(LiteralTrie::new(&spelled))
+        });
+        Arc::clone(made)
+    }
 }
 
 fn literals(values: Vec<(Vec<u8>, u64)>) -> Literals {
@@ -163,7 +189,7 @@ fn all_costs(compiler: &Compiler<'_>, drafts: &[Draft]) -> (Vec<usize>, Vec<usiz
         let mut changed = false;
         for (id, draft) in drafts.iter().enumerate().rev() {
             if fixed[id].is_none() {
-                costs[id] = draft_cost(draft, arrays[id].as_ref(), &nodes);
+                costs[id] = draft_cost(draft, arrays[id].as_ref(), &nodes, &compiler.names);
             }
         }
         for (node, choices) in compiler.nodes.iter().enumerate() {
@@ -216,7 +242,7 @@ fn listed(
         if text == BOUNDARY && automaton.is_accepting(state) {
             let node = places[&automaton.marks(state)];
             members.push(DraftMember {
-                name: unspelled(&name),
+                name: compiler.names.add(&unspelled(&name)),
                 node,
                 required: false,
                 needs: Vec::new(),
@@ -232,7 +258,7 @@ fn listed(
             }
         }
     }
-    members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    members.sort_unstable_by_key(|member| compiler.names.spelled(member.name));
     Ok(Some(members))
 }
 
@@ -241,9 +267,10 @@ fn listed(
 fn runs_out(automaton: &mut Automaton, start: DfaState) -> Result<bool, GrammarError> {
     let mut seen = HashSet::from_iter([(BOUNDARY, start)]);
     let mut open = vec![(BOUNDARY, start)];
+    let bytes = told_apart(automaton);
     while let Some((text, state)) = open.pop() {
         let mut ends = true;
-        for byte in 0..=u8::MAX {
+        for &byte in &bytes {
             let Some(text) = text.step_canonical(byte) else {
                 continue;
             };
@@ -285,7 +312,7 @@ fn array(draft: &Draft) -> Option<ArrayShape> {
     }
 }
 
-fn draft_cost(draft: &Draft, array: Option<&ArrayShape>, nodes: &[usize]) -> usize {
+fn draft_cost(draft: &Draft, array: Option<&ArrayShape>, nodes: &[usize], names: &Names) -> usize {
     if let Some(shape) = array {
         return array_cost(shape, nodes);
     }
@@ -294,7 +321,7 @@ fn draft_cost(draft: &Draft, array: Option<&ArrayShape>, nodes: &[usize]) -> usi
             members,
             others,
             bounds,
-        } => object_cost(members, others, *bounds, nodes),
+        } => object_cost((members, others, *bounds), nodes, names),
         _ => NEVER,
     }
 }
@@ -315,13 +342,12 @@ fn array_cost(shape: &ArrayShape, nodes: &[usize]) -> usize {
 
 /// Fewest bytes of an object: what must come, and the cheapest members that fill it up.
 fn object_cost(
-    members: &[DraftMember],
-    others: &DraftOthers,
-    bounds: Bounds,
+    (members, others, bounds): (&[DraftMember], &DraftOthers, Bounds),
     nodes: &[usize],
+    names: &Names,
 ) -> usize {
     let member =
-        |m: &DraftMember| nodes[m.node as usize].saturating_add(spelled_name(&m.name).len() + 4);
+        |m: &DraftMember| nodes[m.node as usize].saturating_add(names.spelled(m.name).len() + 4);
     let mut due: Vec<bool> = members.iter().map(|m| m.required).collect();
     for m in members.iter().filter(|m| m.required) {
         m.needs.iter().for_each(|&need| due[need as usize] = true);
@@ -376,26 +402,41 @@ fn finish_others(
         DraftOthers::Matching {
             patterns,
             places,
+            complete,
             names,
         } => {
-            let live = places.into_iter().filter(|&(_, node)| is_live(node));
-            let places: HashMap<u64, NodeId> = live.collect();
-            let accepted = places.keys().copied().collect();
-            let found = compiler
-                .schemas
-                .patterns
-                .names(&patterns, names.as_deref(), accepted)?;
-            Ok(match found {
-                None => Others::None,
-                Some((automaton, start)) => {
-                    let found = &mut compiler.schemas.patterns.automata[automaton as usize];
-                    Others::Matching {
-                        runs_out: runs_out(found, start)?,
-                        automaton,
-                        start,
-                        places,
-                    }
-                }
+            let (live, dead): (Vec<_>, Vec<_>) =
+                places.into_iter().partition(|&(_, node)| is_live(node));
+            let Some(&(_, node)) = live.first() else {
+                return Ok(Others::None);
+            };
+            let told_apart = live.iter().any(|&(_, other)| other != node);
+            let (live_sets, dead): (Vec<u64>, Vec<u64>) = (
+                live.iter().map(|&(set, _)| set).collect(),
+                dead.iter().map(|&(set, _)| set).collect(),
+            );
+            let sets = NameSets {
+                patterns: &patterns,
+                live: &live_sets,
+                dead: complete.then_some(&dead),
+                told_apart,
+            };
+            let found = compiler.schemas.patterns.names(&sets, names.as_deref())?;
+            let Some((automaton, start)) = found else {
+                return Ok(Others::None);
+            };
+            let patterns = &mut compiler.schemas.patterns;
+            let goes_on = names.is_none() && patterns.always_go_on(&sets);
+            let found = &mut patterns.automata[automaton as usize];
+            Ok(Others::Matching {
+                runs_out: !goes_on && runs_out(found, start)?,
+                automaton,
+                start,
+                // Without marks no set is told from the empty one.
+                places: match told_apart {
+                    true => live.into_iter().collect(),
+                    false => HashMap::from_iter([(0, node)]),
+                },
             })
         }
     }
@@ -404,7 +445,8 @@ fn finish_others(
 fn object(
     (members, others, bounds): (Vec<DraftMember>, Others, Bounds),
     costs: &[usize],
-    ordered: bool,
+    compiler: &Compiler<'_>,
+    tries: &mut Tries,
 ) -> ObjectShape {
     let cost = |node: NodeId| costs[node as usize];
     let is_dead = |m: &DraftMember| {
@@ -421,13 +463,11 @@ fn object(
     for (new, &old) in order.iter().enumerate() {
         new_idx[old] = new as u32;
     }
-    let names: Vec<Vec<u8>> = order
-        .iter()
-        .map(|&idx| spelled_name(&members[idx].name))
-        .collect();
+    let names: Vec<NameId> = order.iter().map(|&idx| members[idx].name).collect();
+    let n_bytes = |name: NameId| compiler.names.spelled(name).len();
     let live = order.iter().zip(&names).filter(|&(&idx, _)| !dead[idx]);
     let properties: Vec<Property> = live
-        .map(|(&idx, name)| Property {
+        .map(|(&idx, &name)| Property {
             node: members[idx].node,
             required: members[idx].required,
             needs: members[idx]
@@ -435,8 +475,8 @@ fn object(
                 .iter()
                 .map(|&need| new_idx[need as usize])
                 .collect(),
-            n_name_bytes: name.len(),
-            cost: cost(members[idx].node).saturating_add(name.len() + 4),
+            n_name_bytes: n_bytes(name),
+            cost: cost(members[idx].node).saturating_add(n_bytes(name) + 4),
         })
         .collect();
     let other_cost = match &others {
@@ -449,11 +489,11 @@ fn object(
     };
     ObjectShape {
         has_dependents: properties.iter().any(|property| !property.needs.is_empty()),
-        names: LiteralTrie::new(&names),
+        names: tries.of(names, &compiler.names),
         properties,
         others,
         other_cost,
         bounds,
-        ordered,
+        ordered: compiler.ordered,
     }
 }

@@ -166,8 +166,8 @@ pub(crate) struct Members {
 /// All forms of a schema.
 #[derive(Debug)]
 pub(crate) struct Forms {
-    forms: Vec<Form>,
-    ids: HashMap<Form, FormId>,
+    forms: Vec<Arc<Form>>,
+    ids: HashMap<Arc<Form>, FormId>,
     negations: HashMap<FormId, FormId>,
 }
 
@@ -187,6 +187,11 @@ impl Forms {
         &self.forms[id as usize]
     }
 
+    /// The same, for as long as it is needed.
+    pub(crate) fn shared(&self, id: FormId) -> Arc<Form> {
+        Arc::clone(&self.forms[id as usize])
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.forms.len()
     }
@@ -196,7 +201,8 @@ impl Forms {
             return id;
         }
         let id = self.forms.len() as FormId;
-        self.ids.insert(form.clone(), id);
+        let form = Arc::new(form);
+        self.ids.insert(Arc::clone(&form), id);
         self.forms.push(form);
         id
     }

@@ -35,17 +35,17 @@ impl<'r, R: Reader> Judge<'r, R> {
 
     /// Whether the value satisfies the form.
     pub(crate) fn holds(&mut self, id: FormId, value: &Value) -> Result<bool, GrammarError> {
-        let form = self.reader.forms().get(id).clone();
-        Ok(match form {
-            Form::And(parts) => self.all(&parts, value)?,
-            Form::Or(parts) | Form::Any(parts) => self.any(&parts, value)?,
-            Form::One(parts) => self.count_holding(&parts, value)? == 1,
-            Form::NotOne(parts) => self.count_holding(&parts, value)? != 1,
-            Form::Mute(form) => self.holds(form, value)?,
-            Form::Guard { form, negated } => self.holds(form, value)? != negated,
-            Form::Schema(schema) => self.schema(schema, value)?,
-            Form::NotSchema(schema) => !self.schema(schema, value)?,
-            assertion => self.assertion(&assertion, value)?,
+        let form = self.reader.forms().shared(id);
+        Ok(match &*form {
+            Form::And(parts) => self.all(parts, value)?,
+            Form::Or(parts) | Form::Any(parts) => self.any(parts, value)?,
+            Form::One(parts) => self.count_holding(parts, value)? == 1,
+            Form::NotOne(parts) => self.count_holding(parts, value)? != 1,
+            Form::Mute(form) => self.holds(*form, value)?,
+            Form::Guard { form, negated } => self.holds(*form, value)? != *negated,
+            Form::Schema(schema) => self.schema(*schema, value)?,
+            Form::NotSchema(schema) => !self.schema(*schema, value)?,
+            assertion => self.assertion(assertion, value)?,
         })
     }
 

@@ -345,6 +345,9 @@ impl NumberShape {
         if self.rules.excluded.is_empty() && self.rules.not_multiples.is_empty() {
             return last >= low;
         }
+        if self.rules.not_multiples.iter().any(|of| step % of == 0) {
+            return false;
+        }
         (0..MAX_CANDIDATES as i128)
             .map(|n| last - n * step)
             .take_while(|&value| value >= low)

@@ -1,5 +1,7 @@
 //! Objects: which members may come, must come, and how much is left when some have come.
 
+use std::sync::Arc;
+
 use crate::json::form::Bounds;
 use crate::json::frame::{Bits, Members, Name};
 use crate::json::shape::{NEVER, NodeId, Others, ShapeId};
@@ -15,7 +17,7 @@ pub(crate) struct ObjectShape {
     /// Those declared properties that can occur, in their order.
     pub(crate) properties: Vec<Property>,
     /// Declared names as they are spelled within quotes; indices past `properties` never occur.
-    pub(crate) names: LiteralTrie,
+    pub(crate) names: Arc<LiteralTrie>,
     pub(crate) others: Others,
     /// The cost of the cheapest value of another name.
     pub(crate) other_cost: usize,

@@ -3,13 +3,13 @@
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use regex_syntax::hir::Hir;
+use foldhash::{HashMap, HashMapExt};
+use regex_syntax::hir::{Hir, Look};
 
 use crate::json::schema::refuse;
 use crate::json::{escape, formats};
 use crate::regex::dfa::{Dfa, DfaState};
-use crate::regex::product::{Automaton, Formula, Marks, Product};
+use crate::regex::product::{Automaton, Formula, Product};
 use crate::regex::program::Program;
 use crate::regex::syntax::{self, Boolean};
 use crate::{GrammarError, Limits};
@@ -22,21 +22,71 @@ pub(crate) type AutomatonId = u32;
 /// A pattern that must match, or, negated, must not.
 pub(crate) type Test = (PatternId, bool);
 
-/// An automaton and its first state.
-type Part = (Dfa, DfaState);
+/// The automata that a formula is about.
+#[derive(Default)]
+struct Parts {
+    /// Whether they are over characters, and not over the JSON spelling.
+    unspelled: bool,
+    /// Each with its first state.
+    dfas: Vec<(Dfa, DfaState)>,
+    /// Of patterns.
+    formulas: HashMap<PatternId, Formula>,
+}
+
+/// The sets of patterns that names may match.
+pub(crate) struct NameSets<'a> {
+    pub(crate) patterns: &'a [PatternId],
+    /// Those whose members have values, as bits.
+    pub(crate) live: &'a [u64],
+    /// The others, if no name matches a set that is in neither list.
+    pub(crate) dead: Option<&'a [u64]>,
+    /// Whether it makes a difference which set is matched.
+    pub(crate) told_apart: bool,
+}
+
+/// Sets of patterns that names may match, of which each gets a place.
+const MAX_SETS: usize = 256;
 
 /// A language of characters.
 #[derive(Debug)]
 struct Pattern {
     /// Over the JSON spelling.
     regexes: Vec<Regex>,
+    /// The same over the characters themselves, of regexes alone.
+    unspelled: Vec<Regex>,
     formula: Formula,
+    ends: Ends,
+}
+
+/// On which side of a match any text may stand.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    before: bool,
+    after: bool,
+}
+
+impl Ends {
+    fn of(condition: &Boolean) -> Self {
+        let Boolean::Hir(hir) = condition else {
+            return Self::default();
+        };
+        let looks = hir.properties().look_set();
+        Self {
+            before: !looks.contains(Look::Start),
+            after: !looks.contains(Look::End),
+        }
+    }
 }
 
 /// A regex, compiled when it is first needed.
 #[derive(Debug)]
 enum Regex {
-    Hir(Hir),
+    /// Searched for in the characters.
+    Plain(Hir),
+    /// Searched for in what the JSON spelling stands for.
+    Search(Hir),
+    /// Over the JSON spelling already.
+    Spelled(Hir),
     Program(Arc<Program>),
 }
 
@@ -45,8 +95,11 @@ impl Regex {
     fn program(&mut self, limits: &mut Limits) -> Result<Arc<Program>, GrammarError> {
         let program = match self {
             Self::Program(program) => return Ok(Arc::clone(program)),
-            Self::Hir(hir) => Arc::new(Program::new(hir, limits)?),
+            Self::Plain(hir) => Program::new(&syntax::searched(hir), limits)?,
+            Self::Search(hir) => Program::new(&escape::search(hir), limits)?,
+            Self::Spelled(hir) => Program::new(hir, limits)?,
         };
+        let program = Arc::new(program);
         limits.nfa_bytes = limits.nfa_bytes.saturating_sub(program.n_bytes());
         *self = Self::Program(Arc::clone(&program));
         Ok(program)
@@ -114,8 +167,13 @@ impl Patterns {
         let mut hirs = Vec::new();
         let formula = formula(&condition, &mut hirs);
         let id = self.patterns.len() as PatternId;
-        let regexes = hirs.into_iter().map(Regex::Hir).collect();
-        self.patterns.push(Pattern { regexes, formula });
+        let ends = Ends::of(&condition);
+        self.patterns.push(Pattern {
+            regexes: hirs.iter().cloned().map(Regex::Search).collect(),
+            unspelled: hirs.into_iter().map(Regex::Plain).collect(),
+            formula,
+            ends,
+        });
         self.ids.insert(key, id);
         Ok(id)
     }
@@ -143,7 +201,7 @@ impl Patterns {
         }
         let hirs = literals.iter().map(|text| Hir::literal(text.as_bytes()));
         let hir = Hir::alternation(hirs.collect());
-        self.add(key, Regex::Hir(escape::whole(&hir)))
+        self.add(key, Regex::Spelled(escape::whole(&hir)))
     }
 
     /// Strings of so many characters.
@@ -152,14 +210,16 @@ impl Patterns {
         if let Some(&known) = self.ids.get(&key) {
             return known;
         }
-        self.add(key, Regex::Hir(escape::any(min, max)))
+        self.add(key, Regex::Spelled(escape::any(min, max)))
     }
 
     fn add(&mut self, key: String, regex: Regex) -> PatternId {
         let id = self.patterns.len() as PatternId;
         self.patterns.push(Pattern {
             regexes: vec![regex],
+            unspelled: Vec::new(),
             formula: Formula::Part(0),
+            ends: Ends::default(),
         });
         self.ids.insert(key, id);
         id
@@ -175,143 +235,207 @@ impl Patterns {
         if let Some(&known) = self.combined.get(lists) {
             return Ok(known);
         }
-        let built = match lists {
-            [list] => match list.as_slice() {
-                [(pattern, false)] => self.single(*pattern),
-                _ => self.product(lists),
-            },
-            _ => self.product(lists),
-        };
-        let found = match built {
-            Ok(None) | Err(GrammarError::Empty { .. }) => None,
-            Ok(Some((automaton, start))) => {
-                self.automata.push(automaton);
-                Some((self.automata.len() as AutomatonId - 1, start))
-            }
-            Err(error) => return Err(placed(error, at)),
-        };
+        let mut parts = Parts::default();
+        let accept = self.tests(lists, &mut parts);
+        let built = accept.and_then(|accept| self.automaton(parts, accept, Vec::new()));
+        let found = built.map_err(|error| placed(error, at))?;
         self.combined.insert(lists.to_vec(), found);
         Ok(found)
     }
 
-    fn single(
-        &mut self,
-        pattern: PatternId,
-    ) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
-        let found = &mut self.patterns[pattern as usize];
-        if let (Formula::Part(0), [regex]) = (&found.formula, found.regexes.as_mut_slice()) {
-            let (dfa, start) = Dfa::of(regex.program(&mut self.limits)?, &self.limits)?;
-            return Ok(Some((Automaton::One(Box::new(dfa)), start)));
+    /// The formula of some list of tests all passing, and the parts that it is about.
+    fn tests(&mut self, lists: &[Vec<Test>], parts: &mut Parts) -> Result<Formula, GrammarError> {
+        let mut any = Vec::with_capacity(lists.len());
+        for list in lists {
+            let mut all = Vec::with_capacity(list.len());
+            for &(pattern, negated) in list {
+                let formula = self.part(pattern, parts)?;
+                all.push(match negated {
+                    true => Formula::Not(Box::new(formula)),
+                    false => formula,
+                });
+            }
+            any.push(Formula::And(all));
         }
-        self.product(&[vec![(pattern, false)]])
+        Ok(Formula::Or(any))
+    }
+
+    /// The formula of a pattern over `parts`, to which its automata are added.
+    fn part(&mut self, pattern: PatternId, parts: &mut Parts) -> Result<Formula, GrammarError> {
+        if let Some(known) = parts.formulas.get(&pattern) {
+            return Ok(known.clone());
+        }
+        let found = &mut self.patterns[pattern as usize];
+        let mut formula = found.formula.shifted(parts.dfas.len());
+        let regexes = match parts.unspelled {
+            true => &mut found.unspelled,
+            false => &mut found.regexes,
+        };
+        for regex in regexes {
+            match Dfa::of(regex.program(&mut self.limits)?, &self.limits) {
+                Ok(part) => parts.dfas.push(part),
+                // What matches nothing is a part that never accepts.
+                Err(GrammarError::Empty { .. }) => {
+                    formula = formula.with_part(parts.dfas.len(), &Formula::Or(Vec::new()));
+                    parts
+                        .dfas
+                        .push(Dfa::of(Arc::clone(&ANYTHING), &self.limits)?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        parts.formulas.insert(pattern, formula.clone());
+        Ok(formula)
+    }
+
+    /// The texts of a formula as an automaton that tells which of `marks` hold; `None` if there are
+    /// none.
+    fn automaton(
+        &mut self,
+        Parts { mut dfas, .. }: Parts,
+        accept: Formula,
+        marks: Vec<Formula>,
+    ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
+        let single = matches!((accept.as_part(), dfas.len()), (Some(0), 1)) && marks.is_empty();
+        let found = match dfas.pop_if(|_| single) {
+            Some((dfa, start)) => Some((Automaton::One(Box::new(dfa)), start)),
+            None => self.product(dfas, accept, marks)?,
+        };
+        Ok(found.map(|(automaton, start)| {
+            self.automata.push(automaton);
+            (self.automata.len() as AutomatonId - 1, start)
+        }))
     }
 
     fn product(
-        &mut self,
-        lists: &[Vec<Test>],
+        &self,
+        mut dfas: Vec<(Dfa, DfaState)>,
+        mut accept: Formula,
+        marks: Vec<Formula>,
     ) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
-        let mut patterns: Vec<PatternId> = lists.iter().flatten().map(|test| test.0).collect();
-        patterns.sort_unstable();
-        patterns.dedup();
-        let (parts, formulas) = self.parts(&ANYTHING, &patterns)?;
-        let test = |&(pattern, negated): &Test| {
-            let idx = patterns.binary_search(&pattern);
-            let formula = formulas[idx.expect("all patterns are parts")].clone();
-            if negated {
-                Formula::Not(Box::new(formula))
-            } else {
-                formula
-            }
-        };
-        let list = |tests: &Vec<Test>| Formula::And(tests.iter().map(test).collect());
-        let any = Formula::Or(lists.iter().map(list).collect());
-        let whole = Formula::And(vec![Formula::Part(0), any]);
-        let product = Product::new(parts, whole, &self.limits)?;
-        Ok(product.map(|(product, start)| (Automaton::Product(Box::new(product)), start)))
-    }
-
-    /// The automata of `patterns` behind that of `any` text, and the formula of each over them.
-    fn parts(
-        &mut self,
-        any: &Arc<Program>,
-        patterns: &[PatternId],
-    ) -> Result<(Vec<Part>, Vec<Formula>), GrammarError> {
-        let mut parts = vec![Dfa::of(Arc::clone(any), &self.limits)?];
-        let mut formulas = Vec::with_capacity(patterns.len());
-        for &pattern in patterns {
-            let found = &mut self.patterns[pattern as usize];
-            let mut formula = found.formula.shifted(parts.len());
-            for regex in &mut found.regexes {
-                match Dfa::of(regex.program(&mut self.limits)?, &self.limits) {
-                    Ok(part) => parts.push(part),
-                    // What matches nothing is a part that never accepts.
-                    Err(GrammarError::Empty { .. }) => {
-                        let never = Formula::Not(Box::new(Formula::And(Vec::new())));
-                        formula = formula.with_part(parts.len(), &never);
-                        parts.push(Dfa::of(Arc::clone(&ANYTHING), &self.limits)?);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            formulas.push(formula);
+        // What matches no part must still be text.
+        if accept.holds(0) {
+            accept = Formula::And(vec![Formula::Part(dfas.len()), accept]);
+            dfas.push(Dfa::of(Arc::clone(&ANYTHING), &self.limits)?);
         }
-        Ok((parts, formulas))
+        let (product, start) = Product::new(dfas, accept, marks, &self.limits)?;
+        Ok(start.map(|start| (Automaton::Product(Box::new(product)), start)))
     }
 
-    /// An automaton of names. The set of `patterns` that a name matches must be accepted, and all of
-    /// some list of `names` must pass.
+    /// An automaton of names that match one of the `sets`, and pass all of some list of `tests`.
+    /// Its marks are the patterns, if those make a difference.
     pub(crate) fn names(
         &mut self,
-        patterns: &[PatternId],
-        names: Option<&[Vec<Test>]>,
-        accepted: HashSet<u64>,
+        sets: &NameSets<'_>,
+        tests: Option<&[Vec<Test>]>,
     ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
-        let further = names.unwrap_or_default().iter().flatten();
-        let all: Vec<PatternId> = patterns
-            .iter()
-            .copied()
-            .chain(further.map(|&(pattern, _)| pattern))
-            .collect();
-        let (parts, mut marks) = self.parts(&ANY_NAME, &all)?;
-        let mut further = marks.split_off(patterns.len()).into_iter();
-        let mut whole = vec![Formula::Part(0)];
-        if let Some(names) = names {
-            let list = |tests: &Vec<Test>| {
-                let each = tests.iter().map(|&(_, negated)| {
-                    let formula = further.next().expect("each test has its formula");
-                    if negated {
-                        Formula::Not(Box::new(formula))
-                    } else {
-                        formula
-                    }
-                });
-                Formula::And(each.collect())
-            };
-            whole.push(Formula::Or(names.iter().map(list).collect()));
+        let mut parts = Parts::default();
+        parts
+            .dfas
+            .push(Dfa::of(Arc::clone(&ANY_NAME), &self.limits)?);
+        let mut accept = vec![Formula::Part(0)];
+        if let Some(tests) = tests {
+            accept.push(self.tests(tests, &mut parts)?);
         }
-        let marks = Marks {
-            formulas: marks,
-            accepted,
+        let mut marks = Vec::new();
+        if sets.told_apart || sets.dead != Some(&[]) {
+            for &pattern in sets.patterns {
+                marks.push(self.part(pattern, &mut parts)?);
+            }
+        }
+        let exactly = |&set: &u64| {
+            let each = marks
+                .iter()
+                .enumerate()
+                .map(|(idx, mark)| match set >> idx & 1 {
+                    1 => mark.clone(),
+                    _ => Formula::Not(Box::new(mark.clone())),
+                });
+            Formula::And(each.collect())
         };
-        let product = Product::marked(parts, Formula::And(whole), marks, &self.limits)?;
-        let Some((product, start)) = product else {
-            return Ok(None);
-        };
-        self.automata.push(Automaton::Product(Box::new(product)));
-        Ok(Some((self.automata.len() as AutomatonId - 1, start)))
+        match sets.dead {
+            Some([]) => {}
+            Some([0]) => accept.push(Formula::Or(marks.clone())),
+            _ => accept.push(Formula::Or(sets.live.iter().map(exactly).collect())),
+        }
+        if !sets.told_apart {
+            marks.clear();
+        }
+        self.automaton(parts, Formula::And(accept), marks)
     }
 
-    /// The sets of `patterns` that some text matches; `None` if finding them costs too much.
+    /// Whether it is plain that each name of the sets is the beginning of another one.
+    pub(crate) fn always_go_on(&self, sets: &NameSets<'_>) -> bool {
+        let mut ends = sets
+            .patterns
+            .iter()
+            .map(|&id| self.patterns[id as usize].ends);
+        match sets.dead {
+            Some([]) => true,
+            Some([0]) => {
+                ends.clone().any(|ends| ends.before && ends.after) || ends.all(|ends| ends.after)
+            }
+            _ => false,
+        }
+    }
+
+    /// The sets of `patterns` that a text may match, as bits; `None` if finding them costs too much.
+    /// Some of them may be matched only together with more patterns.
     pub(crate) fn sets(
         &mut self,
         patterns: &[PatternId],
     ) -> Result<Option<Vec<u64>>, GrammarError> {
-        let (parts, formulas) = self.parts(&ANYTHING, patterns)?;
-        let marks = Marks {
-            formulas,
-            accepted: HashSet::new(),
-        };
-        Product::sets(parts, marks, &self.limits)
+        let mut limits = self.limits.clone();
+        // The patterns that each one may be matched with.
+        let mut beside = vec![0_u64; patterns.len()];
+        let mut sets = vec![0_u64];
+        let mut n_done = 0;
+        while let Some(&set) = sets.get(n_done) {
+            n_done += 1;
+            // Those after the last of the set, so that each set is grown once.
+            let n_before = u64::BITS - set.leading_zeros();
+            for (idx, beside) in beside.iter_mut().enumerate().skip(n_before as usize) {
+                if set.count_ones() > 1 && *beside & set != set {
+                    continue;
+                }
+                let larger = set | 1 << idx;
+                let members = (0..patterns.len()).filter(|idx| larger >> idx & 1 == 1);
+                let members: Vec<PatternId> = members.map(|idx| patterns[idx]).collect();
+                match self.may_match(&members, &mut limits) {
+                    Ok(true) if sets.len() == MAX_SETS => return Ok(None),
+                    Ok(true) => sets.push(larger),
+                    Ok(false) => continue,
+                    Err(GrammarError::Limit { .. }) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+                if set.count_ones() == 1 {
+                    *beside |= set;
+                }
+            }
+        }
+        Ok(Some(sets))
+    }
+
+    /// Whether some text matches all of `patterns`. Steps are taken from the limit.
+    fn may_match(
+        &mut self,
+        patterns: &[PatternId],
+        limits: &mut Limits,
+    ) -> Result<bool, GrammarError> {
+        // What stands anywhere can stand beside one that leaves room.
+        let ends = patterns.iter().map(|&id| self.patterns[id as usize].ends);
+        let mut bound = ends.filter(|ends| !(ends.before && ends.after));
+        if bound.next().is_none_or(|ends| ends.before || ends.after) && bound.next().is_none() {
+            return Ok(true);
+        }
+        let mut parts = Parts::default();
+        let each = patterns
+            .iter()
+            .map(|&pattern| self.part(pattern, &mut parts));
+        let accept = Formula::And(each.collect::<Result<_, _>>()?);
+        let (product, start) = Product::new(parts.dfas, accept, Vec::new(), limits)?;
+        limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
+        Ok(start.is_some())
     }
 
     /// Whether a text passes a test.
@@ -339,7 +463,7 @@ fn formula(condition: &Boolean, hirs: &mut Vec<Hir>) -> Formula {
         Boolean::Or(parts) => Formula::Or(each(parts)),
         Boolean::Not(part) => Formula::Not(Box::new(formula(part, hirs))),
         Boolean::Hir(hir) => {
-            hirs.push(escape::search(hir));
+            hirs.push(hir.clone());
             Formula::Part(hirs.len() - 1)
         }
     }

@@ -29,8 +29,8 @@ const MAX_NESTED_READS: usize = 64;
 /// A schema that was reached: its place, and the resources passed through on the way, where those
 /// matter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Location {
-    place: Place,
+struct Location<'a> {
+    place: Place<'a>,
     scope: Arc<[ResourceId]>,
 }
 
@@ -40,8 +40,8 @@ pub(crate) struct Schemas<'a> {
     documents: Documents<'a>,
     pub(crate) forms: Forms,
     pub(crate) patterns: Patterns,
-    locations: Vec<Location>,
-    ids: HashMap<Location, SchemaId>,
+    locations: Vec<Location<'a>>,
+    ids: HashMap<Location<'a>, SchemaId>,
     /// What each schema says, once it was asked for. [n_locations]
     read: Vec<Option<FormId>>,
     n_nested: usize,
@@ -53,9 +53,9 @@ pub(crate) struct Schemas<'a> {
 type ItemForms = (Vec<FormId>, Option<FormId>);
 
 /// One schema on its way to a form.
-struct Reading<'v> {
-    keywords: &'v Map<String, Value>,
-    location: Location,
+struct Reading<'a> {
+    keywords: &'a Map<String, Value>,
+    location: Location<'a>,
     draft: Draft,
     parts: Vec<FormId>,
 }
@@ -78,10 +78,7 @@ impl<'a> Schemas<'a> {
             n_nested: 0,
             any_number: options.numbers == NumberSpelling::Any,
         };
-        let place = Place {
-            document: 0,
-            pointer: String::new(),
-        };
+        let place = schemas.documents.root(0);
         schemas.id(place, &Arc::from([]));
         Ok(schemas)
     }
@@ -122,10 +119,10 @@ impl<'a> Schemas<'a> {
         self.documents.name(&self.locations[id as usize].place)
     }
 
-    fn id(&mut self, place: Place, scope: &Arc<[ResourceId]>) -> SchemaId {
+    fn id(&mut self, place: Place<'a>, scope: &Arc<[ResourceId]>) -> SchemaId {
         let mut scope = Arc::clone(scope);
         if self.documents.has_dynamic {
-            let resource = self.documents.resource_of(&place);
+            let resource = place.resource;
             if !scope.contains(&resource) {
                 scope = scope.iter().copied().chain([resource]).collect();
             }
@@ -141,15 +138,13 @@ impl<'a> Schemas<'a> {
         id
     }
 
-    fn read_schema(&mut self, location: Location) -> Result<FormId, GrammarError> {
-        let value = self.documents.value(&location.place);
+    fn read_schema(&mut self, location: Location<'a>) -> Result<FormId, GrammarError> {
         let at = self.documents.name(&location.place);
-        match value.expect("ids are given to places that resolve") {
+        match location.place.value {
             Value::Bool(true) => Ok(TRUE),
             Value::Bool(false) => Ok(FALSE),
             Value::Object(keywords) => {
-                let resource = self.documents.resource_of(&location.place);
-                let draft = self.documents.resource(resource).draft;
+                let draft = self.documents.resource(location.place.resource).draft;
                 let mut reading = Reading {
                     keywords,
                     location,
@@ -164,7 +159,7 @@ impl<'a> Schemas<'a> {
 
     fn read_keywords(
         &mut self,
-        reading: &mut Reading<'_>,
+        reading: &mut Reading<'a>,
         at: &str,
     ) -> Result<FormId, GrammarError> {
         let keywords = reading.keywords;
@@ -204,7 +199,7 @@ impl<'a> Schemas<'a> {
     /// Keywords that say something by themselves.
     fn assertion(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         keyword: &str,
         value: &Value,
         at: &str,
@@ -272,7 +267,7 @@ impl<'a> Schemas<'a> {
 
     fn types(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         at: &str,
         value: &Value,
     ) -> Result<FormId, GrammarError> {
@@ -287,7 +282,7 @@ impl<'a> Schemas<'a> {
 
     fn bound(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         keyword: &str,
         value: &Value,
         at: &str,
@@ -313,7 +308,7 @@ impl<'a> Schemas<'a> {
     /// Keywords that hold schemas, or stand alone among those of their kind.
     fn applicator(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         keyword: &str,
         value: &Value,
         at: &str,
@@ -357,7 +352,7 @@ impl<'a> Schemas<'a> {
         Ok(Some(form))
     }
 
-    fn conditional(&mut self, reading: &Reading<'_>) -> FormId {
+    fn conditional(&mut self, reading: &Reading<'a>) -> FormId {
         let mut branch = |keyword: &str| match reading.keywords.contains_key(keyword) {
             true => self.schema(reading, &[keyword]),
             false => TRUE,
@@ -374,7 +369,7 @@ impl<'a> Schemas<'a> {
 
     fn dependent(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         (keyword, name): (&str, &str),
         at: &str,
         value: &Value,
@@ -397,7 +392,7 @@ impl<'a> Schemas<'a> {
     }
 
     /// Keywords that only mean something together.
-    fn grouped(&mut self, reading: &mut Reading<'_>, at: &str) -> Result<(), GrammarError> {
+    fn grouped(&mut self, reading: &mut Reading<'a>, at: &str) -> Result<(), GrammarError> {
         let keywords = reading.keywords;
         for (low, high, form) in [
             ("minLength", "maxLength", Form::Length as fn(Bounds) -> Form),
@@ -434,7 +429,7 @@ impl<'a> Schemas<'a> {
 
     fn members(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         at: &str,
     ) -> Result<Option<Members>, GrammarError> {
         let keywords = reading.keywords;
@@ -466,7 +461,7 @@ impl<'a> Schemas<'a> {
 
     fn items(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         at: &str,
     ) -> Result<Option<ItemForms>, GrammarError> {
         let keywords = reading.keywords;
@@ -488,14 +483,12 @@ impl<'a> Schemas<'a> {
     }
 
     /// The form of a schema within the one that is read.
-    fn schema(&mut self, reading: &Reading<'_>, path: &[&str]) -> FormId {
-        let mut place = reading.location.place.clone();
-        for part in path {
-            place.pointer = child(&place.pointer, part);
-        }
-        match self.documents.value(&place) {
-            Some(Value::Bool(true)) => TRUE,
-            Some(Value::Bool(false)) => FALSE,
+    fn schema(&mut self, reading: &Reading<'a>, path: &[&str]) -> FormId {
+        let place = self.documents.within(&reading.location.place, path);
+        let place = place.expect("a keyword that was seen has a value");
+        match place.value {
+            Value::Bool(true) => TRUE,
+            Value::Bool(false) => FALSE,
             _ => {
                 let id = self.id(place, &reading.location.scope);
                 self.forms.add(Form::Schema(id))
@@ -505,7 +498,7 @@ impl<'a> Schemas<'a> {
 
     fn schema_list(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         keyword: &str,
         at: &str,
         value: &Value,
@@ -520,7 +513,7 @@ impl<'a> Schemas<'a> {
 
     fn reference(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         at: &str,
         value: &Value,
     ) -> Result<FormId, GrammarError> {
@@ -532,27 +525,27 @@ impl<'a> Schemas<'a> {
     /// Where a reference leads by itself, and its fragment if that is a plain name.
     fn resolved(
         &self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         at: &str,
         value: &Value,
-    ) -> Result<(Place, Option<String>), GrammarError> {
+    ) -> Result<(Place<'a>, Option<String>), GrammarError> {
         let reference = value
             .as_str()
             .ok_or_else(|| refuse(at, "a reference is a string"))?;
-        let resource = self.documents.resource_of(&reading.location.place);
+        let resource = reading.location.place.resource;
         self.documents.resolve(resource, reference, at)
     }
 
     /// A reference to a dynamic anchor leads to the outermost resource on the way that has it.
     fn dynamic_reference(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         at: &str,
         value: &Value,
     ) -> Result<FormId, GrammarError> {
         let (mut place, name) = self.resolved(reading, at, value)?;
         let scope = Arc::clone(&reading.location.scope);
-        let target = self.documents.resource_of(&place);
+        let target = place.resource;
         if let Some(name) = name
             && self.documents.dynamic_anchor(target, &name).is_some()
         {
@@ -568,10 +561,10 @@ impl<'a> Schemas<'a> {
     /// Draft 2019-09's `$recursiveRef: "#"`.
     fn recursive_reference(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &Reading<'a>,
         at: &str,
     ) -> Result<FormId, GrammarError> {
-        let resource = self.documents.resource_of(&reading.location.place);
+        let resource = reading.location.place.resource;
         let (mut place, _) = self.documents.resolve(resource, "#", at)?;
         let scope = Arc::clone(&reading.location.scope);
         if self.documents.resource(resource).recursive {

@@ -238,7 +238,9 @@ impl Tables {
                     }
                     Shape::String(strings) => strings.n_bytes(),
                     Shape::Object(object) => {
-                        object.names.n_bytes() + size_of_val(&*object.properties)
+                        // Shared by alternatives with the same names.
+                        object.names.n_bytes() / Arc::strong_count(&object.names)
+                            + size_of_val(&*object.properties)
                     }
                     Shape::Array(_) | Shape::Number(_) => 0,
                 }

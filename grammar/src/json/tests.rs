@@ -141,7 +141,7 @@ fn text_accepts_what_a_json_reader_does() {
 }
 
 #[test]
-fn text_distances_are_shortest_and_ranks_fall() {
+fn text_distances_are_shortest() {
     let mut seen = vec![BOUNDARY];
     let mut n_done = 0;
     while n_done < seen.len() {
@@ -151,7 +151,6 @@ fn text_distances_are_shortest_and_ranks_fall() {
         if text != BOUNDARY {
             let nearest = next.iter().map(|next| next.distance() + 1).min();
             assert_eq!(nearest, Some(text.distance()));
-            assert!(next.iter().all(|next| next.rank() < text.rank()));
         }
         for text in next {
             if !seen.contains(&text) {

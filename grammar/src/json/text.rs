@@ -10,6 +10,9 @@ use std::sync::LazyLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Text(u8);
 
+/// How many states there are.
+pub(crate) const N_TEXTS: usize = 20;
+
 /// Between code points: where the string may close.
 pub(crate) const BOUNDARY: Text = Text(0);
 
@@ -34,9 +37,7 @@ const LOW_HEX: u8 = 18;
 const LOW_AFTER_D: u8 = 19;
 
 /// Fewest bytes from each state to the boundary, the code point's last byte included.
-const DISTANCES: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 1, 4, 3, 3, 2, 1, 8, 7, 6, 5, 4, 3];
-/// Most bytes from each state to the boundary: strictly less after each byte within a code point.
-const RANKS: [u8; 20] = [0, 1, 2, 3, 2, 2, 3, 3, 11, 10, 9, 3, 2, 1, 8, 7, 6, 5, 4, 3];
+const DISTANCES: [u8; N_TEXTS] = [0, 1, 2, 3, 2, 2, 3, 3, 1, 4, 3, 3, 2, 1, 8, 7, 6, 5, 4, 3];
 
 /// The kind of the bytes that stand for themselves.
 pub(crate) const PLAIN: u16 = 3;
@@ -54,12 +55,23 @@ pub(crate) fn kind(byte: u8) -> u16 {
 
 /// For each byte the first that no state tells from it.
 pub(crate) static CLASSES: LazyLock<[u8; 256]> = LazyLock::new(|| {
-    let after = |byte: u8| (0..DISTANCES.len() as u8).map(move |state| Text(state).step(byte));
+    let texts = || (0..DISTANCES.len() as u8).map(Text);
+    let after = |byte: u8| texts().map(move |text| (text.step(byte), text.step_canonical(byte)));
     let first = |byte: u8| (0..=byte).find(|&other| after(other).eq(after(byte)));
     std::array::from_fn(|byte| first(byte as u8).expect("a byte is like itself"))
 });
 
 impl Text {
+    /// The state whose index is `idx`.
+    pub(crate) fn nth(idx: u8) -> Self {
+        Self(idx)
+    }
+
+    /// Below [`N_TEXTS`].
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
     /// The state after a byte of the body; `None` for an illegal one, and for `"`, which is not of
     /// the body.
     pub(crate) fn step(self, byte: u8) -> Option<Self> {
@@ -118,10 +130,5 @@ impl Text {
     /// Fewest bytes to the end of the code point; 0 at a boundary.
     pub(crate) fn distance(self) -> usize {
         usize::from(DISTANCES[usize::from(self.0)])
-    }
-
-    /// Falls with every byte within a code point; 0 at a boundary.
-    pub(crate) fn rank(self) -> u8 {
-        RANKS[usize::from(self.0)]
     }
 }

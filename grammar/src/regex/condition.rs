@@ -44,6 +44,11 @@ fn anything() -> Hir {
     })
 }
 
+/// The texts with a match anywhere.
+pub(crate) fn searched(hir: &Hir) -> Hir {
+    Hir::concat(vec![anything(), hir.clone(), anything()])
+}
+
 impl Product<'_> {
     fn formula(&mut self, condition: &Boolean) -> Result<Formula, GrammarError> {
         let all = |product: &mut Self, parts: &[Boolean]| {
@@ -52,8 +57,7 @@ impl Product<'_> {
         };
         Ok(match condition {
             Boolean::Hir(hir) => {
-                let searched = Hir::concat(vec![anything(), hir.clone(), anything()]);
-                self.add(&searched)?;
+                self.add(&searched(hir))?;
                 Formula::Part(self.regexes.len() - 1)
             }
             Boolean::And(parts) => Formula::And(all(self, parts)?),

@@ -148,6 +148,16 @@ impl Dfa {
         self.n_bytes
     }
 
+    /// The NFA states that `state` stands for: those of them that take a byte.
+    pub(crate) fn nfa_states(&self, state: DfaState) -> &[u32] {
+        &self.states[state as usize].key.nfa_states
+    }
+
+    /// The compiled pattern.
+    pub(crate) fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
     /// Whether the bytes that led to `state` match as a whole.
     pub(crate) fn is_accepting(&self, state: DfaState) -> bool {
         self.states[state as usize].key.accepting
@@ -162,13 +172,8 @@ impl Dfa {
         let set = self.states[state as usize].key.nfa_states.clone();
         self.n_visited += set.len();
         for &id in set.iter() {
-            let next = match self.program.nfa.state(StateID::new_unchecked(id as usize)) {
-                State::ByteRange { trans } if trans.matches_byte(byte) => Some(trans.next),
-                State::Sparse(sparse) => sparse.matches_byte(byte),
-                State::Dense(dense) => dense.matches_byte(byte),
-                _ => None,
-            };
-            self.stack.extend(next);
+            let from = self.program.nfa.state(StateID::new_unchecked(id as usize));
+            self.stack.extend(successor(from, byte));
         }
         self.close(false, false);
         self.check(
@@ -270,5 +275,15 @@ impl Dfa {
             limit,
             allowed,
         })
+    }
+}
+
+/// Where an NFA state that takes bytes goes on `byte`.
+pub(crate) fn successor(state: &State, byte: u8) -> Option<StateID> {
+    match state {
+        State::ByteRange { trans } if trans.matches_byte(byte) => Some(trans.next),
+        State::Sparse(sparse) => sparse.matches_byte(byte),
+        State::Dense(dense) => dense.matches_byte(byte),
+        _ => None,
     }
 }

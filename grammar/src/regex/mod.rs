@@ -9,7 +9,7 @@ mod node;
 pub(crate) mod parser;
 pub(crate) mod product;
 pub(crate) mod program;
-mod reach;
+pub(crate) mod reach;
 pub(crate) mod syntax;
 pub(crate) mod table;
 #[cfg(test)]

@@ -1,12 +1,18 @@
 //! Boolean combinations of automata: states are tuples of the parts' states, made when entered.
 //!
 //! A part that can no longer match stays in the tuple as dead, for its complement may still hold. So
-//! unlike a [`Dfa`]'s, a tuple says nothing of what can follow: whether some accepting tuple is
-//! reachable is found by a search forward when a tuple is first entered, and remembered.
+//! unlike a [`Dfa`]'s, a tuple says nothing of what can follow. The parts' own distances bound it
+//! from below: a tuple is never made where no part that must match still can. Where the bound is not
+//! exact, the nearest accepting tuple is searched for when a tuple is first entered, and remembered.
+//!
+//! Source: P. Hart, N. Nilsson, B. Raphael, "A formal basis for the heuristic determination of
+//! minimum cost paths", IEEE Transactions on Systems Science and Cybernetics 4(2), 1968.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-use foldhash::{HashMap, HashMapExt, HashSet};
+use foldhash::{HashMap, HashMapExt};
+use smallvec::SmallVec;
 
 use crate::regex::dfa::{Dfa, DfaState};
 use crate::{GrammarError, Limits};
@@ -27,6 +33,71 @@ impl Formula {
             Self::And(all) => all.iter().all(|f| f.holds(accepting)),
             Self::Or(any) => any.iter().any(|f| f.holds(accepting)),
             Self::Not(f) => !f.holds(accepting),
+        }
+    }
+
+    /// The part that it is about, if it says nothing else.
+    pub(crate) fn as_part(&self) -> Option<usize> {
+        match self {
+            Self::Part(idx) => Some(*idx),
+            Self::And(parts) | Self::Or(parts) => match parts.as_slice() {
+                [single] => single.as_part(),
+                _ => None,
+            },
+            Self::Not(_) => None,
+        }
+    }
+
+    /// How far it is from where it can hold, given how far each part is; `DEAD` for never.
+    fn bound(&self, distances: &[u32]) -> Bound {
+        match self {
+            Self::Part(idx) => Bound {
+                bytes: distances[*idx],
+                total: distances[*idx],
+                exact: true,
+            },
+            Self::And(parts) => {
+                let mut all = Bound {
+                    bytes: 0,
+                    total: 0,
+                    exact: parts.len() <= 1,
+                };
+                for part in parts {
+                    let part = part.bound(distances);
+                    if part.bytes == DEAD {
+                        return Bound::NEVER;
+                    }
+                    all.bytes = all.bytes.max(part.bytes);
+                    all.total = all.total.saturating_add(part.total);
+                    all.exact &= part.exact;
+                }
+                all
+            }
+            Self::Or(parts) => {
+                let mut nearest = Bound::NEVER;
+                for part in parts {
+                    let part = part.bound(distances);
+                    // Of bounds alike, an exact one.
+                    if (part.bytes, !part.exact) < (nearest.bytes, !nearest.exact) {
+                        nearest = part;
+                    }
+                }
+                nearest
+            }
+            Self::Not(_) => Bound {
+                bytes: 0,
+                total: 0,
+                exact: false,
+            },
+        }
+    }
+
+    /// How often it names a part.
+    fn n_leaves(&self) -> usize {
+        match self {
+            Self::Part(_) => 1,
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::n_leaves).sum(),
+            Self::Not(part) => part.n_leaves(),
         }
     }
 
@@ -54,24 +125,30 @@ impl Formula {
     }
 }
 
-/// Formulas asked for beside whether a tuple accepts; those that hold decide on it too.
-#[derive(Clone, Debug)]
-pub(crate) struct Marks {
-    pub(crate) formulas: Vec<Formula>,
-    /// Sets of formulas, as bits: a tuple accepts only if exactly one of these holds.
-    pub(crate) accepted: HashSet<u64>,
+/// How far a formula is from where it can hold.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    /// Fewest bytes, at least.
+    bytes: u32,
+    /// Those of all parts that must match, one after the other: what is left to do.
+    total: u32,
+    /// Whether so few bytes suffice.
+    exact: bool,
 }
 
-impl Marks {
-    fn held(&self, accepting: u64) -> u64 {
-        let each = self.formulas.iter().enumerate();
-        each.filter(|(_, formula)| formula.holds(accepting))
-            .fold(0, |bits, (idx, _)| bits | 1 << idx)
-    }
+impl Bound {
+    const NEVER: Self = Self {
+        bytes: DEAD,
+        total: DEAD,
+        exact: true,
+    };
 }
 
 /// The most parts of a product: the bits of a set.
 pub(crate) const MAX_PARTS: usize = 64;
+
+/// Leaves of a formula that are looked at in the time of an automaton's step.
+const LEAVES_A_STEP: usize = 8;
 
 const DEAD: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
@@ -81,7 +158,9 @@ const UNKNOWN: u32 = u32::MAX - 1;
 pub(crate) struct Product {
     parts: Vec<Dfa>,
     accept: Formula,
-    marks: Option<Marks>,
+    n_leaves: usize,
+    /// Asked for beside whether a tuple accepts.
+    marks: Vec<Formula>,
     /// Byte to class, as fine as every part needs. [256]
     classes: Box<[u16; 256]>,
     /// A byte of each class.
@@ -91,6 +170,7 @@ pub(crate) struct Product {
     states: Vec<Tuple>,
     ids: HashMap<Box<[u32]>, DfaState>,
     max_states: usize,
+    n_searches: u32,
     n_visited: usize,
     max_visited: usize,
 }
@@ -99,86 +179,31 @@ pub(crate) struct Product {
 struct Tuple {
     parts: Box<[u32]>,
     accepting: bool,
-    /// Fewest bytes to an accepting tuple; `UNKNOWN` until asked, `DEAD` for never.
+    bound: Bound,
+    /// The same exactly; `UNKNOWN` until asked, `DEAD` for never.
     distance: u32,
+    /// The search that last found it, how far from its start, and from which tuple.
+    search: u32,
+    depth: u32,
+    from: DfaState,
 }
 
 impl Product {
-    /// The combination and its first state; `None` if it matches nothing. The first part must be live in
-    /// every live tuple, which bounds what is searched.
+    /// The combination and its first state; no state if it matches nothing.
     pub(crate) fn new(
         parts: Vec<(Dfa, DfaState)>,
         accept: Formula,
+        marks: Vec<Formula>,
         limits: &Limits,
-    ) -> Result<Option<(Self, DfaState)>, GrammarError> {
-        Self::unsearched(parts, accept, None, limits)?.searched()
-    }
-
-    /// The same, of tuples that `marks` accept too.
-    pub(crate) fn marked(
-        parts: Vec<(Dfa, DfaState)>,
-        accept: Formula,
-        marks: Marks,
-        limits: &Limits,
-    ) -> Result<Option<(Self, DfaState)>, GrammarError> {
-        Self::unsearched(parts, accept, Some(marks), limits)?.searched()
-    }
-
-    /// The sets of marks that hold of some text of the first part; `None` if finding them costs
-    /// more than a limit.
-    pub(crate) fn sets(
-        parts: Vec<(Dfa, DfaState)>,
-        marks: Marks,
-        limits: &Limits,
-    ) -> Result<Option<Vec<u64>>, GrammarError> {
-        let mut product = Self::unsearched(parts, Formula::Part(0), Some(marks), limits)?;
-        let mut state = 0;
-        while state < product.states.len() {
-            for class in 0..product.representatives.len() {
-                match product.successor(state as DfaState, class) {
-                    Ok(_) => {}
-                    Err(GrammarError::Limit { .. }) => return Ok(None),
-                    Err(error) => return Err(error),
-                }
-            }
-            state += 1;
-        }
-        let mut sets: Vec<u64> = (0..product.states.len() as u32)
-            .filter(|&state| product.parts[0].is_accepting(product.states[state as usize].parts[0]))
-            .map(|state| product.marks(state))
-            .collect();
-        sets.sort_unstable();
-        sets.dedup();
-        Ok(Some(sets))
-    }
-
-    fn searched(mut self) -> Result<Option<(Self, DfaState)>, GrammarError> {
-        Ok((self.find_distance(0)? != DEAD).then_some((self, 0)))
-    }
-
-    fn unsearched(
-        parts: Vec<(Dfa, DfaState)>,
-        accept: Formula,
-        marks: Option<Marks>,
-        limits: &Limits,
-    ) -> Result<Self, GrammarError> {
+    ) -> Result<(Self, Option<DfaState>), GrammarError> {
         if parts.len() > MAX_PARTS {
             return Err(over("parts", MAX_PARTS));
         }
         let (parts, starts): (Vec<Dfa>, Vec<u32>) = parts.into_iter().unzip();
-        let mut classes = Box::new([0; 256]);
-        let mut representatives = Vec::new();
-        let mut known: HashMap<Vec<u8>, u16> = HashMap::new();
-        for byte in 0..=u8::MAX {
-            let key: Vec<u8> = parts.iter().map(|part| part.class(byte)).collect();
-            let class = *known.entry(key).or_insert_with(|| {
-                representatives.push(byte);
-                representatives.len() as u16 - 1
-            });
-            classes[usize::from(byte)] = class;
-        }
+        let (classes, representatives) = classes(&parts);
         let mut product = Self {
             parts,
+            n_leaves: accept.n_leaves(),
             accept,
             marks,
             classes,
@@ -187,11 +212,18 @@ impl Product {
             states: Vec::new(),
             ids: HashMap::new(),
             max_states: limits.dfa_states,
+            n_searches: 0,
             n_visited: 0,
             max_visited: limits.compile_steps,
         };
-        product.intern(starts.into())?;
-        Ok(product)
+        let start = product.intern(starts.into())?;
+        let is_live = start != DEAD && product.find_distance(start)? != DEAD;
+        Ok((product, is_live.then_some(start)))
+    }
+
+    /// Steps of automata taken since the last call of [`Product::refuel`].
+    pub(crate) fn n_visited(&self) -> usize {
+        self.n_visited
     }
 
     /// The state after `byte`, or `None` where no match can follow.
@@ -207,6 +239,16 @@ impl Product {
         Ok(Some(next))
     }
 
+    /// The tuple after `byte`, whether or not a match can follow; `None` where plainly none can.
+    pub(crate) fn enter(
+        &mut self,
+        state: DfaState,
+        byte: u8,
+    ) -> Result<Option<DfaState>, GrammarError> {
+        let next = self.successor(state, usize::from(self.classes[usize::from(byte)]))?;
+        Ok((next != DEAD).then_some(next))
+    }
+
     pub(crate) fn refuel(&mut self) {
         self.n_visited = 0;
         self.parts.iter_mut().for_each(Dfa::refuel);
@@ -219,7 +261,12 @@ impl Product {
     /// Which of the marks hold, as bits.
     pub(crate) fn marks(&self, state: DfaState) -> u64 {
         let accepting = accepting(&self.parts, &self.states[state as usize].parts);
-        self.marks.as_ref().map_or(0, |marks| marks.held(accepting))
+        let held = self
+            .marks
+            .iter()
+            .enumerate()
+            .filter(|(_, mark)| mark.holds(accepting));
+        held.fold(0, |bits, (idx, _)| bits | 1 << idx)
     }
 
     /// Fewest bytes to a match, of a state that [`Product::step`] returned.
@@ -238,32 +285,43 @@ impl Product {
         if self.table[cell] != UNKNOWN {
             return Ok(self.table[cell]);
         }
-        self.n_visited += self.parts.len();
-        if self.n_visited > self.max_visited {
-            return Err(over("compile_steps", self.max_visited));
-        }
+        self.visit(self.parts.len())?;
         let byte = self.representatives[class];
         let mut next = self.states[state as usize].parts.clone();
-        let mut any = false;
         for (part, state) in self.parts.iter_mut().zip(&mut next) {
             if *state != DEAD {
                 *state = part.step(*state, byte)?.unwrap_or(DEAD);
-                any |= *state != DEAD;
             }
         }
-        // The first part is what every match must be, a whole text of some kind.
-        let next = if any && next[0] != DEAD {
-            self.intern(next)?
-        } else {
-            DEAD
-        };
+        let next = self.intern(next)?;
         self.table[cell] = next;
         Ok(next)
     }
 
-    fn intern(&mut self, parts: Box<[u32]>) -> Result<DfaState, GrammarError> {
+    fn visit(&mut self, n_steps: usize) -> Result<(), GrammarError> {
+        self.n_visited += n_steps;
+        match self.n_visited > self.max_visited {
+            true => Err(over("compile_steps", self.max_visited)),
+            false => Ok(()),
+        }
+    }
+
+    /// The state for a tuple, made if it is new; `DEAD` where plainly no match can follow.
+    fn intern(&mut self, parts: Box<[u32]>) -> Result<u32, GrammarError> {
         if let Some(&known) = self.ids.get(&parts) {
             return Ok(known);
+        }
+        self.visit(self.n_leaves / LEAVES_A_STEP)?;
+        let each = self.parts.iter().zip(&parts);
+        let distances: SmallVec<[u32; 16]> = each
+            .map(|(part, &state)| match state {
+                DEAD => DEAD,
+                state => part.distance(state) as u32,
+            })
+            .collect();
+        let bound = self.accept.bound(&distances);
+        if bound.bytes == DEAD {
+            return Ok(DEAD);
         }
         let id = self.states.len();
         if id >= self.max_states {
@@ -271,14 +329,20 @@ impl Product {
         }
         let cells = self.table.len() + self.representatives.len();
         self.table.resize(cells, UNKNOWN);
-        let held = accepting(&self.parts, &parts);
-        let marked = |marks: &Marks| marks.accepted.contains(&marks.held(held));
-        let accepting = self.accept.holds(held) && self.marks.as_ref().is_none_or(marked);
+        let accepting = self.accept.holds(accepting(&self.parts, &parts));
         self.ids.insert(parts.clone(), id as DfaState);
         self.states.push(Tuple {
             parts,
             accepting,
-            distance: if accepting { 0 } else { UNKNOWN },
+            bound,
+            distance: match (accepting, bound.exact) {
+                (true, _) => 0,
+                (false, true) => bound.bytes,
+                (false, false) => UNKNOWN,
+            },
+            search: 0,
+            depth: 0,
+            from: 0,
         });
         Ok(id as DfaState)
     }
@@ -290,49 +354,77 @@ impl Product {
         if known != UNKNOWN {
             return Ok(known);
         }
-        // Each tuple found, with the index of the one it was found from and its depth.
-        let mut found = vec![(start, 0, 0_u32)];
-        let mut seen = HashSet::from_iter([start]);
-        let mut queue = VecDeque::from([0]);
-        let mut best: Option<(usize, u32)> = None;
-        while let Some(idx) = queue.pop_front() {
-            let (state, _, depth) = found[idx];
-            if best.is_some_and(|(_, total)| depth >= total) {
-                break;
+        self.n_searches += 1;
+        let tuple = &mut self.states[start as usize];
+        (tuple.search, tuple.depth) = (self.n_searches, 0);
+        let mut found = Vec::new();
+        // The least bytes in all come first, of these where the least is left to do: what must match
+        // beside something long is so written early.
+        let mut queue = BinaryHeap::from([(Reverse((0, 0)), 0_u32, start)]);
+        while let Some((_, depth, state)) = queue.pop() {
+            if self.states[state as usize].distance != UNKNOWN {
+                self.settle(start, state);
+                return Ok(self.states[start as usize].distance);
             }
-            match self.states[state as usize].distance {
-                DEAD => continue,
-                UNKNOWN => {}
-                distance => {
-                    let total = depth + distance;
-                    if best.is_none_or(|(_, least)| total < least) {
-                        best = Some((idx, total));
-                    }
-                    continue;
-                }
+            if depth > self.states[state as usize].depth {
+                continue;
             }
+            found.push(state);
+            self.visit(self.representatives.len())?;
             for class in 0..self.representatives.len() {
                 let next = self.successor(state, class)?;
-                if next != DEAD && seen.insert(next) {
-                    queue.push_back(found.len());
-                    found.push((next, idx, depth + 1));
+                if next == DEAD {
+                    continue;
                 }
+                let tuple = &mut self.states[next as usize];
+                let is_known = tuple.search == self.n_searches;
+                if tuple.distance == DEAD || is_known && tuple.depth <= depth + 1 {
+                    continue;
+                }
+                (tuple.search, tuple.depth, tuple.from) = (self.n_searches, depth + 1, state);
+                let least = match tuple.distance {
+                    UNKNOWN => tuple.bound.bytes,
+                    known => known,
+                };
+                let order = Reverse((depth + 1 + least, tuple.bound.total));
+                queue.push((order, depth + 1, next));
             }
         }
-        let Some((mut idx, total)) = best else {
-            for &(state, ..) in &found {
-                self.states[state as usize].distance = DEAD;
-            }
-            return Ok(DEAD);
-        };
-        while found[idx].2 > 0 {
-            let (state, from, depth) = found[idx];
-            self.states[state as usize].distance = total - depth;
-            idx = from;
+        for state in found {
+            self.states[state as usize].distance = DEAD;
         }
-        self.states[start as usize].distance = total;
-        Ok(total)
+        Ok(DEAD)
     }
+
+    /// Notes the distances on the way from `start` to `end`, whose own is known.
+    fn settle(&mut self, start: DfaState, end: DfaState) {
+        let (mut state, mut distance) = (end, self.states[end as usize].distance);
+        while state != start {
+            state = self.states[state as usize].from;
+            distance += 1;
+            self.states[state as usize].distance = distance;
+        }
+    }
+}
+
+/// Classes of bytes that no part tells apart, and a byte of each.
+pub(crate) fn classes(parts: &[Dfa]) -> (Box<[u16; 256]>, Vec<u8>) {
+    let mut classes = Box::new([0_u16; 256]);
+    for part in parts {
+        let mut known: HashMap<(u16, u8), u16> = HashMap::new();
+        for byte in 0..=u8::MAX {
+            let class = &mut classes[usize::from(byte)];
+            let new = known.len() as u16;
+            *class = *known.entry((*class, part.class(byte))).or_insert(new);
+        }
+    }
+    let mut representatives = Vec::new();
+    for byte in 0..=u8::MAX {
+        if usize::from(classes[usize::from(byte)]) == representatives.len() {
+            representatives.push(byte);
+        }
+    }
+    (classes, representatives)
 }
 
 fn accepting(parts: &[Dfa], states: &[u32]) -> u64 {
@@ -366,6 +458,26 @@ impl Automaton {
         match self {
             Self::One(dfa) => dfa.step(state, byte),
             Self::Product(product) => product.step(state, byte),
+        }
+    }
+
+    /// The state after `byte`, likewise, but where it is a tuple of states a match need not follow.
+    pub(crate) fn enter(
+        &mut self,
+        state: DfaState,
+        byte: u8,
+    ) -> Result<Option<DfaState>, GrammarError> {
+        match self {
+            Self::One(dfa) => dfa.step(state, byte),
+            Self::Product(product) => product.enter(state, byte),
+        }
+    }
+
+    /// What a state is made of: states of an NFA, or itself.
+    pub(crate) fn positions<'a>(&'a self, state: &'a DfaState) -> &'a [u32] {
+        match self {
+            Self::One(dfa) => dfa.nfa_states(*state),
+            Self::Product(_) => std::slice::from_ref(state),
         }
     }
 

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 
 use regex_automata::nfa::thompson::{NFA, State};
 use regex_automata::util::look::Look;
-use regex_automata::util::primitives::StateID;
 
 /// The distance of a state from which no match is reachable.
 pub(crate) const UNREACHABLE: u32 = u32::MAX;
@@ -26,8 +25,9 @@ struct Backward {
 }
 
 /// Steps by where they lead, in flat lists: an NFA has thousands of states with one or two each.
-struct Edges {
-    /// The last step added to each state, `NO_EDGE` if there is none. [n_states]
+#[derive(Debug)]
+pub(crate) struct Edges {
+    /// The last step added to each state, `NO_EDGE` if there is none; grows with what is added.
     last: Vec<u32>,
     /// Where a step comes from, and the step added before it. [n_edges]
     edges: Vec<(u32, u32)>,
@@ -36,22 +36,26 @@ struct Edges {
 const NO_EDGE: u32 = u32::MAX;
 
 impl Edges {
-    fn new(n_states: usize) -> Self {
+    pub(crate) fn new(n_states: usize) -> Self {
         Self {
             last: vec![NO_EDGE; n_states],
             edges: Vec::new(),
         }
     }
 
-    fn add(&mut self, from: u32, to: StateID) {
-        let last = &mut self.last[to.as_usize()];
+    pub(crate) fn add(&mut self, from: u32, to: u32) {
+        if self.last.len() <= to as usize {
+            self.last.resize(to as usize + 1, NO_EDGE);
+        }
+        let last = &mut self.last[to as usize];
         self.edges.push((from, *last));
         *last = self.edges.len() as u32 - 1;
     }
 
-    fn leading_to(&self, to: u32) -> impl Iterator<Item = u32> {
+    pub(crate) fn leading_to(&self, to: u32) -> impl Iterator<Item = u32> {
         let edge = |idx: u32| (idx != NO_EDGE).then(|| self.edges[idx as usize]);
-        let edges = std::iter::successors(edge(self.last[to as usize]), move |e| edge(e.1));
+        let last = self.last.get(to as usize).copied().unwrap_or(NO_EDGE);
+        let edges = std::iter::successors(edge(last), move |e| edge(e.1));
         edges.map(|(from, _)| from)
     }
 }
@@ -64,10 +68,10 @@ impl Backward {
         for (from, state) in nfa.states().iter().enumerate() {
             let from = from as u32;
             match state {
-                State::ByteRange { trans } => by_byte.add(from, trans.next),
+                State::ByteRange { trans } => by_byte.add(from, trans.next.as_u32()),
                 State::Sparse(sparse) => {
                     for trans in &sparse.transitions {
-                        by_byte.add(from, trans.next);
+                        by_byte.add(from, trans.next.as_u32());
                     }
                 }
                 State::Dense(dense) => {
@@ -76,22 +80,24 @@ impl Backward {
                         .iter()
                         .filter(|next| next.as_usize() != FAIL)
                     {
-                        by_byte.add(from, *next);
+                        by_byte.add(from, next.as_u32());
                     }
                 }
                 State::Look {
                     look: Look::End,
                     next,
-                } => at_end.add(from, *next),
+                } => at_end.add(from, next.as_u32()),
                 State::Look { .. } | State::Fail => {}
                 State::Union { alternates } => {
-                    alternates.iter().for_each(|next| free.add(from, *next));
+                    alternates
+                        .iter()
+                        .for_each(|next| free.add(from, next.as_u32()));
                 }
                 State::BinaryUnion { alt1, alt2 } => {
-                    free.add(from, *alt1);
-                    free.add(from, *alt2);
+                    free.add(from, alt1.as_u32());
+                    free.add(from, alt2.as_u32());
                 }
-                State::Capture { next, .. } => free.add(from, *next),
+                State::Capture { next, .. } => free.add(from, next.as_u32()),
                 State::Match { .. } => matching.push(from),
             }
         }

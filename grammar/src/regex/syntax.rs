@@ -5,6 +5,7 @@
 //! whole may hold negative ones anywhere: see [`marked`].
 
 pub(crate) use crate::regex::boolean::Boolean;
+pub(crate) use crate::regex::condition::searched;
 
 use regex_syntax::hir::{Hir, Look};
 

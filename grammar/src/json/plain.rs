@@ -1,0 +1,156 @@
+//! What forms plainly say of a value, and whether members of an object plainly contradict.
+//!
+//! Alternatives that contradict are dropped as soon as they are made. So this is asked very often,
+//! and what was found of a form is remembered.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use foldhash::HashMap;
+use serde_json::Value;
+
+use crate::GrammarError;
+use crate::json::form::{Form, FormId, Members, TRUE, types};
+use crate::json::schema::Schemas;
+use crate::json::values::{Values, type_of};
+
+/// Forms within each other that are looked at.
+const MAX_DEPTH: usize = 4;
+
+/// What is known of the forms of one schema.
+#[derive(Debug, Default)]
+pub(crate) struct PlainForms {
+    plain: HashMap<FormId, Arc<Plain>>,
+    /// The declared names of each `properties`.
+    declared: HashMap<FormId, HashMap<Arc<str>, FormId>>,
+}
+
+/// What a form plainly says.
+#[derive(Clone, Debug)]
+struct Plain {
+    types: u8,
+    /// Lists of which the value is in each.
+    allowed: Vec<Arc<Values>>,
+    /// Lists of which it is in none.
+    excluded: Vec<Arc<Values>>,
+}
+
+impl Plain {
+    const ANYTHING: Self = Self {
+        types: types::ALL,
+        allowed: Vec::new(),
+        excluded: Vec::new(),
+    };
+
+    fn and(&mut self, other: &Self) {
+        self.types &= other.types;
+        self.allowed.extend(other.allowed.iter().cloned());
+        self.excluded.extend(other.excluded.iter().cloned());
+    }
+
+    fn is_empty(&self) -> bool {
+        let Some((first, others)) = self.allowed.split_first() else {
+            return self.types == 0;
+        };
+        let fits = |value: &Value| {
+            type_of(value) & self.types != 0
+                && others.iter().all(|these| these.contains(value))
+                && !self.excluded.iter().any(|these| these.contains(value))
+        };
+        !first.iter().any(fits)
+    }
+}
+
+impl PlainForms {
+    /// Whether a member that must be there can plainly have no value.
+    pub(crate) fn contradict(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        conjunction: &[FormId],
+    ) -> Result<bool, GrammarError> {
+        let forms: Vec<(FormId, Arc<Form>)> = conjunction
+            .iter()
+            .map(|&id| (id, schemas.forms.shared(id)))
+            .collect();
+        let required = forms.iter().filter_map(|(_, form)| match &**form {
+            Form::Required(names) => Some(names),
+            _ => None,
+        });
+        for name in required.flatten() {
+            let mut plain = Plain::ANYTHING;
+            for (id, form) in &forms {
+                let Form::Members(members) = &**form else {
+                    continue;
+                };
+                let form = self.member(*id, members, name);
+                if form != TRUE {
+                    plain.and(&*self.plain(schemas, form)?);
+                }
+            }
+            if plain.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What holds of a member by its name, as far as is plain.
+    fn member(&mut self, id: FormId, members: &Members, name: &Arc<str>) -> FormId {
+        let declared = self
+            .declared
+            .entry(id)
+            .or_insert_with(|| members.names.iter().rev().cloned().collect());
+        match declared.get(name) {
+            Some(&form) => form,
+            None if members.patterns.is_empty() => members.rest.unwrap_or(TRUE),
+            None => TRUE,
+        }
+    }
+
+    fn plain(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        form: FormId,
+    ) -> Result<Arc<Plain>, GrammarError> {
+        match self.plain.entry(form) {
+            Entry::Occupied(known) => Ok(Arc::clone(known.get())),
+            Entry::Vacant(vacant) => {
+                let mut plain = Plain::ANYTHING;
+                look(schemas, form, MAX_DEPTH, &mut plain)?;
+                Ok(Arc::clone(vacant.insert(Arc::new(plain))))
+            }
+        }
+    }
+}
+
+/// Adds what a form plainly says.
+fn look(
+    schemas: &mut Schemas<'_>,
+    id: FormId,
+    depth: usize,
+    plain: &mut Plain,
+) -> Result<(), GrammarError> {
+    if depth == 0 {
+        return Ok(());
+    }
+    match &*schemas.forms.shared(id) {
+        Form::False => plain.types = 0,
+        Form::Types(types) => plain.types &= types,
+        Form::Values { values, negated } => match negated {
+            false => plain.allowed.push(Arc::clone(values)),
+            true => plain.excluded.push(Arc::clone(values)),
+        },
+        Form::And(parts) => {
+            for &part in parts {
+                look(schemas, part, depth - 1, plain)?;
+            }
+        }
+        Form::Mute(form) => look(schemas, *form, depth - 1, plain)?,
+        Form::Schema(schema) => {
+            let form = schemas.form(*schema)?;
+            look(schemas, form, depth - 1, plain)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
