@@ -112,8 +112,10 @@ fn no_member_is_begun_when_all_have_come() {
         "additionalProperties": false,
         "type": "object",
     });
-    let mut options = JsonOptions::default();
-    options.key_order = KeyOrder::Any;
+    let options = JsonOptions {
+        key_order: KeyOrder::Any,
+        ..JsonOptions::default()
+    };
     let constraint = Constraint::json_schema_with(&schema, &options, &Limits::default()).unwrap();
     let mut matcher = Matcher::new(constraint, vocabulary()).unwrap();
     for &byte in br#"{"line3":3,"line1":1,"line2":22"# {

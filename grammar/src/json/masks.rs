@@ -22,7 +22,7 @@ use crate::json::text::{BOUNDARY, Text};
 use crate::memo::{MaskMemo, Reach};
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
-use crate::runs::{Run, Runs, run};
+use crate::runs::{ENDLESS, Run, Runs, run};
 use crate::trie::TokenTrie;
 use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
 
@@ -457,7 +457,7 @@ impl JsonLanguage {
                     automaton,
                     start: *other,
                     text: |other: &Other| other.text,
-                    alone: |other: &Other| Some(other.state),
+                    alone: |other: &Other| Some((other.state, ENDLESS)),
                     step: |automata: &mut [Automaton], other, byte| {
                         step_other(automaton, automata, other, byte)
                     },
@@ -479,7 +479,7 @@ struct InString<S, T, A, F, D> {
     automaton: Option<usize>,
     start: S,
     text: T,
-    /// The automaton's state, where nothing else matters.
+    /// The automaton's state, and for how many characters nothing else matters.
     alone: A,
     step: F,
     distance: D,
@@ -489,7 +489,7 @@ impl<S, T, A, F, D> InString<S, T, A, F, D>
 where
     S: Copy + Eq + Hash,
     T: Fn(&S) -> Text,
-    A: Fn(&S) -> Option<DfaState>,
+    A: Fn(&S) -> Option<(DfaState, u8)>,
     F: Fn(&mut [Automaton], S, u8) -> Result<Option<S>, GrammarError>,
     D: Fn(&[Automaton], &S) -> usize,
 {
@@ -532,10 +532,16 @@ where
             return Ok(Run::NONE);
         }
         match (self.alone)(&state) {
-            Some(state) => runs.run(state, |state, byte| match self.automaton {
-                Some(idx) => automata[idx].step(state, byte),
-                None => Ok(Some(state)),
-            }),
+            Some((state, n_free)) => {
+                let run = runs.run(state, |state, byte| match self.automaton {
+                    Some(idx) => automata[idx].step(state, byte),
+                    None => Ok(Some(state)),
+                })?;
+                Ok(Run {
+                    n_characters: run.n_characters.min(n_free),
+                    ..run
+                })
+            }
             None => run(state, |state| {
                 let step = |state, byte| (self.step)(automata, state, byte);
                 Ok(Arc::new(runs.alphabet.targets(state, step)?))

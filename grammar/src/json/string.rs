@@ -8,7 +8,7 @@ use crate::json::lengths::LengthTable;
 use crate::json::text::{BOUNDARY, Text};
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
-use crate::runs::MAX_FOLLOWED;
+use crate::runs::{ENDLESS, MAX_FOLLOWED};
 
 /// The strings of a schema: index of the pattern's automaton, and lengths in code points.
 #[derive(Clone, Debug)]
@@ -130,16 +130,21 @@ impl StringShape {
         Ok(live.then_some(next))
     }
 
-    /// The pattern's state, if it alone decides on the next [`MAX_FOLLOWED`] characters.
-    pub(crate) fn without_lengths(&self, body: &Body) -> Option<DfaState> {
+    /// The pattern's state, and for how many characters it alone decides what may follow; `None` if
+    /// lengths soon do, too.
+    pub(crate) fn without_lengths(&self, body: &Body) -> Option<(DfaState, u8)> {
         let longest = match &self.table {
             Some(_) if body.count < self.min => return None,
             Some(table) => table.longest(),
             None => 0,
         };
-        let most = u32::from(MAX_FOLLOWED) + longest;
-        let is_free = self.max.is_none_or(|max| max - body.count >= most);
-        is_free.then_some(body.state)
+        let n_free = match self.max {
+            None => ENDLESS,
+            Some(max) => (max - body.count)
+                .saturating_sub(longest)
+                .min(u32::from(ENDLESS - 1)) as u8,
+        };
+        (n_free >= MAX_FOLLOWED).then_some((body.state, n_free))
     }
 
     /// Whether the closing quote may follow.

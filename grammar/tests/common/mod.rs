@@ -9,7 +9,7 @@ use lmrun_grammar::{Constraint, Matcher, TokenId, TokenMask, Vocabulary};
 /// The end token of [`vocabulary`].
 pub(crate) const END: TokenId = 0;
 
-const PIECES: &str = r#"a b c ab abc aa aaa aaaa xyz the The hello Hello world foo bar baz qux name age city street id value
+const PIECES: &str = r#"a b c ab abc aa aaa aaaa aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa xyz the The hello Hello world foo bar baz qux name age city street id value
 items type true false null tru fals nul ue lse ll 0 1 2 10 100 123 999 2024 -1 0.5 .5 .0 1.5 3.14 e5 E+1 e-3 00 000
 { } [ ] : , " {" "} ": ":" "," ",  ": ":{" ":[ "], "}, }, ], [" [{ }] ]} [] {} {"name {"name": "name": ,"age": :1
 \" \\ \n \t \u \u00 \u0041 \ud83d \ude00 \/ / // :// http https .com @ @example .org www - -- _ + * ( ) ? ! . .. ...
