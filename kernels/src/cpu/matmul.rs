@@ -588,9 +588,18 @@ where
             Fetching::Near => fetch::<false>(block, N_AHEAD),
             Fetching::NextPair => fetch::<true>(block, pair.len()),
         }
-        add_part::<S, W, H, T, C, 0>(s, block, first, &blocks, &mut sums);
-        if H == 2 {
-            add_part::<S, W, H, T, C, 1>(s, block, first, &blocks, &mut sums);
+        let first_dots = dots::<S, W, H, T, C, 0>(s, block, first, &blocks);
+        if H == 1 {
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (0, first_dots), &mut sums);
+        } else if C == 1 {
+            // All codes before the scales behind them: lines in ascending order are what the machine fetches best.
+            let second = dots::<S, W, H, T, C, 1>(s, block, first, &blocks);
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (0, first_dots), &mut sums);
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (1, second), &mut sums);
+        } else {
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (0, first_dots), &mut sums);
+            let second = dots::<S, W, H, T, C, 1>(s, block, first, &blocks);
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (1, second), &mut sums);
         }
         if W::LAYOUT.has_minimums {
             for (t, sums) in sums.iter_mut().enumerate() {
@@ -605,27 +614,19 @@ where
     sums
 }
 
-/// Adds the products of one scale's part of a block. Which part is constant, so that every load is at a known place.
+/// Adds the products of one scale's part of a block, times both scales.
 #[inline(always)]
-fn add_part<
-    S: Simd,
-    W: Codes<H>,
-    const H: usize,
-    const T: usize,
-    const C: usize,
-    const HALF: usize,
->(
+fn scale_and_add<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize>(
     s: S,
-    block: &[u8],
-    first: usize,
+    (block, first): (&[u8], usize),
     blocks: &[&Block; C],
+    (half, dots): (usize, [[S::I; C]; T]),
     sums: &mut [[S::F; C]; T],
 ) {
-    let dots = dots::<S, W, H, T, C, HALF>(s, block, first, blocks);
     for t in 0..T {
         let scales = halves(s, block, W::LAYOUT.scales_at(first + t));
         for c in 0..C {
-            let scale = s.splat(blocks[c].scales[HALF]);
+            let scale = s.splat(blocks[c].scales[half]);
             let dot = s.mul(s.to_f32(dots[t][c]), scale);
             sums[t][c] = s.mul_add(dot, scales, sums[t][c]);
         }
