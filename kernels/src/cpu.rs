@@ -272,7 +272,7 @@ impl Device for Cpu {
         out: &mut Self::Buffer,
     ) {
         out.resize(x.n_rows());
-        if matrix.is_uniform() {
+        if matrix.is_gated() {
             return self.product(matrix, x, norm, Then::Gate(activation), out);
         }
         let mut both = Buffer::new(matrix.n_rows());

@@ -1,16 +1,16 @@
 //! The pool of key and value pages of a CPU device.
 //!
-//! One allocation holds all layers: `[n_layers, n_pages]` pages, each with its keys
-//! `[n_kv_heads, head_dim / 2, n_lanes, 2]` and then its values `[n_kv_heads, n_pairs, head_dim, 2]`, where
-//! `n_lanes` is the page size rounded up to whole vectors and `n_pairs` half of it rounded up. Keys are
-//! transposed so that a vector of scores is 16 positions, which needs no horizontal sum; both are in
-//! pairs of what is summed over, elements of a key and positions of a value, as the products of two
-//! bf16 want them.
+//! One allocation holds all layers: `[n_layers, n_pages, n_kv_heads]` pages of a head, each with its keys
+//! `[head_dim / 2, n_lanes, 2]` and then its values `[n_pairs, head_dim, 2]`, where `n_lanes` is the page size rounded up
+//! to whole vectors and `n_pairs` half of it rounded up. Keys are transposed so that a vector of scores is 16 positions,
+//! which needs no horizontal sum; both are in pairs of what is summed over, elements of a key and positions of a value,
+//! as the products of two bf16 want them.
 
-use std::alloc::{Layout, alloc_zeroed};
+use std::marker::PhantomData;
 
 use half::bf16;
 
+use crate::lines::Lines;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::{Heads, KernelError, Slot};
@@ -61,7 +61,9 @@ impl KvElement for bf16 {
 #[derive(Debug)]
 pub struct KvPool<T> {
     pub(crate) shape: KvShape,
-    elements: Vec<T>,
+    n_elements: usize,
+    lines: Lines,
+    element: PhantomData<T>,
 }
 
 impl KvShape {
@@ -80,8 +82,15 @@ impl KvShape {
         self.head_dim * self.page_size.next_multiple_of(2)
     }
 
-    fn page_len(&self) -> usize {
-        self.n_kv_heads * (self.keys_len() + self.values_len())
+    /// Where a head's keys begin in a page; its values follow.
+    fn start(&self, layer_idx: usize, page: u32, head_idx: usize) -> usize {
+        let page = page as usize;
+        assert!(
+            page < self.n_pages && layer_idx < self.n_layers,
+            "no page {page}"
+        );
+        let head_idx = (layer_idx * self.n_pages + page) * self.n_kv_heads + head_idx;
+        head_idx * (self.keys_len() + self.values_len())
     }
 
     /// Where an element of a slot's key lies among its head's keys.
@@ -114,55 +123,41 @@ impl<T: KvElement> KvPool<T> {
             n_bytes,
         };
         let n_elements = shape.n_elements().ok_or(refused(usize::MAX))?;
-        let layout = Layout::array::<T>(n_elements).map_err(|_| refused(usize::MAX))?;
-        if layout.size() == 0 {
-            return Ok(Self {
-                shape,
-                elements: Vec::new(),
-            });
-        }
-        // SAFETY: the layout is not empty. `vec!` would abort where this can be refused.
-        let start = unsafe { alloc_zeroed(layout) }.cast::<T>();
-        if start.is_null() {
-            return Err(refused(layout.size()));
-        }
-        // SAFETY: `start` was allocated by the global allocator with the layout of `n_elements` T,
-        // all zero bytes, which is a valid T.
-        let elements = unsafe { Vec::from_raw_parts(start, n_elements, n_elements) };
-        Ok(Self { shape, elements })
+        let n_bytes = n_elements.checked_mul(size_of::<T>());
+        let n_bytes = n_bytes.ok_or(refused(usize::MAX))?;
+        Ok(Self {
+            shape,
+            n_elements,
+            lines: Lines::alone("the key-value pool", n_bytes)?,
+            element: PhantomData,
+        })
     }
 
-    fn page_start(&self, layer_idx: usize, page: u32) -> usize {
-        let page = page as usize;
-        assert!(
-            page < self.shape.n_pages && layer_idx < self.shape.n_layers,
-            "no page {page}"
-        );
-        (layer_idx * self.shape.n_pages + page) * self.shape.page_len()
+    fn elements(&self) -> &[T] {
+        let start = self.lines.bytes().as_ptr().cast();
+        // SAFETY: the lines are as many bytes as these elements, aligned to a cache line and zero at first, which is a
+        // valid T; only elements are ever written to them.
+        unsafe { std::slice::from_raw_parts(start, self.n_elements) }
+    }
+
+    fn elements_mut(&mut self) -> &mut [T] {
+        let start = self.lines.bytes_mut().as_mut_ptr().cast();
+        // SAFETY: as in `elements`, and the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(start, self.n_elements) }
     }
 
     /// The keys of one head in a page: `[head_dim / 2, n_lanes, 2]`.
     #[inline]
     pub(crate) fn keys(&self, layer_idx: usize, page: u32, head_idx: usize) -> &[T] {
-        let start = self.page_start(layer_idx, page) + self.keys_start(head_idx);
-        &self.elements[start..][..self.shape.keys_len()]
+        let start = self.shape.start(layer_idx, page, head_idx);
+        &self.elements()[start..][..self.shape.keys_len()]
     }
 
     /// The values of one head in a page: `[n_pairs, head_dim, 2]`.
     #[inline]
     pub(crate) fn values(&self, layer_idx: usize, page: u32, head_idx: usize) -> &[T] {
-        let start = self.page_start(layer_idx, page) + self.values_start(head_idx);
-        &self.elements[start..][..self.shape.values_len()]
-    }
-
-    /// Where a head's keys begin in a page.
-    fn keys_start(&self, head_idx: usize) -> usize {
-        head_idx * self.shape.keys_len()
-    }
-
-    /// Where a head's values begin in a page.
-    fn values_start(&self, head_idx: usize) -> usize {
-        self.shape.n_kv_heads * self.shape.keys_len() + head_idx * self.shape.values_len()
+        let start = self.shape.start(layer_idx, page, head_idx) + self.shape.keys_len();
+        &self.elements()[start..][..self.shape.values_len()]
     }
 
     /// Writes tokens' keys and values, all heads of their rows of activations, `x(i)` for `slots[i]`.
@@ -175,31 +170,24 @@ impl<T: KvElement> KvPool<T> {
         (keys, values): (Heads, Heads),
     ) {
         let shape = self.shape;
-        let starts: Vec<usize> = slots
-            .iter()
-            .map(|slot| self.page_start(layer_idx, slot.page))
-            .collect();
         for slot in slots {
             let offset = slot.offset as usize;
             assert!(offset < shape.page_size, "no slot {offset}");
         }
-        let parts: Vec<usize> = (0..shape.n_kv_heads)
-            .flat_map(|head_idx| [self.keys_start(head_idx), self.values_start(head_idx)])
-            .collect();
-        let elements = SharedSlice::new(&mut self.elements);
+        let elements = SharedSlice::new(self.elements_mut());
         // Keys and values of heads are units of their own; a few rows are not worth a second thread.
         let n_worthwhile = if slots.len() < 8 { usize::MAX } else { 2 };
-        pool.run_split(parts.len(), n_worthwhile, |units| {
+        pool.run_split(2 * shape.n_kv_heads, n_worthwhile, |units| {
             for unit in units {
                 let (head_idx, is_value) = (unit / 2, unit % 2 == 1);
-                let (heads, len) = if is_value {
-                    (values, shape.values_len())
+                let (heads, offset, len) = if is_value {
+                    (values, shape.keys_len(), shape.values_len())
                 } else {
-                    (keys, shape.keys_len())
+                    (keys, 0, shape.keys_len())
                 };
                 for (i, slot) in slots.iter().enumerate() {
                     let head = &x(i)[heads.first + head_idx * heads.head_dim..][..heads.head_dim];
-                    let start = starts[i] + parts[unit];
+                    let start = shape.start(layer_idx, slot.page, head_idx) + offset;
                     // SAFETY: units are split among the threads, and each has its own part of every page.
                     let target = unsafe { elements.part_mut(start..start + len) };
                     put_head(&shape, target, slot.offset as usize, head, is_value);
@@ -216,23 +204,19 @@ impl<T: KvElement> KvPool<T> {
             "{n_tokens} tokens of a page of {}",
             shape.page_size
         );
-        for layer_idx in 0..shape.n_layers {
-            let (source, target) = (
-                self.page_start(layer_idx, from),
-                self.page_start(layer_idx, to),
-            );
-            for head_idx in 0..shape.n_kv_heads {
-                let (keys, values) = (self.keys_start(head_idx), self.values_start(head_idx));
-                for slot in 0..n_tokens {
-                    for element in 0..shape.head_dim {
-                        for at in [
-                            keys + shape.key_at(slot, element),
-                            values + shape.value_at(slot, element),
-                        ] {
-                            self.elements[target + at] = self.elements[source + at];
-                        }
-                    }
-                }
+        for (layer_idx, head_idx) in
+            (0..shape.n_layers).flat_map(|i| (0..shape.n_kv_heads).map(move |j| (i, j)))
+        {
+            let source = shape.start(layer_idx, from, head_idx);
+            let target = shape.start(layer_idx, to, head_idx);
+            let elements = self.elements_mut();
+            for (slot, element) in
+                (0..n_tokens).flat_map(|i| (0..shape.head_dim).map(move |j| (i, j)))
+            {
+                let key = shape.key_at(slot, element);
+                let value = shape.keys_len() + shape.value_at(slot, element);
+                elements[target + key] = elements[source + key];
+                elements[target + value] = elements[source + value];
             }
         }
     }

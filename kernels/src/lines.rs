@@ -1,7 +1,7 @@
-//! Memory for weights: cache lines on huge pages, one matrix after another.
+//! Memory for weights, and for keys and values: cache lines on huge pages; of weights one matrix after another.
 //!
-//! A step reads every weight once. On pages of four kilobytes each of them costs a walk through the page tables for
-//! 64 lines, which halves the rate at which one core reads.
+//! A step reads every weight once, and all keys and values of its sequences. On pages of four kilobytes each of them
+//! costs a walk through the page tables for 64 lines, which halves the rate at which one core reads.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Arena {
         let chunk = match &self.chunk {
             Some(chunk) if n_reserved <= chunk.len() - self.n_used => Arc::clone(chunk),
             _ => {
-                let chunk = Arc::new(map(n_reserved.max(CHUNK))?);
+                let chunk = Arc::new(map("weights", n_reserved.max(CHUNK))?);
                 self.n_used = 0;
                 self.chunk.insert(chunk).clone()
             }
@@ -53,13 +53,12 @@ impl Arena {
     }
 }
 
-fn map(n_bytes: usize) -> Result<MmapRaw, KernelError> {
-    let n_bytes = n_bytes.next_multiple_of(HUGE_PAGE);
-    let refused = |_| KernelError::Memory {
-        what: "weights",
-        n_bytes,
+fn map(what: &'static str, n_bytes: usize) -> Result<MmapRaw, KernelError> {
+    let refused = KernelError::Memory { what, n_bytes };
+    let Some(n_whole) = n_bytes.checked_next_multiple_of(HUGE_PAGE) else {
+        return Err(refused);
     };
-    let chunk = MmapMut::map_anon(n_bytes).map_err(refused)?;
+    let chunk = MmapMut::map_anon(n_whole).map_err(|_| refused)?;
     // A wish: without huge pages everything is right and slower.
     #[cfg(target_os = "linux")]
     let _ = chunk.advise(memmap2::Advice::HugePage);
@@ -67,6 +66,15 @@ fn map(n_bytes: usize) -> Result<MmapRaw, KernelError> {
 }
 
 impl Lines {
+    /// `n_bytes` zeros that share their memory with nothing else. What is never written is never touched.
+    pub(crate) fn alone(what: &'static str, n_bytes: usize) -> Result<Self, KernelError> {
+        Ok(Self {
+            chunk: Arc::new(map(what, n_bytes.max(1))?),
+            start: 0,
+            n_bytes,
+        })
+    }
+
     #[inline(always)]
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the arena has given this part of the chunk, which is mapped, to nobody else, and it is written only

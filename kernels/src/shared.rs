@@ -23,6 +23,12 @@ impl<'a, T> SharedSlice<'a, T> {
         }
     }
 
+    /// Where the slice begins.
+    #[inline]
+    pub(crate) fn start(&self) -> *const T {
+        self.start
+    }
+
     /// One part of the slice.
     ///
     /// # Safety

@@ -15,6 +15,9 @@ pub(crate) use portable::Portable;
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
+/// Adding 1.5 * 2^23 rounds to whole numbers, which are then in the low bits.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
 /// One tier. All methods act lane by lane.
 pub(crate) trait Simd: Copy {
     /// Sixteen f32.
@@ -40,9 +43,9 @@ pub(crate) trait Simd: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// The greater; `b` where either is no number.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// Reads each lane's bits as an integer n plus a constant whose low nine bits are zero, and gives
-    /// 2^n: the last step of an exponential.
-    fn exponent_of_bits(self, a: Self::F) -> Self::F;
+    /// `a * 2^n`, where the bits of `exponents` are an integer n plus a constant whose low nine bits are zero: the last
+    /// step of an exponential. Neither `a` nor the result may be denormal.
+    fn times_power(self, a: Self::F, exponents: Self::F) -> Self::F;
 
     fn splat_int(self, value: i32) -> Self::I;
     fn load_bytes(self, bytes: &[u8; 4 * LANES]) -> Self::I;
@@ -60,7 +63,7 @@ pub(crate) trait Simd: Copy {
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F;
     /// The low sixteen bits of each lane, zeros above them.
     fn low_halves(self, a: Self::I) -> Self::I;
-    /// The nearest bf16, ties to even, in the low sixteen bits of each lane; of numbers only.
+    /// The nearest bf16, ties to even, of each lane, which is a number and not denormal.
     fn to_bf16(self, a: Self::F) -> [u16; LANES];
     /// The bits of `a` less those of `b`.
     fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I;
@@ -78,8 +81,6 @@ pub(crate) trait Simd: Copy {
     /// x = n ln 2 + r with n a whole number; e^r by its Taylor polynomial, |r| <= ln 2 / 2.
     #[inline(always)]
     fn exp(self, x: Self::F) -> Self::F {
-        // Adding 1.5 * 2^23 rounds to whole numbers and leaves n in the low bits.
-        const ROUND: f32 = 12_582_912.0;
         const LN_2_HIGH: f32 = 0.693_359_4;
         const LN_2_LOW: f32 = -2.121_944_4e-4;
         const TAYLOR: [f32; 7] = [
@@ -101,7 +102,25 @@ pub(crate) trait Simd: Copy {
             sum = self.mul_add(sum, r, self.splat(*coefficient));
         }
         let sum = self.mul_add(sum, r, self.splat(1.0));
-        self.mul(sum, self.exponent_of_bits(shifted))
+        self.times_power(sum, shifted)
+    }
+
+    /// 2^x for x <= 0, within 8e-6 of it, exact at 0; below -125 about 2e-38.
+    ///
+    /// x = n + r with n a whole number; 2^r = 1 + r g(r), |r| <= 1/2, with g interpolated at the Chebyshev nodes.
+    #[inline(always)]
+    fn exp2(self, x: Self::F) -> Self::F {
+        const G: [f32; 4] = [0.009_656_711, 0.055_838_283, 0.240_225_3, 0.693_136_75];
+        let x = self.max(x, self.splat(-125.0));
+        let shifted = self.add(x, self.splat(ROUND));
+        let n = self.add(shifted, self.splat(-ROUND));
+        let r = self.mul_add(n, self.splat(-1.0), x);
+        let mut sum = self.splat(G[0]);
+        for coefficient in &G[1..] {
+            sum = self.mul_add(sum, r, self.splat(*coefficient));
+        }
+        let sum = self.mul_add(sum, r, self.splat(1.0));
+        self.times_power(sum, shifted)
     }
 }
 
@@ -119,6 +138,30 @@ pub(crate) fn prefetch(at: *const u8) {
     // SAFETY: a prefetch reads nothing, and every x86-64 has it.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Asks for the cache line at an address, which need not be readable, in order to write it.
+#[inline(always)]
+pub(crate) fn prefetch_to_write(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `prefetch`.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Asks for the cache line at an address, which need not be readable, without taking room in the nearest cache.
+#[inline(always)]
+pub(crate) fn prefetch_for_later(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `prefetch`.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

@@ -1,10 +1,11 @@
 //! Causal attention over pages, in bf16 with f32 sums, with the softmax taken online.
 //!
-//! Positions are taken in *strides*, a fixed number of whole pages of at least 128 positions, counted
-//! from position 0: within a stride all scores, then their maximum, then the weighted values in
-//! ascending order; between strides the sums so far are rescaled (Milakov and Gimelshein 2018). What
-//! a query computes depends on its own position and on nothing else.
+//! Positions are taken in *strides*, a fixed number of whole pages of at least 128 positions, counted from position 0:
+//! within a stride all scores, then their maximum, then the weighted values in ascending order; between strides the sums
+//! so far are rescaled (Milakov and Gimelshein 2018). Scores are in units of ln 2, so that weights are powers of two.
+//! What a query computes depends on its own position and on nothing else.
 
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use half::bf16;
@@ -15,7 +16,7 @@ use crate::buffer::Buffer;
 use crate::kv::{KvElement, KvPool};
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{AttentionLayer, AttentionSpan, Heads};
 
 /// The least number of positions of a stride.
@@ -24,6 +25,10 @@ const MIN_STRIDE: usize = 128;
 const N_ROWS: usize = 8;
 /// Queries that read keys and values together, at most.
 const N_QUERIES: usize = 6;
+/// Queries that are too few to hide how long keys and values take to come.
+const N_FEW: usize = 3;
+/// Pages between the one that is scored and the one that is fetched.
+const N_PAGES_AHEAD: usize = 4;
 
 /// What attention reads.
 pub(crate) struct Inputs<'a> {
@@ -35,6 +40,7 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// One key head and some rows of one span.
+#[derive(Clone, Copy)]
 struct Item<'a> {
     span: AttentionSpan<'a>,
     kv_head: usize,
@@ -62,10 +68,14 @@ pub(crate) fn attention(
         // SAFETY: each thread's index is run once, and has its own.
         let scratch = unsafe { &mut scratch.part_mut(thread_idx..thread_idx + 1)[0] };
         // Later rows see more positions: dealing items out in turn shares the long ones too.
-        for item in items(inputs).skip(thread_idx).step_by(n_threads) {
+        let mut items = items(inputs).skip(thread_idx).step_by(n_threads);
+        let mut next = items.next();
+        while let Some(item) = next {
+            next = items.next();
             vectors.run(ItemKernel {
                 inputs,
                 item,
+                next,
                 out: &out,
                 width,
                 scratch,
@@ -74,15 +84,15 @@ pub(crate) fn attention(
     });
 }
 
+/// All items: a span's rows one key head after another, so that a head's keys and values stay in the nearer caches.
 fn items<'a>(inputs: &'a Inputs<'a>) -> impl Iterator<Item = Item<'a>> {
     inputs.spans.iter().flat_map(move |&span| {
-        (0..span.n_rows).step_by(N_ROWS).flat_map(move |first| {
-            let n_rows = N_ROWS.min(span.n_rows - first);
-            (0..inputs.kv.shape.n_kv_heads).map(move |kv_head| Item {
+        (0..inputs.kv.shape.n_kv_heads).flat_map(move |kv_head| {
+            (0..span.n_rows).step_by(N_ROWS).map(move |first| Item {
                 span,
                 kv_head,
                 first,
-                n_rows,
+                n_rows: N_ROWS.min(span.n_rows - first),
             })
         })
     })
@@ -156,6 +166,8 @@ struct Query {
 struct ItemKernel<'a> {
     inputs: &'a Inputs<'a>,
     item: Item<'a>,
+    /// What the thread does next.
+    next: Option<Item<'a>>,
     out: &'a SharedSlice<'a, f32>,
     width: usize,
     scratch: &'a mut Scratch,
@@ -241,7 +253,10 @@ impl ItemKernel<'_> {
     #[inline(always)]
     fn scale_queries(&mut self, queries: &[Query]) {
         let head_dim = self.inputs.kv.shape.head_dim;
-        let scale = self.inputs.layer.scale;
+        // Scores are powers of two; those that are capped become so afterwards.
+        let layer = self.inputs.layer;
+        let base = if layer.softcap.is_some() { 1.0 } else { LOG2_E };
+        let scale = layer.scale * base;
         let targets = self.scratch.queries.chunks_exact_mut(head_dim / 2);
         for (query, scaled) in queries.iter().zip(targets) {
             let row = self.inputs.x.row(query.row_idx);
@@ -287,6 +302,24 @@ impl ItemKernel<'_> {
         }
     }
 
+    /// The keys and values that are fetched while those of a page are scored: a later page's or, behind the last, what the
+    /// thread does next.
+    #[inline(always)]
+    fn ahead(&self, page_idx: usize) -> [&[bf16]; 2] {
+        let span = &self.item.span;
+        let n_pages = (span.start + span.n_rows).div_ceil(self.inputs.kv.shape.page_size);
+        let (item, later) = match (page_idx + N_PAGES_AHEAD, &self.next) {
+            (later, Some(next)) if later >= n_pages => (next, later - n_pages),
+            (later, _) => (&self.item, later),
+        };
+        let page = item.span.pages.get(later).unwrap_or(&span.pages[page_idx]);
+        let (kv, layer_idx) = (self.inputs.kv, self.inputs.layer.idx);
+        [
+            kv.keys(layer_idx, *page, item.kv_head),
+            kv.values(layer_idx, *page, item.kv_head),
+        ]
+    }
+
     /// The scores of `P` vectors of positions, given as their page in the stride and their place in the page; in order.
     #[inline(always)]
     fn score_vectors<S: Simd, const Q: usize, const P: usize>(
@@ -299,10 +332,20 @@ impl ItemKernel<'_> {
         let shape = self.inputs.kv.shape;
         let (n_pairs, line_len) = (shape.head_dim / 2, 2 * shape.n_lanes());
         let mut keys: [&[bf16]; P] = [&[]; P];
-        for (keys, (page_idx, vector_idx)) in keys.iter_mut().zip(places) {
-            let page = self.item.span.pages[start / shape.page_size + page_idx];
+        let mut ahead = [[std::ptr::null::<bf16>(); 2]; P];
+        for (p, (page_idx, vector_idx)) in places.into_iter().enumerate() {
+            let page_idx = start / shape.page_size + page_idx;
+            let page = self.item.span.pages[page_idx];
             let page = self.inputs.kv.keys(layer_idx, page, kv_head);
-            *keys = &page[vector_idx * 2 * LANES..];
+            keys[p] = &page[vector_idx * 2 * LANES..];
+            if Q <= N_FEW {
+                let [keys, values] = self.ahead(page_idx).map(<[bf16]>::as_ptr);
+                let first = vector_idx * 2 * LANES;
+                ahead[p] = [
+                    keys.wrapping_add(first),
+                    values.wrapping_add(first * n_pairs),
+                ];
+            }
         }
         let Scratch {
             scores,
@@ -318,6 +361,11 @@ impl ItemKernel<'_> {
             for p in 0..P {
                 let line = &keys[p][pair_idx * line_len..];
                 vectors[p] = load_pairs(s, line.first_chunk().expect("keys fill whole vectors"));
+                if Q <= N_FEW {
+                    // As many lines of each as are read here and will be of values.
+                    simd::prefetch(ahead[p][0].wrapping_add(pair_idx * line_len).cast());
+                    simd::prefetch(ahead[p][1].wrapping_add(pair_idx * 2 * LANES).cast());
+                }
             }
             for q in 0..Q {
                 let query = s.splat_int(lane(queries[q][pair_idx]));
@@ -336,7 +384,7 @@ impl ItemKernel<'_> {
         }
     }
 
-    /// Turns a query's scores into weights: e^(score - largest), zero beyond what it sees.
+    /// Turns a query's scores into weights: 2^(score - largest), zero beyond what it sees.
     #[inline(always)]
     fn weigh<S: Simd>(
         &mut self,
@@ -374,25 +422,23 @@ impl ItemKernel<'_> {
         let found = s.reduce_max(lanes).max(*largest);
         if found > *largest {
             let mut factor = [0.0; LANES];
-            s.store(s.exp(s.splat(*largest - found)), &mut factor);
+            s.store(s.exp2(s.splat(*largest - found)), &mut factor);
             *total = s.mul(*total, s.splat(factor[0]));
             rescale(&mut sums[query_idx * head_dim..][..head_dim], factor[0]);
             *largest = found;
         }
-        let shift = s.splat(-*largest);
+        let (shift, mut sum) = (s.splat(-*largest), *total);
         for (vector_idx, vector) in of_vectors.zip(vectors) {
-            let weight = s.exp(s.add(s.load(vector), shift));
-            s.store(weight, vector);
+            let mut weight = s.exp2(s.add(s.load(vector), shift));
             // The exponential of what is not seen is tiny, not zero.
             let first = vector_idx * LANES;
-            if first < seen.start {
-                vector[..seen.start - first].fill(0.0);
+            if first < seen.start || seen.end < first + LANES {
+                s.store(weight, vector);
+                vector[..seen.start.saturating_sub(first)].fill(0.0);
+                vector[LANES.min(seen.end - first)..].fill(0.0);
+                weight = s.load(vector);
             }
-            if seen.end < first + LANES {
-                vector[seen.end - first..].fill(0.0);
-            }
-            let weight = s.load(vector);
-            *total = s.add(*total, weight);
+            sum = s.add(sum, weight);
             let rounded = s.to_bf16(weight);
             for (pair, bits) in weights[vector_idx]
                 .iter_mut()
@@ -401,6 +447,7 @@ impl ItemKernel<'_> {
                 *pair = bits.map(bf16::from_bits);
             }
         }
+        *total = sum;
     }
 
     /// Adds the weighted values of positions `start..end`, up to four vectors of a head at a time.
@@ -492,7 +539,8 @@ fn cap_and_mask<'s, S: Simd>(
     let vectors = &mut vectors[seen.start / LANES..seen.end.div_ceil(LANES)];
     if let Some(cap) = cap {
         for vector in &mut *vectors {
-            s.store(softcap(s, s.load(vector), cap), vector);
+            let capped = softcap(s, s.load(vector), cap);
+            s.store(s.mul(capped, s.splat(LOG2_E)), vector);
         }
     }
     let lanes = vectors.as_flattened_mut();

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::Vectors;
 use super::elementwise::{RmsNorm, activate};
-use super::matrix::{BlockLayout, HALVES, Matrix, Part, Tile};
+use super::matrix::{BlockLayout, HALVES, Matrix, Pair, Pairs};
 use super::quantise::{Block, GROUPS, Quantise};
 use crate::buffer::Buffer;
 use crate::lines::LINE;
@@ -30,6 +30,8 @@ const N_OWN_COLUMNS: usize = 48;
 const N_WORTHWHILE: usize = 4;
 /// Columns that one pass over two tiles takes together, at most.
 const N_TOGETHER: usize = 6;
+/// Bytes between the weights that are multiplied and those that are fetched, where each is multiplied once.
+const N_AHEAD: usize = 4096;
 
 /// The norm that activations go through first: its weight and epsilon.
 pub(crate) type Norm<'a> = (&'a [f32], f32);
@@ -48,9 +50,9 @@ pub(crate) enum Then<'a> {
 /// Activations on their way into a product; kept from one to the next, so that none allocates.
 #[derive(Default)]
 pub(crate) struct Prepared {
-    /// `[n_columns, n_blocks]`; empty if no weights are quantised.
+    /// `[n_columns, n_blocks]`, or more; unused if no weights are quantised.
     blocks: Vec<Block>,
-    /// Normalised columns, `[n_columns, n_cols]`.
+    /// Normalised columns, `[n_columns, n_cols]`, or more.
     normed: Vec<f32>,
 }
 
@@ -108,25 +110,20 @@ impl Product<'_> {
         };
         assert_eq!(out.width(), n_outputs, "outputs of a matrix");
         if let Then::Gate(_) = self.then {
-            let [gate, up] = self.matrix.parts() else {
-                panic!("a gated product has two parts")
-            };
-            assert_eq!(gate.n_rows, up.n_rows, "a gate for each up");
+            assert!(self.matrix.is_gated(), "a gate for each up");
         }
         let n_blocks = if self.matrix.has_blocks() {
             n_cols / BLOCK_LEN
         } else {
             0
         };
-        prepared
-            .blocks
-            .resize(n_columns * n_blocks, Block::default());
+        grow(&mut prepared.blocks, n_columns * n_blocks);
         let n_normed = if self.norm.is_some() {
             n_columns * n_cols
         } else {
             0
         };
-        prepared.normed.resize(n_normed, 0.0);
+        grow(&mut prepared.normed, n_normed);
         let width = out.width();
         Task {
             product: self,
@@ -141,38 +138,50 @@ impl Product<'_> {
 
     /// How many pairs the tiles make.
     fn n_pairs(&self) -> usize {
-        let parts = self.matrix.parts();
-        match self.then {
-            Then::Gate(_) => parts[0].n_tiles(),
-            _ => parts.iter().map(Part::n_pairs).sum(),
-        }
+        self.matrix.pairs().iter().map(Pairs::n_pairs).sum()
     }
 
-    /// Tiles that are taken together: neighbours, or a gate and its up.
-    fn pair(&self, mut pair_idx: usize) -> Pair<'_> {
-        let parts = self.matrix.parts();
-        if let Then::Gate(_) = self.then {
-            let tiles = [(&parts[0], pair_idx), (&parts[1], pair_idx)];
-            return Pair { tiles, n_tiles: 2 };
-        }
-        let mut parts = parts.iter();
-        let part = parts.find(|part| {
-            let is_here = pair_idx < part.n_pairs();
-            pair_idx -= if is_here { 0 } else { part.n_pairs() };
+    fn pair(&self, mut pair_idx: usize) -> TilePair<'_> {
+        let mut all = self.matrix.pairs().iter();
+        let pairs = all.find(|pairs| {
+            let is_here = pair_idx < pairs.n_pairs();
+            pair_idx -= if is_here { 0 } else { pairs.n_pairs() };
             is_here
         });
-        let part = part.expect("a pair of the matrix");
-        let (tile, n_tiles) = (2 * pair_idx, 2.min(part.n_tiles() - 2 * pair_idx));
-        let tiles = [(part, tile), (part, tile + n_tiles - 1)];
-        Pair { tiles, n_tiles }
+        TilePair::new(pairs.expect("a pair of the matrix"), pair_idx)
     }
 }
 
-/// One or two tiles.
-#[derive(Clone, Copy)]
-struct Pair<'a> {
-    tiles: [(&'a Part, usize); 2],
+/// Makes room for `len` values; what they are is unspecified.
+fn grow<T: Clone + Default>(values: &mut Vec<T>, len: usize) {
+    if values.len() < len {
+        values.resize(len, T::default());
+    }
+}
+
+/// One or two tiles of a pair.
+#[derive(Clone)]
+struct TilePair<'a> {
+    pairs: &'a Pairs,
+    pair_idx: usize,
+    /// The output rows of each tile.
+    rows: [Range<usize>; 2],
+    /// The first that is multiplied.
+    first: usize,
     n_tiles: usize,
+}
+
+impl<'a> TilePair<'a> {
+    fn new(pairs: &'a Pairs, pair_idx: usize) -> Self {
+        let rows = pairs.rows(pair_idx);
+        Self {
+            pairs,
+            pair_idx,
+            n_tiles: if rows[1].is_empty() { 1 } else { 2 },
+            rows,
+            first: 0,
+        }
+    }
 }
 
 /// A product under way.
@@ -221,11 +230,10 @@ impl Task<'_> {
     /// Multiplies some pairs of tiles and some columns, which have been prepared.
     fn multiply(&self, pairs: Range<usize>, columns: Range<usize>) {
         for pair_idx in pairs {
-            let (pair, columns) = (self.product.pair(pair_idx), columns.clone());
             self.vectors.run(PairProduct {
                 task: self,
-                pair,
-                columns,
+                pair: self.product.pair(pair_idx),
+                columns: columns.clone(),
             });
         }
     }
@@ -255,27 +263,44 @@ impl Task<'_> {
 
     /// Does with finished lanes of one column what is to be done: `sums[i]` are those of tile `i`.
     #[inline(always)]
-    fn put<S: Simd, const T: usize>(&self, s: S, pair: &Pair<'_>, column: usize, sums: [S::F; T]) {
+    fn put<S: Simd, const T: usize>(
+        &self,
+        s: S,
+        pair: &TilePair<'_>,
+        column: usize,
+        sums: [S::F; T],
+    ) {
         if let Then::Gate(activation) = self.product.then {
-            let (gate, tile) = pair.tiles[0];
             let activated = s.mul(activate(s, activation, sums[0]), sums[T - 1]);
-            self.put_tile(s, (gate.n_rows, tile * LANES), column, activated);
+            self.put_tile(s, &pair.rows[0], column, activated);
         } else {
             for (i, &sums) in sums.iter().enumerate() {
-                let (part, tile) = pair.tiles[i];
-                let first = part.first_row + tile * LANES;
-                self.put_tile(s, (part.first_row + part.n_rows, first), column, sums);
+                self.put_tile(s, &pair.rows[pair.first + i], column, sums);
             }
         }
     }
 
-    /// Stores or adds the rows from `first` on, of which those from `end` on do not exist.
+    /// Asks for the lines that [`Task::put`] will write.
     #[inline(always)]
-    fn put_tile<S: Simd>(&self, s: S, (end, first): (usize, usize), column: usize, sums: S::F) {
-        let n_rows = LANES.min(end - first);
+    fn expect<const T: usize>(&self, pair: &TilePair<'_>, column: usize) {
+        let n_tiles = if let Then::Gate(_) = self.product.then {
+            1
+        } else {
+            T
+        };
+        for rows in &pair.rows[pair.first..][..n_tiles] {
+            let at = column * self.width + rows.start;
+            simd::prefetch_to_write(self.out.start().wrapping_add(at).cast());
+        }
+    }
+
+    /// Stores or adds the outputs of some rows.
+    #[inline(always)]
+    fn put_tile<S: Simd>(&self, s: S, rows: &Range<usize>, column: usize, sums: S::F) {
+        let first = rows.start;
         let at = column * self.width + first;
         // SAFETY: either tiles or columns are split among the threads, so nobody else has these rows.
-        let target = unsafe { self.out.part_mut(at..at + n_rows) };
+        let target = unsafe { self.out.part_mut(at..at + rows.len()) };
         let (bias, is_added) = match self.product.then {
             Then::Store(bias) => (bias, false),
             Then::Add(bias) => (bias, true),
@@ -301,7 +326,7 @@ impl Task<'_> {
 /// One or two tiles times some columns.
 struct PairProduct<'a> {
     task: &'a Task<'a>,
-    pair: Pair<'a>,
+    pair: TilePair<'a>,
     columns: Range<usize>,
 }
 
@@ -310,38 +335,31 @@ impl Kernel for PairProduct<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let [(a, i), (b, j)] = self.pair.tiles;
-        let n_cols = self.task.product.matrix.n_cols();
-        let weights = [a.tiles.weights(i, n_cols), b.tiles.weights(j, n_cols)];
         match self.task.product.matrix.grain() {
-            Grain::Sixteen => self.by_format::<S, 2>(s, weights),
-            Grain::ThirtyTwo => self.by_format::<S, 1>(s, weights),
+            Grain::Sixteen => self.by_format::<S, 2>(s),
+            Grain::ThirtyTwo => self.by_format::<S, 1>(s),
         }
     }
 }
 
 impl<'a> PairProduct<'a> {
     #[inline(always)]
-    fn by_format<S: Simd, const H: usize>(&self, s: S, weights: [Tile<'a>; 2]) {
+    fn by_format<S: Simd, const H: usize>(&self, s: S) {
         use BlockFormat as F;
-        match weights {
-            _ if self.pair.n_tiles == 1 => match weights[0] {
-                Tile::Plain(a) => self.each_group::<S, Plain, 1>(s, [a]),
-                Tile::Blocks(F::Q4_0, a) => self.each_group::<S, Nibbles<8, false, H>, 1>(s, [a]),
-                Tile::Blocks(F::Q4_1, a) => self.each_group::<S, Nibbles<0, true, H>, 1>(s, [a]),
-                Tile::Blocks(F::Q8_0, a) => self.each_group::<S, Bytes<H>, 1>(s, [a]),
-            },
-            [Tile::Plain(a), Tile::Plain(b)] => self.each_group::<S, Plain, 2>(s, [a, b]),
-            [Tile::Blocks(F::Q4_0, a), Tile::Blocks(F::Q4_0, b)] => {
-                self.each_group::<S, Nibbles<8, false, H>, 2>(s, [a, b]);
-            }
-            [Tile::Blocks(F::Q4_1, a), Tile::Blocks(F::Q4_1, b)] => {
-                self.each_group::<S, Nibbles<0, true, H>, 2>(s, [a, b]);
-            }
-            [Tile::Blocks(F::Q8_0, a), Tile::Blocks(F::Q8_0, b)] => {
-                self.each_group::<S, Bytes<H>, 2>(s, [a, b]);
-            }
-            _ => panic!("tiles of one pair have one format"),
+        let n_cols = self.task.product.matrix.n_cols();
+        match self.pair.pairs.weights(self.pair.pair_idx, n_cols) {
+            Pair::Plain(tiles) => self.by_tiles::<S, Plain>(s, tiles),
+            Pair::Blocks(F::Q4_0, pair) => self.by_tiles::<S, Nibbles<8, false, H>>(s, pair),
+            Pair::Blocks(F::Q4_1, pair) => self.by_tiles::<S, Nibbles<0, true, H>>(s, pair),
+            Pair::Blocks(F::Q8_0, pair) => self.by_tiles::<S, Bytes<H>>(s, pair),
+        }
+    }
+
+    #[inline(always)]
+    fn by_tiles<S: Simd, W: Weights>(&self, s: S, weights: W::Pair<'a>) {
+        match self.pair.n_tiles {
+            1 => self.each_group::<S, W, 1>(s, weights),
+            _ => self.each_group::<S, W, 2>(s, weights),
         }
     }
 }
@@ -350,15 +368,15 @@ impl<'a> PairProduct<'a> {
     /// Covers the columns with groups of six, four, two and single ones. Six are for machines with registers for all their
     /// sums; four are the best of the others, though some of theirs go through memory.
     #[inline(always)]
-    fn each_group<S: Simd, W: Weights, const T: usize>(&self, s: S, tiles: [W::Tile<'a>; T]) {
+    fn each_group<S: Simd, W: Weights, const T: usize>(&self, s: S, weights: W::Pair<'a>) {
         let (mut column, end) = (self.columns.start, self.columns.end);
         while column < end {
             let n_left = (end - column).min(if S::IS_WIDE { 6 } else { 4 });
             column += match n_left {
-                6.. => self.group::<S, W, T, 6>(s, tiles, column),
-                4.. => self.group::<S, W, T, 4>(s, tiles, column),
-                2.. => self.group::<S, W, T, 2>(s, tiles, column),
-                _ => self.group::<S, W, T, 1>(s, tiles, column),
+                6.. => self.group::<S, W, T, 6>(s, weights, column),
+                4.. => self.group::<S, W, T, 4>(s, weights, column),
+                2.. => self.group::<S, W, T, 2>(s, weights, column),
+                _ => self.group::<S, W, T, 1>(s, weights, column),
             };
         }
     }
@@ -368,16 +386,21 @@ impl<'a> PairProduct<'a> {
     fn group<S: Simd, W: Weights, const T: usize, const C: usize>(
         &self,
         s: S,
-        tiles: [W::Tile<'a>; T],
+        weights: W::Pair<'a>,
         column: usize,
     ) -> usize {
         // A kernel of its own, so that its registers are allotted for it alone.
         s.run(Group::<W, T, C> {
             task: self.task,
-            pair: self.pair,
-            tiles,
+            pair: self.pair.clone(),
+            weights,
             column,
-            is_first: column == self.columns.start,
+            fetching: match (column == self.columns.start, self.columns.len() > C) {
+                _ if C == 1 => Fetching::Nothing,
+                (false, _) => Fetching::Nothing,
+                (true, false) => Fetching::Near,
+                (true, true) => Fetching::NextPair,
+            },
         });
         C
     }
@@ -386,11 +409,21 @@ impl<'a> PairProduct<'a> {
 /// `T` tiles times `C` columns from `column` on.
 struct Group<'a, W: Weights, const T: usize, const C: usize> {
     task: &'a Task<'a>,
-    pair: Pair<'a>,
-    tiles: [W::Tile<'a>; T],
+    pair: TilePair<'a>,
+    weights: W::Pair<'a>,
     column: usize,
-    /// Whether these columns are the first that the tiles are multiplied by.
-    is_first: bool,
+    fetching: Fetching,
+}
+
+/// What is fetched while a group is computed.
+#[derive(Clone, Copy)]
+enum Fetching {
+    /// Nothing: the machine does it, or another group has done it.
+    Nothing,
+    /// What is multiplied soon, by the same columns.
+    Near,
+    /// The next pair, for which there is time until the other columns are done.
+    NextPair,
 }
 
 impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
@@ -398,7 +431,10 @@ impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let sums = W::product::<S, T, C>(s, self.task, self.tiles, self.column, self.is_first);
+        for column in self.column..self.column + C {
+            self.task.expect::<T>(&self.pair, column);
+        }
+        let sums = W::product::<S, T, C>(s, &self);
         for (c, column) in (self.column..self.column + C).enumerate() {
             let mut of_column = [s.splat(0.0); T];
             for t in 0..T {
@@ -410,39 +446,33 @@ impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
 }
 
 /// A format of tiles.
-trait Weights {
-    /// One tile's weights.
-    type Tile<'a>: Copy;
+trait Weights: Sized {
+    /// Both tiles of a pair.
+    type Pair<'a>: Copy;
 
-    /// `T` tiles times `C` columns from `column` on. While the first columns are computed, the tiles that come next are
-    /// fetched.
+    /// The product of a group. While the first columns are computed, the weights that come next are fetched.
     fn product<S: Simd, const T: usize, const C: usize>(
         s: S,
-        task: &Task<'_>,
-        tiles: [Self::Tile<'_>; T],
-        column: usize,
-        is_first: bool,
+        group: &Group<'_, Self, T, C>,
     ) -> [[S::F; C]; T];
 }
 
 struct Plain;
 
 impl Weights for Plain {
-    /// `[n_cols, 16]`.
-    type Tile<'a> = &'a [[f32; LANES]];
+    /// `[n_cols, 16]` each.
+    type Pair<'a> = [&'a [[f32; LANES]]; 2];
 
     #[inline(always)]
     fn product<S: Simd, const T: usize, const C: usize>(
         s: S,
-        task: &Task<'_>,
-        tiles: [&[[f32; LANES]]; T],
-        column: usize,
-        _: bool,
+        group: &Group<'_, Self, T, C>,
     ) -> [[S::F; C]; T] {
-        let n_cols = task.product.matrix.n_cols();
+        let n_cols = group.task.product.matrix.n_cols();
         let columns: [&[f32]; C] =
-            std::array::from_fn(|c| &task.plain_column(column + c)[..n_cols]);
-        let tiles = tiles.map(|tile| &tile[..n_cols]);
+            std::array::from_fn(|c| &group.task.plain_column(group.column + c)[..n_cols]);
+        let tiles: [&[[f32; LANES]]; T] =
+            std::array::from_fn(|t| &group.weights[group.pair.first + t][..n_cols]);
         let mut sums = [[s.splat(0.0); C]; T];
         for k in 0..n_cols {
             for t in 0..T {
@@ -464,8 +494,8 @@ trait Codes<const H: usize> {
     /// The order in which the groups of a part of the block are taken; sums of integers do not depend on it.
     const ORDER: [usize; GROUPS];
 
-    /// The codes of one group of four inputs, of the sixteen rows.
-    fn group<S: Simd>(s: S, block: &[u8], group: usize) -> S::I;
+    /// The codes of one group of four inputs, of the sixteen rows of tile `which`.
+    fn group<S: Simd>(s: S, block: &[u8], which: usize, group: usize) -> S::I;
 }
 
 /// 4-bit codes.
@@ -487,8 +517,9 @@ impl<const OFFSET: i32, const HAS_MINIMUMS: bool, const H: usize> Codes<H>
     };
 
     #[inline(always)]
-    fn group<S: Simd>(s: S, block: &[u8], group: usize) -> S::I {
-        let bytes = s.load_bytes(line(block, group % 4));
+    fn group<S: Simd>(s: S, block: &[u8], which: usize, group: usize) -> S::I {
+        let at = const { <Self as Codes<H>>::LAYOUT }.line_at(group % 4, which);
+        let bytes = s.load_bytes(line(block, at));
         if group < 4 {
             s.low_nibbles(bytes)
         } else {
@@ -506,8 +537,9 @@ impl<const H: usize> Codes<H> for Bytes<H> {
     const ORDER: [usize; GROUPS] = [0, 1, 2, 3, 4, 5, 6, 7];
 
     #[inline(always)]
-    fn group<S: Simd>(s: S, block: &[u8], group: usize) -> S::I {
-        s.load_bytes(line(block, group))
+    fn group<S: Simd>(s: S, block: &[u8], which: usize, group: usize) -> S::I {
+        let at = const { <Self as Codes<H>>::LAYOUT }.line_at(group, which);
+        s.load_bytes(line(block, at))
     }
 }
 
@@ -515,17 +547,14 @@ macro_rules! quantised {
     ([$($parameter:tt)*] $codes:ty) => {
         impl<$($parameter)*> Weights for $codes {
             /// `n_blocks` blocks.
-            type Tile<'a> = &'a [u8];
+            type Pair<'a> = &'a [u8];
 
             #[inline(always)]
             fn product<S: Simd, const T: usize, const C: usize>(
                 s: S,
-                task: &Task<'_>,
-                tiles: [&[u8]; T],
-                column: usize,
-                is_first: bool,
+                group: &Group<'_, Self, T, C>,
             ) -> [[S::F; C]; T] {
-                blocks_product::<S, Self, H, T, C>(s, task, tiles, column, is_first)
+                blocks_product::<S, Self, H, T, C>(s, group)
             }
         }
     };
@@ -537,54 +566,47 @@ quantised!([const H: usize] Bytes<H>);
 /// The product of quantised tiles: the sums of all tiles and columns stay in registers. Arrays are filled in loops: a
 /// closure handed to `from_fn` would not be compiled for the tier.
 #[inline(always)]
-fn blocks_product<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize>(
+fn blocks_product<'a, S: Simd, W, const H: usize, const T: usize, const C: usize>(
     s: S,
-    task: &Task<'_>,
-    tiles: [&[u8]; T],
-    column: usize,
-    is_first: bool,
-) -> [[S::F; C]; T] {
+    group: &Group<'a, W, T, C>,
+) -> [[S::F; C]; T]
+where
+    W: Codes<H> + Weights<Pair<'a> = &'a [u8]>,
+{
     let mut sums = [[s.splat(0.0); C]; T];
-    if T > 1 && C == 1 {
-        // Reading the weights is all the work: one after the other is one stream.
-        for (sums, tile) in sums.iter_mut().zip(tiles) {
-            [*sums] = blocks_product::<S, W, H, 1, C>(s, task, [tile], column, false);
-        }
-        return sums;
-    }
-    let (n_blocks, n_bytes) = (task.n_blocks, const { W::LAYOUT.bytes() });
-    let columns: [&[Block]; C] = std::array::from_fn(|c| &task.column(column + c)[..n_blocks]);
-    let tiles = tiles.map(|tile| &tile[..n_blocks * n_bytes]);
-    // The next gate lies behind this one, the next pair of neighbours behind both of these.
-    let n_tiles_ahead = if let Then::Gate(_) = task.product.then {
-        1
-    } else {
-        T
-    };
-    let ahead = n_tiles_ahead * n_blocks * n_bytes;
-    for (block_idx, at) in (0..n_blocks).map(|block_idx| (block_idx, block_idx * n_bytes)) {
-        let weights: [&[u8]; T] = std::array::from_fn(|t| &tiles[t][at..at + n_bytes]);
+    let (task, n_bytes) = (group.task, const { W::LAYOUT.bytes() });
+    let columns: [&[Block]; C] =
+        std::array::from_fn(|c| &task.column(group.column + c)[..task.n_blocks]);
+    let pair = &group.weights[..task.n_blocks * n_bytes];
+    // Both tiles of a pair are at known places.
+    let first = if T == 1 { group.pair.first } else { 0 };
+    for block_idx in 0..task.n_blocks {
+        let block = &pair[block_idx * n_bytes..(block_idx + 1) * n_bytes];
         let blocks: [&Block; C] = std::array::from_fn(|c| &columns[c][block_idx]);
-        if is_first && C > 1 {
-            prefetch(&weights, ahead);
+        match group.fetching {
+            Fetching::Nothing => {}
+            Fetching::Near => fetch::<false>(block, N_AHEAD),
+            Fetching::NextPair => fetch::<true>(block, pair.len()),
         }
-        for half in 0..H {
-            let dots = dots::<S, W, H, T, C>(s, &weights, &blocks, half);
-            for t in 0..T {
-                let scales = halves(s, weights[t], W::LAYOUT.n_lines * LINE);
-                for c in 0..C {
-                    let scale = s.splat(blocks[c].scales[half]);
-                    let dot = s.mul(s.to_f32(dots[t][c]), scale);
-                    sums[t][c] = s.mul_add(dot, scales, sums[t][c]);
-                }
-            }
+        let first_dots = dots::<S, W, H, T, C, 0>(s, block, first, &blocks);
+        if H == 1 {
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (0, first_dots), &mut sums);
+        } else if C == 1 {
+            // All codes before the scales behind them: lines in ascending order are what the machine fetches best.
+            let second = dots::<S, W, H, T, C, 1>(s, block, first, &blocks);
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (0, first_dots), &mut sums);
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (1, second), &mut sums);
+        } else {
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (0, first_dots), &mut sums);
+            let second = dots::<S, W, H, T, C, 1>(s, block, first, &blocks);
+            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (1, second), &mut sums);
         }
         if W::LAYOUT.has_minimums {
-            for t in 0..T {
-                let minimums = halves(s, weights[t], W::LAYOUT.n_lines * LINE + HALVES);
+            for (t, sums) in sums.iter_mut().enumerate() {
+                let minimums = halves(s, block, W::LAYOUT.scales_at(first + t) + HALVES);
                 for c in 0..C {
                     let total = s.splat(blocks[c].total);
-                    sums[t][c] = s.mul_add(minimums, total, sums[t][c]);
+                    sums[c] = s.mul_add(minimums, total, sums[c]);
                 }
             }
         }
@@ -592,37 +614,51 @@ fn blocks_product<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C:
     sums
 }
 
+/// Adds the products of one scale's part of a block, times both scales.
+#[inline(always)]
+fn scale_and_add<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize>(
+    s: S,
+    (block, first): (&[u8], usize),
+    blocks: &[&Block; C],
+    (half, dots): (usize, [[S::I; C]; T]),
+    sums: &mut [[S::F; C]; T],
+) {
+    for t in 0..T {
+        let scales = halves(s, block, W::LAYOUT.scales_at(first + t));
+        for c in 0..C {
+            let scale = s.splat(blocks[c].scales[half]);
+            let dot = s.mul(s.to_f32(dots[t][c]), scale);
+            sums[t][c] = s.mul_add(dot, scales, sums[t][c]);
+        }
+    }
+}
+
 /// The integer products of one scale's part of a block, one step of four inputs after another: the weights of a step are
 /// loaded once for all columns, its codes once for all tiles.
 #[inline(always)]
-fn dots<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize>(
+fn dots<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize, const HALF: usize>(
     s: S,
-    weights: &[&[u8]; T],
+    block: &[u8],
+    first: usize,
     blocks: &[&Block; C],
-    half: usize,
 ) -> [[S::I; C]; T] {
     let mut dots = [[s.splat_int(0); C]; T];
     if W::OFFSET != 0 {
         for c in 0..C {
-            let [first, second] = blocks[c].sums;
-            let sum = match (H, half) {
-                (1, _) => first.wrapping_add(second),
-                (_, 0) => first,
-                _ => second,
-            };
-            let start = s.splat_int(sum.wrapping_mul(-W::OFFSET));
+            let start = s.splat_int(blocks[c].sums[HALF].wrapping_mul(-W::OFFSET));
             for dots in &mut dots {
                 dots[c] = start;
             }
         }
     }
-    for group in &W::ORDER[half * GROUPS / H..(half + 1) * GROUPS / H] {
+    for step in 0..GROUPS / H {
+        let group = W::ORDER[HALF * GROUPS / H + step];
         let mut steps = [s.splat_int(0); T];
-        for t in 0..T {
-            steps[t] = W::group(s, weights[t], *group);
+        for (t, step) in steps.iter_mut().enumerate() {
+            *step = W::group(s, block, first + t, group);
         }
         for c in 0..C {
-            let codes = s.splat_int(blocks[c].codes[*group]);
+            let codes = s.splat_int(blocks[c].codes[group]);
             for t in 0..T {
                 dots[t][c] = s.dot4(dots[t][c], steps[t], codes);
             }
@@ -631,21 +667,22 @@ fn dots<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize>(
     dots
 }
 
-/// Asks for the lines that lie `ahead` bytes after some weights.
+/// Asks for the weights that lie some bytes after these, near enough to be multiplied or for later.
 #[inline(always)]
-fn prefetch(weights: &[&[u8]], ahead: usize) {
-    for weights in weights {
-        for line in weights.chunks(LINE) {
-            simd::prefetch(line.as_ptr().wrapping_add(ahead));
+fn fetch<const IS_FOR_LATER: bool>(block: &[u8], n_ahead: usize) {
+    for line in block.chunks(LINE) {
+        let at = line.as_ptr().wrapping_add(n_ahead);
+        if IS_FOR_LATER {
+            simd::prefetch_for_later(at);
+        } else {
+            simd::prefetch(at);
         }
     }
 }
 
 #[inline(always)]
-fn line(block: &[u8], line_idx: usize) -> &[u8; LINE] {
-    block[line_idx * LINE..]
-        .first_chunk()
-        .expect("a block holds its lines")
+fn line(block: &[u8], at: usize) -> &[u8; LINE] {
+    block[at..].first_chunk().expect("a block holds its lines")
 }
 
 /// The sixteen f16 of a block that begin at byte `at`.

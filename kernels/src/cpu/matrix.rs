@@ -1,11 +1,16 @@
 //! Weights in tiles of sixteen output rows: the file's own bits in another order.
 //!
-//! A *tile* is sixteen output rows and all their inputs. A quantised tile is a run of blocks of 32
-//! inputs; a block is its codes, sixteen f16 scales and, for Q4_1, sixteen f16 minimums. A lane of a
-//! vector is a row. 4-bit codes fill four 64-byte lines: byte `4 * row + i` of line `j` holds input
-//! `4 * j + i` in its low and input `4 * (j + 4) + i` in its high nibble; 8-bit codes fill eight lines
-//! in the same way. Codes are unsigned (see `Block`), as the machine's dot product wants them. A plain
-//! tile is `[n_cols, 16]` f32. Rows beyond the last are zero.
+//! A *tile* is sixteen output rows and all their inputs; a lane of a vector is a row. Tiles lie in *pairs* that are
+//! multiplied together: neighbours or, in a matrix of two parts of one shape and format, a gate and its up. A quantised
+//! pair is a run of blocks of 32 inputs; a block is both tiles' codes, a line of one and a line of the other in turn,
+//! and then, of each tile, sixteen f16 scales and, for Q4_1, sixteen f16 minimums. So a block is whole cache lines in
+//! every format, and a product reads one stream, line after line.
+//!
+//! 4-bit codes of a tile fill four 64-byte lines: byte `4 * row + i` of line `j` holds input `4 * j + i` in its low and
+//! input `4 * (j + 4) + i` in its high nibble; 8-bit codes fill eight lines in the same way. Codes are unsigned (see
+//! `Block`), as the machine's dot product wants them. A plain tile is `[n_cols, 16]` f32. Rows beyond the last are zero.
+
+use std::ops::Range;
 
 use half::f16;
 
@@ -44,28 +49,43 @@ impl BlockLayout {
         }
     }
 
-    /// Bytes of sixteen rows of a block.
+    /// Bytes of a pair's block.
     pub(crate) const fn bytes(self) -> usize {
-        self.n_lines * LINE
-            + if self.has_minimums {
-                2 * HALVES
-            } else {
-                HALVES
-            }
+        2 * (self.n_lines * LINE + self.halves_len())
     }
 
-    /// Where input `i` of row `row` lies: its byte, and whether in the high nibble.
-    fn place(self, row: usize, i: usize) -> (usize, bool) {
+    /// Bytes of a tile's scales and minimums in a block.
+    const fn halves_len(self) -> usize {
+        if self.has_minimums {
+            2 * HALVES
+        } else {
+            HALVES
+        }
+    }
+
+    /// Where line `line_idx` of the codes of tile `which` of a pair begins in a block.
+    pub(crate) const fn line_at(self, line_idx: usize, which: usize) -> usize {
+        (2 * line_idx + which) * LINE
+    }
+
+    /// Where the scales of tile `which` of a pair begin in a block; its minimums follow.
+    pub(crate) const fn scales_at(self, which: usize) -> usize {
+        2 * self.n_lines * LINE + which * self.halves_len()
+    }
+
+    /// Where input `i` of a row of tile `which` lies: its byte, and whether in the high nibble.
+    fn place(self, (which, row): (usize, usize), i: usize) -> (usize, bool) {
         let (line, lane_byte) = (i / 4, 4 * row + i % 4);
-        (line % self.n_lines * LINE + lane_byte, line >= self.n_lines)
+        let at = self.line_at(line % self.n_lines, which) + lane_byte;
+        (at, line >= self.n_lines)
     }
 
-    fn put(self, target: &mut [u8], row: usize, block: &Block) {
+    fn put(self, target: &mut [u8], (which, row): (usize, usize), block: &Block) {
         for (i, &code) in block.codes.iter().enumerate() {
-            let (at, is_high) = self.place(row, i);
+            let (at, is_high) = self.place((which, row), i);
             target[at] |= if is_high { code << 4 } else { code };
         }
-        let scales = self.n_lines * LINE + 2 * row;
+        let scales = self.scales_at(which) + 2 * row;
         target[scales..scales + 2].copy_from_slice(&block.scale.to_le_bytes());
         if self.has_minimums {
             let minimums = scales + HALVES;
@@ -73,9 +93,9 @@ impl BlockLayout {
         }
     }
 
-    fn read(self, source: &[u8], row: usize, offset: i32, out: &mut [f32]) {
+    fn read(self, source: &[u8], (which, row): (usize, usize), offset: i32, out: &mut [f32]) {
         let half_at = |at: usize| f16::from_le_bytes([source[at], source[at + 1]]).to_f32();
-        let scales = self.n_lines * LINE + 2 * row;
+        let scales = self.scales_at(which) + 2 * row;
         let scale = half_at(scales);
         let minimum = if self.has_minimums {
             half_at(scales + HALVES)
@@ -83,68 +103,140 @@ impl BlockLayout {
             0.0
         };
         for (i, out) in out.iter_mut().enumerate() {
-            let (at, is_high) = self.place(row, i);
+            let (at, is_high) = self.place((which, row), i);
+            let byte = source[at];
             let code = match (self.n_lines, is_high) {
-                (8, _) => source[at],
-                (_, true) => source[at] >> 4,
-                (_, false) => source[at] & 15,
+                (8, _) => byte,
+                (_, true) => byte >> 4,
+                (_, false) => byte & 15,
             };
             *out = scale * (i32::from(code) - offset) as f32 + minimum;
         }
     }
 }
 
-/// The tiles of one part.
+/// The tiles of some pairs.
 #[derive(Debug)]
-pub(crate) enum Tiles {
-    /// `[n_tiles, n_cols, 16]`.
+enum Tiles {
+    /// `[n_pairs, 2, n_cols, 16]`.
     Plain(Vec<f32>),
-    /// `[n_tiles, n_blocks]` blocks.
+    /// `[n_pairs, n_blocks]` blocks.
     Blocks(BlockFormat, Lines),
 }
 
-/// One tile.
+/// A pair of tiles.
 #[derive(Clone, Copy)]
-pub(crate) enum Tile<'a> {
-    /// `[n_cols, 16]`.
-    Plain(&'a [[f32; LANES]]),
+pub(crate) enum Pair<'a> {
+    /// `[n_cols, 16]` each.
+    Plain([&'a [[f32; LANES]]; 2]),
     /// `n_blocks` blocks.
     Blocks(BlockFormat, &'a [u8]),
 }
 
-impl Tiles {
-    /// A tile of a matrix of `n_cols` inputs.
+/// The first or the second tiles of some pairs: tile `i` is the rows from `first + i * step` on.
+#[derive(Debug, Clone, Copy)]
+struct Strand {
+    first: usize,
+    step: usize,
+    end: usize,
+}
+
+impl Strand {
+    /// The rows of a tile; none if the pair has no such tile.
     #[inline(always)]
-    pub(crate) fn weights(&self, tile_idx: usize, n_cols: usize) -> Tile<'_> {
-        match self {
-            Tiles::Plain(values) => {
-                let tile = &values[tile_idx * n_cols * LANES..][..n_cols * LANES];
-                Tile::Plain(tile.as_chunks().0)
-            }
-            Tiles::Blocks(format, lines) => {
-                let n_bytes = n_cols / BLOCK_LEN * BlockLayout::of(*format).bytes();
-                Tile::Blocks(*format, &lines.bytes()[tile_idx * n_bytes..][..n_bytes])
+    fn rows(self, pair_idx: usize) -> Range<usize> {
+        let first = self.first + pair_idx * self.step;
+        first..self.end.min(first + LANES).max(first)
+    }
+
+    /// The pair that holds a row, and the row's place in its tile.
+    fn find(self, row_idx: usize) -> Option<(usize, usize)> {
+        let offset = row_idx.checked_sub(self.first)?;
+        let is_here = row_idx < self.end && offset % self.step < LANES;
+        is_here.then_some((offset / self.step, offset % self.step))
+    }
+}
+
+/// Pairs of tiles of one format.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    n_pairs: usize,
+    strands: [Strand; 2],
+    tiles: Tiles,
+}
+
+/// One output row: among which pairs its tile is, which pair, which tile of it, which lane.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) pairs_idx: usize,
+    pub(crate) pair_idx: usize,
+    pub(crate) which: usize,
+    lane: usize,
+}
+
+impl Pairs {
+    /// Where a row is: its pair, which tile of it, which lane.
+    fn find(&self, row_idx: usize) -> Option<(usize, usize, usize)> {
+        let mut strands = (0..2).zip(self.strands);
+        strands.find_map(|(which, strand)| {
+            let (pair_idx, lane) = strand.find(row_idx)?;
+            Some((pair_idx, which, lane))
+        })
+    }
+
+    fn put_plain(&mut self, first_row: usize, values: &[f32], n_cols: usize) {
+        for (row, row_idx) in values.chunks_exact(n_cols).zip(first_row..) {
+            let (pair_idx, which, lane) = self.find(row_idx).expect("a row of these pairs");
+            let Tiles::Plain(tiles) = &mut self.tiles else {
+                panic!("plain rows of plain pairs");
+            };
+            let at = (2 * pair_idx + which) * n_cols * LANES;
+            let tile = &mut tiles[at..at + n_cols * LANES];
+            for (column, &value) in tile.as_chunks_mut::<LANES>().0.iter_mut().zip(row) {
+                column[lane] = value;
             }
         }
     }
-}
 
-/// Consecutive output rows of one format.
-#[derive(Debug)]
-pub(crate) struct Part {
-    pub(crate) first_row: usize,
-    pub(crate) n_rows: usize,
-    pub(crate) tiles: Tiles,
-}
-
-impl Part {
-    pub(crate) fn n_tiles(&self) -> usize {
-        self.n_rows.div_ceil(LANES)
+    fn put_blocks(&mut self, first_row: usize, format: BlockFormat, bytes: &[u8], n_cols: usize) {
+        let (layout, n_blocks) = (BlockLayout::of(format), n_cols / BLOCK_LEN);
+        let rows = bytes.chunks_exact(n_blocks * format.block_bytes());
+        for (row, row_idx) in rows.zip(first_row..) {
+            let (pair_idx, which, lane) = self.find(row_idx).expect("a row of these pairs");
+            let Tiles::Blocks(_, lines) = &mut self.tiles else {
+                panic!("quantised rows of quantised pairs");
+            };
+            let pair = &mut lines.bytes_mut()[pair_idx * n_blocks * layout.bytes()..];
+            let blocks = row.chunks_exact(format.block_bytes());
+            for (block, target) in blocks.zip(pair.chunks_exact_mut(layout.bytes())) {
+                layout.put(target, (which, lane), &format.unpack(block));
+            }
+        }
     }
 
-    /// Pairs of tiles, the last of which may be a single one.
     pub(crate) fn n_pairs(&self) -> usize {
-        self.n_tiles().div_ceil(2)
+        self.n_pairs
+    }
+
+    /// The output rows of both tiles of a pair; the second may have none.
+    #[inline(always)]
+    pub(crate) fn rows(&self, pair_idx: usize) -> [Range<usize>; 2] {
+        self.strands.map(|strand| strand.rows(pair_idx))
+    }
+
+    /// A pair of a matrix of `n_cols` inputs.
+    #[inline(always)]
+    pub(crate) fn weights(&self, pair_idx: usize, n_cols: usize) -> Pair<'_> {
+        match &self.tiles {
+            Tiles::Plain(values) => {
+                let pair = &values[2 * pair_idx * n_cols * LANES..][..2 * n_cols * LANES];
+                Pair::Plain(pair.as_chunks().0.split_at(n_cols).into())
+            }
+            Tiles::Blocks(format, lines) => {
+                let n_bytes = n_cols / BLOCK_LEN * BlockLayout::of(*format).bytes();
+                Pair::Blocks(*format, &lines.bytes()[pair_idx * n_bytes..][..n_bytes])
+            }
+        }
     }
 }
 
@@ -154,7 +246,7 @@ pub struct Matrix {
     n_cols: usize,
     n_rows: usize,
     grain: Grain,
-    parts: Vec<Part>,
+    pairs: Vec<Pairs>,
 }
 
 impl Matrix {
@@ -164,29 +256,79 @@ impl Matrix {
         parts: &[MatrixPart<'_>],
         grain: Grain,
     ) -> Result<Self, KernelError> {
-        let mut matrix = Self {
-            n_cols,
-            n_rows: 0,
-            grain,
-            parts: Vec::with_capacity(parts.len()),
-        };
         for part in parts {
             part.check(n_cols)?;
-            let tiles = match part.data {
-                MatrixData::F32(values) => Tiles::Plain(plain_tiles(values, part.n_rows, n_cols)),
-                MatrixData::Blocks(format, bytes) => {
-                    let tiles = block_tiles(arena, format, bytes, (part.n_rows, n_cols))?;
-                    Tiles::Blocks(format, tiles)
-                }
+        }
+        let mut matrix = Self {
+            n_cols,
+            n_rows: parts.iter().map(|part| part.n_rows).sum(),
+            grain,
+            pairs: Vec::with_capacity(parts.len()),
+        };
+        if let [first, second] = parts
+            && is_alike(first, second)
+        {
+            let n_rows = first.n_rows;
+            let strand = |first| Strand {
+                first,
+                step: LANES,
+                end: first + n_rows,
             };
-            matrix.parts.push(Part {
-                first_row: matrix.n_rows,
-                n_rows: part.n_rows,
-                tiles,
-            });
-            matrix.n_rows += part.n_rows;
+            let strands = [strand(0), strand(n_rows)];
+            matrix.add(arena, n_rows.div_ceil(LANES), strands, parts)?;
+            return Ok(matrix);
+        }
+        let mut first = 0;
+        for part in parts {
+            let end = first + part.n_rows;
+            let strand = |first| Strand {
+                first,
+                step: 2 * LANES,
+                end,
+            };
+            let strands = [strand(first), strand(first + LANES)];
+            let n_pairs = part.n_rows.div_ceil(2 * LANES);
+            matrix.add(arena, n_pairs, strands, std::slice::from_ref(part))?;
+            first = end;
         }
         Ok(matrix)
+    }
+
+    /// Adds pairs that hold the rows of `parts`, which are of one format.
+    fn add(
+        &mut self,
+        arena: &mut Arena,
+        n_pairs: usize,
+        strands: [Strand; 2],
+        parts: &[MatrixPart<'_>],
+    ) -> Result<(), KernelError> {
+        let mut pairs = Pairs {
+            n_pairs,
+            strands,
+            tiles: Tiles::Plain(Vec::new()),
+        };
+        let n_cols = self.n_cols;
+        match parts[0].data {
+            MatrixData::F32(_) => {
+                pairs.tiles = Tiles::Plain(vec![0.0; 2 * n_pairs * n_cols * LANES]);
+            }
+            MatrixData::Blocks(format, _) => {
+                let n_bytes = n_cols / BLOCK_LEN * BlockLayout::of(format).bytes();
+                pairs.tiles = Tiles::Blocks(format, arena.zeroed(n_pairs * n_bytes)?);
+            }
+        }
+        let mut first_row = strands[0].first;
+        for part in parts {
+            match part.data {
+                MatrixData::F32(values) => pairs.put_plain(first_row, values, n_cols),
+                MatrixData::Blocks(format, bytes) => {
+                    pairs.put_blocks(first_row, format, bytes, n_cols);
+                }
+            }
+            first_row += part.n_rows;
+        }
+        self.pairs.push(pairs);
+        Ok(())
     }
 
     pub(crate) fn n_rows(&self) -> usize {
@@ -202,89 +344,62 @@ impl Matrix {
         self.grain
     }
 
-    /// Whether all parts are of one format.
-    pub(crate) fn is_uniform(&self) -> bool {
-        let format = |part: &Part| match part.tiles {
-            Tiles::Plain(_) => None,
-            Tiles::Blocks(format, _) => Some(format),
-        };
-        self.parts
-            .windows(2)
-            .all(|pair| format(&pair[0]) == format(&pair[1]))
+    pub(crate) fn pairs(&self) -> &[Pairs] {
+        &self.pairs
     }
 
-    pub(crate) fn parts(&self) -> &[Part] {
-        &self.parts
+    /// Whether the pairs are a gate and its up each.
+    pub(crate) fn is_gated(&self) -> bool {
+        matches!(self.pairs.as_slice(), [pairs] if pairs.strands[0].step == LANES)
     }
 
     /// Whether any part is quantised.
     pub(crate) fn has_blocks(&self) -> bool {
-        self.parts
-            .iter()
-            .any(|part| matches!(part.tiles, Tiles::Blocks(..)))
+        let is_quantised = |pairs: &Pairs| matches!(pairs.tiles, Tiles::Blocks(..));
+        self.pairs.iter().any(is_quantised)
+    }
+
+    /// Where an output row is.
+    pub(crate) fn place(&self, row_idx: usize) -> Place {
+        let mut pairs = self.pairs.iter().enumerate();
+        let found = pairs.find_map(|(pairs_idx, pairs)| {
+            let (pair_idx, which, lane) = pairs.find(row_idx)?;
+            Some(Place {
+                pairs_idx,
+                pair_idx,
+                which,
+                lane,
+            })
+        });
+        found.expect("the row is within the matrix")
     }
 
     /// The plain values of one output row.
     pub(crate) fn read_row(&self, row_idx: usize, out: &mut [f32]) {
-        let part = self
-            .parts
-            .iter()
-            .find(|part| (part.first_row..part.first_row + part.n_rows).contains(&row_idx))
-            .expect("the row is within the matrix");
-        let (tile_idx, lane) = (
-            (row_idx - part.first_row) / LANES,
-            (row_idx - part.first_row) % LANES,
-        );
-        match &part.tiles {
-            Tiles::Plain(values) => {
-                let tile = &values[tile_idx * self.n_cols * LANES..][..self.n_cols * LANES];
-                for (out, column) in out.iter_mut().zip(tile.as_chunks::<LANES>().0) {
-                    *out = column[lane];
+        let place = self.place(row_idx);
+        match self.pairs[place.pairs_idx].weights(place.pair_idx, self.n_cols) {
+            Pair::Plain(tiles) => {
+                for (out, column) in out.iter_mut().zip(tiles[place.which]) {
+                    *out = column[place.lane];
                 }
             }
-            Tiles::Blocks(format, lines) => {
-                let layout = BlockLayout::of(*format);
-                let n_blocks = self.n_cols / BLOCK_LEN;
-                let tile = &lines.bytes()[tile_idx * n_blocks * layout.bytes()..];
-                let blocks = tile.chunks_exact(layout.bytes());
+            Pair::Blocks(format, pair) => {
+                let layout = BlockLayout::of(format);
+                let blocks = pair.chunks_exact(layout.bytes());
                 for (block, out) in blocks.zip(out.chunks_exact_mut(BLOCK_LEN)) {
-                    layout.read(block, lane, format.offset(), out);
+                    layout.read(block, (place.which, place.lane), format.offset(), out);
                 }
             }
         }
     }
 }
 
-fn plain_tiles(values: &[f32], n_rows: usize, n_cols: usize) -> Vec<f32> {
-    let mut tiles = vec![0.0; n_rows.div_ceil(LANES) * n_cols * LANES];
-    for (row_idx, row) in values.chunks_exact(n_cols).enumerate() {
-        let tile = &mut tiles[row_idx / LANES * n_cols * LANES..][..n_cols * LANES];
-        for (column, &value) in tile.as_chunks_mut::<LANES>().0.iter_mut().zip(row) {
-            column[row_idx % LANES] = value;
-        }
-    }
-    tiles
-}
-
-fn block_tiles(
-    arena: &mut Arena,
-    format: BlockFormat,
-    bytes: &[u8],
-    (n_rows, n_cols): (usize, usize),
-) -> Result<Lines, KernelError> {
-    let layout = BlockLayout::of(format);
-    let n_blocks = n_cols / BLOCK_LEN;
-    let mut lines = arena.zeroed(n_rows.div_ceil(LANES) * n_blocks * layout.bytes())?;
-    let target = lines.bytes_mut();
-    for (row_idx, row) in bytes
-        .chunks_exact(n_blocks * format.block_bytes())
-        .enumerate()
-    {
-        for (block_idx, block) in row.chunks_exact(format.block_bytes()).enumerate() {
-            let at = (row_idx / LANES * n_blocks + block_idx) * layout.bytes();
-            let target = &mut target[at..at + layout.bytes()];
-            layout.put(target, row_idx % LANES, &format.unpack(block));
-        }
-    }
-    Ok(lines)
+/// Whether two parts have as many rows and one format.
+fn is_alike(a: &MatrixPart<'_>, b: &MatrixPart<'_>) -> bool {
+    let is_one_format = match (a.data, b.data) {
+        (MatrixData::F32(_), MatrixData::F32(_)) => true,
+        (MatrixData::Blocks(a, _), MatrixData::Blocks(b, _)) => a == b,
+        _ => false,
+    };
+    is_one_format && a.n_rows == b.n_rows
 }

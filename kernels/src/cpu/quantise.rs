@@ -4,7 +4,7 @@
 //! and costs the product a multiplication and an addition a block.
 
 use super::elementwise;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{BLOCK_LEN, Grain};
 
 /// Groups of four int8 in a block.
@@ -17,7 +17,7 @@ pub(crate) struct Block {
     /// Four codes each, little-endian.
     pub(crate) codes: [i32; GROUPS],
     pub(crate) scales: [f32; 2],
-    /// The sum of the codes of each half.
+    /// The sums of the codes that share each scale; where all share one, the second is zero.
     pub(crate) sums: [i32; 2],
     /// The sum of the values that the codes stand for.
     pub(crate) total: f32,
@@ -51,34 +51,45 @@ fn quantise_block<S: Simd>(s: S, values: &[f32; BLOCK_LEN], grain: Grain, block:
         elementwise::abs(s, halves[0]),
         elementwise::abs(s, halves[1]),
     ];
-    let largest = match grain {
-        Grain::Sixteen => [s.reduce_max(sizes[0]), s.reduce_max(sizes[1])],
-        Grain::ThirtyTwo => [s.reduce_max(s.max(sizes[0], sizes[1])); 2],
-    };
-    block.total = 0.0;
     let (targets, _) = block.codes.as_chunks_mut::<{ GROUPS / 2 }>();
-    for (half_idx, codes) in targets.iter_mut().enumerate() {
-        let rounded = round_half(s, halves[half_idx], largest[half_idx]);
-        let bytes = s.low_bytes(rounded);
-        for (code, group) in codes.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *code = i32::from_le_bytes(*group);
+    match grain {
+        Grain::ThirtyTwo => {
+            let (scale, inverse) = scale(s.reduce_max(s.max(sizes[0], sizes[1])));
+            let first = put_codes(s, halves[0], inverse, &mut targets[0]);
+            let second = put_codes(s, halves[1], inverse, &mut targets[1]);
+            let sum = s.reduce_add(s.add(first, second));
+            block.scales = [scale; 2];
+            block.sums = [sum as i32, 0];
+            block.total = scale * sum;
         }
-        // Values that are no number give codes without meaning, which must not overflow the sum.
-        let (sum, scale) = (s.reduce_add_int(rounded), largest[half_idx] / 127.0);
-        (block.scales[half_idx], block.sums[half_idx]) = (scale, sum);
-        block.total += scale * sum as f32;
+        Grain::Sixteen => {
+            block.total = 0.0;
+            for (half_idx, codes) in targets.iter_mut().enumerate() {
+                let (scale, inverse) = scale(s.reduce_max(sizes[half_idx]));
+                let sum = s.reduce_add(put_codes(s, halves[half_idx], inverse, codes));
+                (block.scales[half_idx], block.sums[half_idx]) = (scale, sum as i32);
+                block.total += scale * sum;
+            }
+        }
     }
 }
 
-/// The values in units of `largest / 127`, rounded to the nearest and to even.
+/// The scale that makes `largest` 127, and its inverse.
 #[inline(always)]
-fn round_half<S: Simd>(s: S, values: S::F, largest: f32) -> S::I {
-    // Adding 1.5 * 2^23 rounds to whole numbers, which are then the low bits.
-    const ROUND: f32 = 12_582_912.0;
+fn scale(largest: f32) -> (f32, f32) {
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     // Denormal values have an infinite inverse: they count as zero.
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    let round = s.splat(ROUND);
-    let shifted = s.mul_add(values, s.splat(inverse), round);
-    s.sub_bits(shifted, round)
+    (largest / 127.0, inverse)
+}
+
+/// Writes the values times `inverse`, rounded to the nearest and to even, and returns them: their sums are exact.
+#[inline(always)]
+fn put_codes<S: Simd>(s: S, values: S::F, inverse: f32, codes: &mut [i32; GROUPS / 2]) -> S::F {
+    let shifted = s.mul_add(values, s.splat(inverse), s.splat(simd::ROUND));
+    let bytes = s.low_bytes(s.sub_bits(shifted, s.splat(simd::ROUND)));
+    for (code, group) in codes.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *code = i32::from_le_bytes(*group);
+    }
+    s.add(shifted, s.splat(-simd::ROUND))
 }

@@ -125,11 +125,10 @@ pub(super) fn reduce_add(a: __m256) -> f32 {
 }
 
 #[inline(always)]
-fn exponent_half(a: __m256) -> __m256 {
+fn times_power_half(a: __m256, exponents: __m256) -> __m256 {
     avx2!({
-        let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(a));
-        let one = _mm256_castps_si256(_mm256_set1_ps(1.0));
-        _mm256_castsi256_ps(_mm256_add_epi32(shifted, one))
+        let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(exponents));
+        _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), shifted))
     })
 }
 
@@ -190,8 +189,11 @@ impl Simd for Avx2 {
         avx2!([_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])])
     }
     #[inline(always)]
-    fn exponent_of_bits(self, a: Self::F) -> Self::F {
-        [exponent_half(a[0]), exponent_half(a[1])]
+    fn times_power(self, a: Self::F, exponents: Self::F) -> Self::F {
+        [
+            times_power_half(a[0], exponents[0]),
+            times_power_half(a[1], exponents[1]),
+        ]
     }
 
     #[inline(always)]

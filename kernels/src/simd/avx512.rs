@@ -85,11 +85,10 @@ impl Simd for Avx512 {
         avx512!(_mm512_max_ps(a, b))
     }
     #[inline(always)]
-    fn exponent_of_bits(self, a: Self::F) -> Self::F {
+    fn times_power(self, a: Self::F, exponents: Self::F) -> Self::F {
         avx512!({
-            let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(a));
-            let one = _mm512_castps_si512(_mm512_set1_ps(1.0));
-            _mm512_castsi512_ps(_mm512_add_epi32(shifted, one))
+            let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(exponents));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), shifted))
         })
     }
 
@@ -173,11 +172,8 @@ impl Simd for Avx512 {
     fn to_bf16(self, a: Self::F) -> [u16; LANES] {
         let mut halves = [0; LANES];
         avx512!({
-            let bits = _mm512_castps_si512(a);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounding = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-            let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, rounding));
-            _mm256_storeu_si256(halves.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(rounded));
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(a));
+            _mm256_storeu_si256(halves.as_mut_ptr().cast(), rounded);
         });
         halves
     }

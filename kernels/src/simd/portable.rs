@@ -61,8 +61,8 @@ impl Simd for Portable {
         lanes(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
-    fn exponent_of_bits(self, a: Self::F) -> Self::F {
-        lanes(|i| f32::from_bits((a[i].to_bits() << 23).wrapping_add(1.0f32.to_bits())))
+    fn times_power(self, a: Self::F, exponents: Self::F) -> Self::F {
+        lanes(|i| f32::from_bits(a[i].to_bits().wrapping_add(exponents[i].to_bits() << 23)))
     }
 
     #[inline(always)]

@@ -252,6 +252,30 @@ proptest! {
         }
     }
 
+    /// Two parts of one shape and format lie in turn, like a gate and its up, and are what one part of all rows is.
+    #[test]
+    fn parts_that_lie_in_turn_are_rows_like_others(case in case()) {
+        let n_half = case.n_block_rows / 2;
+        prop_assume!(n_half > 0);
+        let (first, rest) = case.blocks.split_at(case.blocks.len() / case.n_block_rows * n_half);
+        let part = |n_rows, bytes| MatrixPart { n_rows, data: MatrixData::Blocks(case.format, bytes) };
+        let whole = part(2 * n_half, &case.blocks[..2 * first.len()]);
+        let halves = [part(n_half, first), part(n_half, &rest[..first.len()])];
+        let x = buffer(case.n_cols, &case.x);
+        let all: Vec<u32> = (0..2 * n_half as u32).collect();
+        let mut device = Cpu::new(2);
+        let [expected, given] = [&[whole][..], &halves].map(|parts| {
+            let matrix = device.matrix(case.n_cols, parts, case.grain).unwrap();
+            let (mut out, mut rows) = (device.buffer(2 * n_half), device.buffer(case.n_cols));
+            device.matmul(&matrix, None, &x, None, &mut out);
+            device.gather(&matrix, &all, &mut rows);
+            let picked = device.matmul_picked(&matrix, &x, None, &vec![&all[..]; case.n_columns]);
+            [bits(out.values()), bits(rows.values()), bits(&picked)]
+        });
+        prop_assert_eq!(&expected[0], &expected[2]);
+        prop_assert_eq!(expected, given);
+    }
+
     #[test]
     fn tiles_hold_every_weight_exactly(case in case()) {
         let (mut cpu, mut reference) = (Cpu::new(1), Reference::new(1));

@@ -250,16 +250,20 @@ proptest! {
     }
 
     #[test]
-    fn exponentials(x in proptest::collection::vec(-90.0f32..=0.0, LANES)) {
+    fn exponentials(x in proptest::collection::vec(-130.0f32..=0.0, LANES)) {
         let x: [f32; LANES] = x.try_into().unwrap();
         let given = TIERS.map(|tier| crate::cpu::run_on(tier, Exp(x)));
         for lane in 0..LANES {
-            let expected = f64::from(x[lane].max(-87.0)).exp();
-            let off = (f64::from(given[0][lane]) - expected).abs() / expected;
+            let natural = f64::from(x[lane].max(-87.0)).exp();
+            let of_two = f64::from(x[lane].max(-125.0)).exp2();
+            let [off, off_two] = [(0, natural), (1, of_two)]
+                .map(|(i, expected)| (f64::from(given[0][i][lane]) - expected).abs() / expected);
             prop_assert!(off < 2.0 * f64::from(f32::EPSILON), "e^{} is off by {off}", x[lane]);
+            prop_assert!(off_two < 8e-6, "2^{} is off by {off_two}", x[lane]);
         }
-        prop_assert_eq!(bits(&given[0]), bits(&given[1]));
-        prop_assert_eq!(bits(&given[0]), bits(&given[2]));
+        let given = given.map(|given| bits(given.as_flattened()));
+        prop_assert_eq!(&given[0], &given[1]);
+        prop_assert_eq!(&given[0], &given[2]);
     }
 }
 
@@ -286,15 +290,17 @@ impl Kernel for Dot2 {
     }
 }
 
+/// e^x and 2^x.
 struct Exp([f32; LANES]);
 
 impl Kernel for Exp {
-    type Output = [f32; LANES];
+    type Output = [[f32; LANES]; 2];
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> [f32; LANES] {
-        let mut out = [0.0; LANES];
-        s.store(s.exp(s.load(&self.0)), &mut out);
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        let mut out = [[0.0; LANES]; 2];
+        s.store(s.exp(s.load(&self.0)), &mut out[0]);
+        s.store(s.exp2(s.load(&self.0)), &mut out[1]);
         out
     }
 }

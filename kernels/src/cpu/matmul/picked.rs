@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Pair, PairProduct, Prepared, Product, Vectors};
+use super::{PairProduct, Prepared, Product, TilePair, Vectors};
 use crate::buffer::Buffer;
 use crate::pool::Pool;
-use crate::simd::LANES;
 
 /// Tiles that one thread takes at least: fewer are not worth waking another for.
 const N_WORTHWHILE: usize = 64;
@@ -14,8 +13,9 @@ const N_WORTHWHILE: usize = 64;
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Item {
     column: usize,
-    part_idx: usize,
-    tile_idx: usize,
+    pairs_idx: usize,
+    pair_idx: usize,
+    which: usize,
 }
 
 impl Product<'_> {
@@ -36,12 +36,13 @@ impl Product<'_> {
         });
         pool.run_split(items.len(), N_WORTHWHILE, |range: Range<usize>| {
             for item in &items[range] {
-                let tile = (&self.matrix.parts()[item.part_idx], item.tile_idx);
+                let pairs = &self.matrix.pairs()[item.pairs_idx];
                 vectors.run(PairProduct {
                     task: &task,
-                    pair: Pair {
-                        tiles: [tile; 2],
+                    pair: TilePair {
+                        first: item.which,
                         n_tiles: 1,
+                        ..TilePair::new(pairs, item.pair_idx)
                     },
                     columns: item.column..item.column + 1,
                 });
@@ -51,19 +52,16 @@ impl Product<'_> {
 
     /// The tiles that hold the rows, each once a column.
     fn items(&self, rows: &[&[u32]]) -> Vec<Item> {
-        let parts = self.matrix.parts();
         let mut items: Vec<Item> = Vec::new();
         for (column, rows) in rows.iter().enumerate() {
             debug_assert!(rows.is_sorted(), "rows ascend");
-            let mut part_idx = 0;
-            for row in rows.iter().map(|&row| row as usize) {
-                while row >= parts[part_idx].first_row + parts[part_idx].n_rows {
-                    part_idx += 1;
-                }
+            for &row in *rows {
+                let place = self.matrix.place(row as usize);
                 let item = Item {
                     column,
-                    part_idx,
-                    tile_idx: (row - parts[part_idx].first_row) / LANES,
+                    pairs_idx: place.pairs_idx,
+                    pair_idx: place.pair_idx,
+                    which: place.which,
                 };
                 if items.last() != Some(&item) {
                     items.push(item);
