@@ -15,6 +15,7 @@ mod plan;
 mod probe;
 mod products;
 mod room;
+mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -24,3 +25,4 @@ pub use device::{Cuda, CudaBuffer, CudaVector};
 pub use error::CudaError;
 pub use matrix::CudaMatrix;
 pub use probe::{CudaProbe, GpuInfo};
+pub use sample::{Draw, Drawn};

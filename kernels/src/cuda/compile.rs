@@ -63,6 +63,13 @@ pub(crate) const MATMUL: Source = Source {
     ],
 };
 
+/// Choices of tokens.
+pub(crate) const SAMPLING: Source = Source {
+    name: "sampling.cu",
+    text: include_str!("../../cuda/sampling.cu"),
+    kernels: &["sample"],
+};
+
 /// Attention.
 pub(crate) const ATTENTION: Source = Source {
     name: "attention.cu",

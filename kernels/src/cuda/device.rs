@@ -1,4 +1,5 @@
-//! The operations of [`Device`] as launches of kernels; products are in products.rs, attention is in attention.rs.
+//! The operations of [`Device`] as launches of kernels; products are in products.rs, attention is in attention.rs,
+//! sampling in sample.rs.
 //!
 //! Activations stay in f32 and are rounded to elements (bf16 or f16) just before a product. Everything runs on one stream, so
 //! an operation's inputs may be reused by the next. A GPU that fails in the middle of an operation makes it panic: the
@@ -9,11 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::attention::{CudaKv, Planned, WHOLE_HEAD_LIMIT};
-use super::compile::{ATTENTION, MATMUL, ROWWISE, Source, Target, cache_folder};
+use super::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source, Target, cache_folder};
 use super::driver::{Argument, Context, Function, Memory};
 use super::library::{Compiler, Driver};
 use super::matrix::CudaMatrix;
 use super::room::{Room, must};
+use super::sample::Sampling;
 use super::{CudaError, Element, probe};
 use crate::{
     Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvShape,
@@ -74,6 +76,7 @@ pub struct Cuda {
     pub(super) planned: Planned,
     pub(super) partial_values: Room,
     pub(super) partial_sums: Room,
+    pub(super) sampling: Sampling,
 }
 
 impl Cuda {
@@ -115,12 +118,13 @@ impl Cuda {
             planned: Planned::new(&context),
             partial_values: Room::new(&context),
             partial_sums: Room::new(&context),
+            sampling: Sampling::new(&context),
             cache,
             context,
             compiler,
         };
         // The head is of no account outside attention.
-        for source in [ROWWISE, MATMUL] {
+        for source in [ROWWISE, MATMUL, SAMPLING] {
             device.kernels.extend(device.load(source, 64)?);
         }
         for (name, kernel) in &device.kernels {

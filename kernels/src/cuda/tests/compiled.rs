@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use super::{folder, must_run, target, tell_skipped};
-use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, Source, Target};
+use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source, Target};
 use crate::cuda::library::{COMPILER_VARIABLE, Compiler, variable};
 use crate::{CudaError, Element};
 
@@ -79,6 +79,11 @@ fn check(architectures: &[&str], source: Source, head_dims: &[usize], element: E
 #[test]
 fn rows_compile_without_spills() {
     check(&ARCHITECTURES, ROWWISE, &[64], Element::Bf16);
+}
+
+#[test]
+fn sampling_compiles_without_spills() {
+    check(&ARCHITECTURES, SAMPLING, &[64], Element::Bf16);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::{folder, shared_library, skip};
-use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, Source};
+use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source};
 use crate::cuda::library::{Compiler, Driver, variable};
 use crate::{Cuda, Element};
 
@@ -30,7 +30,7 @@ fn generated() -> String {
         let name = format!("{element:?}_{head_dim}").to_lowercase();
         // Rows and products have nothing to do with heads.
         let sources: &[Source] = match head_dim {
-            64 => &[ROWWISE, MATMUL, ATTENTION],
+            64 => &[ROWWISE, MATMUL, SAMPLING, ATTENTION],
             _ => &[ATTENTION],
         };
         let f16 = if element == Element::F16 {
@@ -153,7 +153,7 @@ pub(super) fn device(element: Element, seed: u64) -> Option<Cuda> {
 
 #[test]
 fn every_kernel_is_listed() {
-    for source in [ROWWISE, MATMUL, ATTENTION] {
+    for source in [ROWWISE, MATMUL, SAMPLING, ATTENTION] {
         let declared = source.text.matches("\nKERNEL(").count()
             + 4 * source.text.matches("    KERNEL(").count();
         assert_eq!(declared, source.kernels.len(), "{}", source.name);
