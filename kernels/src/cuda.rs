@@ -8,6 +8,8 @@ mod attention;
 mod compile;
 mod device;
 mod driver;
+#[cfg(any(test, feature = "emulator"))]
+mod emulator;
 mod error;
 mod library;
 mod matrix;
@@ -22,6 +24,8 @@ mod tests;
 pub use attention::CudaKv;
 pub use compile::Element;
 pub use device::{Cuda, CudaBuffer, CudaVector};
+#[cfg(feature = "emulator")]
+pub use emulator::emulated;
 pub use error::CudaError;
 pub use matrix::CudaMatrix;
 pub use probe::{CudaProbe, GpuInfo};

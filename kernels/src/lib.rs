@@ -35,6 +35,8 @@ mod tests;
 pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};
+#[cfg(feature = "emulator")]
+pub use cuda::emulated;
 pub use cuda::{
     Cuda, CudaBuffer, CudaError, CudaKv, CudaMatrix, CudaProbe, CudaVector, Draw, Drawn, Element,
     GpuInfo,

@@ -194,3 +194,12 @@ fn cubins_are_kept_and_damaged_ones_are_not_used() {
     );
     std::fs::remove_dir_all(&cache).unwrap();
 }
+
+#[test]
+fn every_kernel_is_listed() {
+    for source in [ROWWISE, MATMUL, SAMPLING, ATTENTION] {
+        let declared = source.text.matches("\nKERNEL(").count()
+            + 4 * source.text.matches("    KERNEL(").count();
+        assert_eq!(declared, source.kernels.len(), "{}", source.name);
+    }
+}

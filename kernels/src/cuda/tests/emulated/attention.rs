@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::emulator::{VARIANTS, device};
 use super::{bits, buffer, error, query_key_value};
+use crate::cuda::emulator::{VARIANTS, emulated};
 use crate::{
     AttentionLayer, AttentionSpan, Cuda, CudaKv, Device, Element, Heads, KvShape, Reference, Slot,
 };
@@ -209,7 +209,7 @@ fn noise(seed: u64, len: usize) -> Vec<f32> {
 }
 
 fn open(case: &Case) -> Option<Cuda> {
-    device(case.element, case.seed)
+    emulated(case.element, case.seed)
 }
 
 fn all_bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
@@ -235,7 +235,7 @@ proptest! {
     fn chunks_do_not_matter(case in case(0..200usize), chunk in 1..70usize, other in 0..4u64) {
         let Some(mut device) = open(&case) else { return Ok(()) };
         let whole = case.run(&mut device, &case.chunks(1000));
-        let Some(mut device) = super::super::emulator::device(case.element, other) else { return Ok(()) };
+        let Some(mut device) = emulated(case.element, other) else { return Ok(()) };
         prop_assert_eq!(all_bits(&whole), all_bits(&case.run(&mut device, &case.chunks(chunk))));
     }
 
@@ -338,7 +338,7 @@ fn seen(
 
 #[test]
 fn a_copied_page_is_read_like_the_first() {
-    let Some(mut device) = device(Element::Bf16, 1) else {
+    let Some(mut device) = emulated(Element::Bf16, 1) else {
         return;
     };
     let shape = KvShape {

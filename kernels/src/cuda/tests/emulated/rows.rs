@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::emulator::device;
 use super::{bits, buffer, error};
+use crate::cuda::emulator::emulated;
 use crate::{Cuda, Device, Element, Heads, KernelError, KvShape, Norm, Reference, RopeLayout};
 
 /// Rows of some heads between other elements.
@@ -109,7 +109,7 @@ impl Case {
 }
 
 fn open(seed: u64) -> Option<Cuda> {
-    device(Element::Bf16, seed)
+    emulated(Element::Bf16, seed)
 }
 
 proptest! {

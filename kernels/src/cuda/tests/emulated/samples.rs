@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::emulator::device;
 use super::{bits, buffer};
+use crate::cuda::emulator::emulated;
 use crate::{
     Adjustment, Allowed, Cuda, Device, Draw, Element, Sampler, choose, log_sum_exp, logprob,
 };
@@ -206,7 +206,7 @@ proptest! {
 
     #[test]
     fn choices_are_those_of_the_scalar_loop(rows in rows(), seed in 0..4u64) {
-        let Some(mut device) = device(Element::Bf16, seed) else { return Ok(()) };
+        let Some(mut device) = emulated(Element::Bf16, seed) else { return Ok(()) };
         check(&mut device, &rows);
     }
 }
@@ -236,7 +236,7 @@ fn token_of(device: &mut Cuda, row: &Row) -> Option<u32> {
 
 #[test]
 fn what_is_strange_is_as_by_hand() {
-    let Some(mut device) = device(Element::Bf16, 1) else {
+    let Some(mut device) = emulated(Element::Bf16, 1) else {
         return;
     };
     let (nan, inf) = (f32::NAN, f32::INFINITY);
@@ -275,7 +275,7 @@ fn what_is_strange_is_as_by_hand() {
 /// Each token is drawn on its own share of [0, 1), in the order of ids.
 #[test]
 fn shares_are_in_the_order_of_ids() {
-    let Some(mut device) = device(Element::Bf16, 2) else {
+    let Some(mut device) = emulated(Element::Bf16, 2) else {
         return;
     };
     // Probabilities of 1, 2, 4 and 1 in 8.
@@ -308,7 +308,7 @@ fn shares_are_in_the_order_of_ids() {
 #[test]
 #[should_panic(expected = "row 0 is drawn from twice")]
 fn a_row_is_drawn_from_once() {
-    let Some(mut device) = device(Element::Bf16, 0) else {
+    let Some(mut device) = emulated(Element::Bf16, 0) else {
         panic!("row 0 is drawn from twice");
     };
     let row = plain(vec![1.0, 2.0]);

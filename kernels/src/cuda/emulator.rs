@@ -1,19 +1,26 @@
-//! Builds the emulator and opens a [`Cuda`] on it.
+//! A CUDA device without a GPU, for tests: kernels compiled as C++ and run by `kernels/cuda/emulator`, which stands in for
+//! the driver's library and for NVRTC's, so that all of this module runs, launches and their arguments included.
+//!
+//! For this crate's tests, and with the feature `emulator` for those of crates above.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a machine that cannot run a test fails it"
+)]
 
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
-use super::{folder, shared_library, skip};
-use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source};
-use crate::cuda::library::{Compiler, Driver, variable};
+use super::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source};
+use super::library::{Compiler, Driver, variable};
 use crate::{Cuda, Element};
 
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cuda");
 
 /// What the emulator can be asked to compile: head and element.
-pub(super) const VARIANTS: [(usize, Element); 6] = [
+pub(crate) const VARIANTS: [(usize, Element); 6] = [
     (64, Element::Bf16),
     (64, Element::F16),
     (16, Element::Bf16),
@@ -128,7 +135,8 @@ fn library() -> Option<&'static Path> {
 /// A device on the emulator, whose threads take turns as `seed` says; None where there is no C++ compiler.
 ///
 /// With `LMRUN_TEST_GPU` set, the device is GPU 0 instead: the same tests then prove the kernels on a card.
-pub(super) fn device(element: Element, seed: u64) -> Option<Cuda> {
+#[must_use]
+pub fn emulated(element: Element, seed: u64) -> Option<Cuda> {
     if variable("LMRUN_TEST_GPU").is_some() {
         return Some(Cuda::open(0, element).unwrap());
     }
@@ -151,11 +159,51 @@ pub(super) fn device(element: Element, seed: u64) -> Option<Cuda> {
     Some(Cuda::with(driver, compiler, 0, element, None).unwrap())
 }
 
-#[test]
-fn every_kernel_is_listed() {
-    for source in [ROWWISE, MATMUL, SAMPLING, ATTENTION] {
-        let declared = source.text.matches("\nKERNEL(").count()
-            + 4 * source.text.matches("    KERNEL(").count();
-        assert_eq!(declared, source.kernels.len(), "{}", source.name);
+/// Whether a test that cannot run is a failure, for want of what every such machine has.
+pub(super) fn must_run() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty())
+}
+
+/// Tells that a test did not run, or fails where all must.
+pub(super) fn skip(why: &str) {
+    assert!(!must_run(), "{why}");
+    tell_skipped(why);
+}
+
+pub(super) fn tell_skipped(why: &str) {
+    // The one line a person reads who wonders what was tested.
+    #[allow(clippy::print_stderr)]
+    {
+        eprintln!("skipped: {why}");
     }
+}
+
+/// The workspace's build folder.
+pub(super) fn target() -> PathBuf {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| default.into(), PathBuf::from)
+}
+
+/// A folder of this name in the build folder.
+pub(super) fn folder(name: &str) -> PathBuf {
+    let folder = target().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Compiles sources to a shared library in one go; what the compiler said if it failed, None if there is no compiler.
+pub(super) fn shared_library(arguments: &[&str], to: &Path) -> Option<Result<(), String>> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    let draft = to.with_extension(format!("{}", std::process::id()));
+    let output = Command::new(compiler)
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&draft)
+        .args(arguments)
+        .output()
+        .ok()?;
+    if !output.status.success() {
+        return Some(Err(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    std::fs::rename(&draft, to).unwrap();
+    Some(Ok(()))
 }
