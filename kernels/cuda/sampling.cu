@@ -9,7 +9,6 @@
 const int N_WARPS = 16;
 const int N_BINS = 256;
 const u32 NO_TOKEN = ~0u;
-const float GREATEST = 3.402823466e38f;
 
 // One row's choice: `Request` in sample.rs.
 struct Request {

@@ -24,7 +24,7 @@ mod tests;
 pub use attention::CudaKv;
 pub use compile::Element;
 pub use device::{Cuda, CudaBuffer, CudaVector};
-#[cfg(feature = "emulator")]
+#[cfg(any(test, feature = "emulator"))]
 pub use emulator::emulated;
 pub use error::CudaError;
 pub use matrix::CudaMatrix;

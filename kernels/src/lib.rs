@@ -35,7 +35,7 @@ mod tests;
 pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};
-#[cfg(feature = "emulator")]
+#[cfg(any(test, feature = "emulator"))]
 pub use cuda::emulated;
 pub use cuda::{
     Cuda, CudaBuffer, CudaError, CudaKv, CudaMatrix, CudaProbe, CudaVector, Draw, Drawn, Element,
@@ -46,7 +46,7 @@ pub use device::{
     RopeLayout, Slot,
 };
 pub use error::KernelError;
-pub use kv::{KvElement, KvPool, KvShape};
+pub use kv::{KvElement, KvFormat, KvPool, KvShape};
 pub use peak::Peak;
 pub use reference::{Reference, ReferenceMatrix};
 pub use rows::{log_sum_exp, row_max};

@@ -15,49 +15,57 @@ use std::sync::OnceLock;
 
 use super::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source};
 use super::library::{Compiler, Driver, variable};
-use crate::{Cuda, Element};
+use crate::{Cuda, Element, KvFormat};
 
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cuda");
 
-/// What the emulator can be asked to compile: head and element.
-pub(crate) const VARIANTS: [(usize, Element); 6] = [
-    (64, Element::Bf16),
-    (64, Element::F16),
-    (16, Element::Bf16),
-    (32, Element::Bf16),
-    (80, Element::F16),
-    (256, Element::Bf16),
+/// What the emulator can be asked to compile: head, element, and format of keys and values.
+pub(crate) const VARIANTS: [(usize, Element, KvFormat); 11] = [
+    (64, Element::Bf16, KvFormat::Plain),
+    (64, Element::F16, KvFormat::Plain),
+    (16, Element::Bf16, KvFormat::Plain),
+    (32, Element::Bf16, KvFormat::Plain),
+    (80, Element::F16, KvFormat::Plain),
+    (256, Element::Bf16, KvFormat::Plain),
+    (64, Element::Bf16, KvFormat::Int8),
+    (64, Element::Bf16, KvFormat::E4m3),
+    (16, Element::Bf16, KvFormat::Int8),
+    (16, Element::Bf16, KvFormat::E4m3),
+    (160, Element::Bf16, KvFormat::Int8),
 ];
 
 /// One C++ file of all variants.
 fn generated() -> String {
     let mut text = String::from("#include \"emulator/driver.hpp\"\n");
     let mut table = String::new();
-    for (head_dim, element) in VARIANTS {
-        let name = format!("{element:?}_{head_dim}").to_lowercase();
+    for (head_dim, element, kv_format) in VARIANTS {
+        let name = format!("{element:?}_{head_dim}_{kv_format:?}").to_lowercase();
         // Rows and products have nothing to do with heads.
-        let sources: &[Source] = match head_dim {
-            64 => &[ROWWISE, MATMUL, SAMPLING, ATTENTION],
+        let sources: &[Source] = match (head_dim, kv_format) {
+            (64, KvFormat::Plain) => &[ROWWISE, MATMUL, SAMPLING, ATTENTION],
             _ => &[ATTENTION],
         };
-        let f16 = if element == Element::F16 {
-            "define"
-        } else {
-            "undef"
-        };
-        write!(
-            text,
-            "namespace {name} {{\n#define HEAD_DIM {head_dim}\n#{f16} ELEMENT_F16\n\
-             #include \"emulator/device.hpp\"\n#include \"common.cu\"\n"
-        )
-        .unwrap();
-        let (with, without) = match element {
-            Element::F16 => (", \"-DELEMENT_F16\"", ""),
-            Element::Bf16 => ("", "\"-DELEMENT_F16\""),
+        let (with, without): (Vec<_>, Vec<_>) = [
+            (element == Element::F16, "ELEMENT_F16"),
+            (kv_format == KvFormat::Int8, "KV_INT8"),
+            (kv_format == KvFormat::E4m3, "KV_E4M3"),
+        ]
+        .into_iter()
+        .partition(|(is_defined, _)| *is_defined);
+        writeln!(text, "namespace {name} {{\n#define HEAD_DIM {head_dim}").unwrap();
+        for (_, macro_name) in &with {
+            writeln!(text, "#define {macro_name}").unwrap();
+        }
+        text.push_str("#include \"emulator/device.hpp\"\n#include \"common.cu\"\n");
+        let options = |defined: &[(bool, &str)]| -> String {
+            let option = |(_, name): &(bool, &str)| format!("\"-D{name}\",");
+            defined.iter().map(option).collect()
         };
         writeln!(
             table,
-            "{{{{\"-DHEAD_DIM={head_dim}\"{with}}}, {{{without}}}, {{"
+            "{{{{{}\"-DHEAD_DIM={head_dim}\"}}, {{{}}}, {{",
+            options(&with),
+            options(&without)
         )
         .unwrap();
         for source in sources {
@@ -68,7 +76,11 @@ fn generated() -> String {
                 }
             }
         }
-        text.push_str("#undef HEAD_DIM\n}\n");
+        text.push_str("#undef HEAD_DIM\n#undef HAS_CODES\n");
+        for (_, macro_name) in &with {
+            writeln!(text, "#undef {macro_name}").unwrap();
+        }
+        text.push_str("}\n");
         table.push_str("}},\n");
     }
     write!(

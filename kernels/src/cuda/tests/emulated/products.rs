@@ -6,11 +6,10 @@ use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::{bits, buffer, error};
-use crate::cuda::emulator::emulated;
 use crate::cuda::matrix::round;
 use crate::{
     Activation, BLOCK_LEN, BlockFormat, Cuda, Device, Element, Grain, MatrixData, MatrixPart, Norm,
-    Reference,
+    Reference, emulated,
 };
 
 const FORMATS: [Option<BlockFormat>; 4] = [

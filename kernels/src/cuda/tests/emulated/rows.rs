@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::{bits, buffer, error};
-use crate::cuda::emulator::emulated;
-use crate::{Cuda, Device, Element, Heads, KernelError, KvShape, Norm, Reference, RopeLayout};
+use crate::{
+    Cuda, Device, Element, Heads, KernelError, KvShape, Norm, Reference, RopeLayout, emulated,
+};
 
 /// Rows of some heads between other elements.
 #[derive(Debug, Clone)]

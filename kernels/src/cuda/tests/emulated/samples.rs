@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::{bits, buffer};
-use crate::cuda::emulator::emulated;
 use crate::{
-    Adjustment, Allowed, Cuda, Device, Draw, Element, Sampler, choose, log_sum_exp, logprob,
+    Adjustment, Allowed, Cuda, Device, Draw, Element, Sampler, choose, emulated, log_sum_exp,
+    logprob,
 };
 
 /// One row and how it is drawn from.
