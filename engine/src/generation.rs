@@ -338,7 +338,7 @@ impl Generation {
         let is_too_short = self.n_chosen() < self.request.min_tokens;
         let mut allowed = Allowed {
             n_tokens: self.vocabulary.n_tokens(),
-            mask: step.map(|step| &step.mask),
+            mask: step.map(|step| step.mask.words()),
             banned: if is_too_short { ends } else { &[] },
         };
         if let Some(token) = sampler::choose(row, sampling, allowed, random) {

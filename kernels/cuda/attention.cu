@@ -9,7 +9,8 @@
 // (decode). Sequences whose block tables agree over a tile can be rows of one item: its keys are read once for all. A tile
 // of which a row sees nothing, beyond its position or before its window, leaves no partial of that row.
 //
-// Keys and values: see kv_scatter. HEAD_DIM is a multiple of 16.
+// Keys and values: see kv_scatter. As codes, they have a scale a head and position. A code is an element exactly, so products
+// are of codes; the scale of a key multiplies its score, and that of a value its weight. HEAD_DIM is a multiple of 16.
 
 const int TILE_LEN = 64;
 const int N_DIM_TILES = HEAD_DIM / 8;
@@ -20,12 +21,71 @@ const int N_KEY_GROUPS = (HEAD_DIM + 31) / 32;
 const int KEY_STRIDE = 32 * N_KEY_GROUPS + (N_KEY_GROUPS % 2 ? 0 : 32);
 const int VALUE_STRIDE = HEAD_DIM + 8;
 
+#if defined(KV_INT8) || defined(KV_E4M3)
+#define HAS_CODES
+typedef u8 Stored;
+#else
+typedef u16 Stored;
+#endif
+
+#ifdef HAS_CODES
+#ifdef KV_INT8
+const float GREATEST_CODE = 127.0f;
+
+DEVICE u8 encode(float value) { return (u8)(signed char)rintf(fminf(fmaxf(value, -GREATEST_CODE), GREATEST_CODE)); }
+DEVICE float decode_byte(u32 code) { return (float)(signed char)code; }
+#else
+// OCP 8-bit floating point, e4m3: a sign, four bits of exponent with a bias of 7, three of mantissa, denormals, no infinity.
+const float GREATEST_CODE = 448.0f;
+// Its bits are the upper ones of an f32 whose exponent has a bias of 127.
+const float BIAS = 0x1p120f;
+
+DEVICE u8 encode(float value) {
+    u32 bits = __float_as_uint(fminf(fabsf(value), GREATEST_CODE) / BIAS), odd = bits >> 20 & 1;
+    return (u8)((bits + 0x7FFFF + odd) >> 20 | (value < 0.0f ? 0x80 : 0));
+}
+DEVICE float decode_byte(u32 code) { return __uint_as_float((code & 0x7F) << 20 | (code & 0x80) << 24) * BIAS; }
+#endif
+
+// Four codes to four elements.
+DEVICE void decode_four(u32 codes, u32& first, u32& second) {
+    first = round_pair(decode_byte(codes & 255), decode_byte(codes >> 8 & 255));
+    second = round_pair(decode_byte(codes >> 16 & 255), decode_byte(codes >> 24));
+}
+#endif
+
+// Writes each row's keys and values to its slot of a layer. A layer is [n_pages][keys, values][n_heads][page_size] slots of
+// HEAD_DIM elements or codes, and as many scales if they are codes: the greatest of the slot over the greatest code, or 0.
+// A warp a slot.
+KERNEL(256) kv_scatter(Stored* layer, float* scales, int page_size, int n_heads, const float* x, int width, int first_key,
+                       int first_value, const u32* slots, int n_rows) {
+    int i = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x & 31;
+    if (i >= 2 * n_rows * n_heads) return;
+    int row = i / (2 * n_heads), is_value = i / n_heads % 2, head = i % n_heads;
+    u64 page = slots[2 * row], offset = slots[2 * row + 1];
+    u64 slot = ((2 * page + is_value) * n_heads + head) * page_size + offset;
+    Stored* to = layer + slot * HEAD_DIM;
+    const float* from = x + (u64)row * width + (is_value ? first_value : first_key) + head * HEAD_DIM;
+#ifdef HAS_CODES
+    float greatest = 0.0f;
+    for (int element = lane; element < HEAD_DIM; element += 32) greatest = fmaxf(greatest, fabsf(from[element]));
+    float scale = fminf(warp_max(greatest), GREATEST) / GREATEST_CODE;
+    for (int element = lane; element < HEAD_DIM; element += 32)
+        to[element] = scale > 0.0f ? encode(from[element] / scale) : 0;
+    if (lane == 0) scales[slot] = scale;
+#else
+    for (int element = lane; element < HEAD_DIM; element += 32) to[element] = round_one(from[element]);
+#endif
+}
+
 // Batch and pool, the same for all blocks.
 struct Attention {
     const float* x;
     // Elements of a row of x, the first of the queries, and the heads of queries that share a head of keys.
     int width, first_query, group_len;
-    const u16* layer;
+    const Stored* layer;
+    // Of the layer's slots, if they are of codes.
+    const float* scales;
     int page_size, n_kv_heads;
     // What a product is multiplied by, and the binary logarithm of e with it: weights are powers of two. With a cap, the
     // logarithm is in the cap instead: a score is softcap * tanh(product * scale). 0: none.
@@ -101,24 +161,37 @@ DEVICE void load_queries(const Attention& a, const Item& item, int first, int kv
     }
 }
 
-// Where the keys of a position begin; its values begin `n_kv_heads * page_size * HEAD_DIM` elements later.
-DEVICE const u16* keys_at(const Attention& a, const Item& item, int kv_head, int position) {
+// The slot of a position's key; that of its value is `n_kv_heads * page_size` later.
+DEVICE u64 slot_of(const Attention& a, const Item& item, int kv_head, int position) {
     u64 page = a.pages[item.first_page + position / a.page_size];
-    u64 slot = (2 * page * a.n_kv_heads + kv_head) * a.page_size + position % a.page_size;
-    return a.layer + slot * HEAD_DIM;
+    return (2 * page * a.n_kv_heads + kv_head) * a.page_size + position % a.page_size;
 }
 
-// Starts the copies of a tile's keys, or of its values, by `n_threads` threads of which this is one.
+// Starts the copies of a tile's keys, or of its values, by `n_threads` threads of which this is one. Codes become elements
+// on the way.
 DEVICE void fetch(const Attention& a, const Item& item, int kv_head, int tile, bool is_value, u16* to, int thread,
                   int n_threads) {
-    const int n_pieces = HEAD_DIM / 8;
-    u64 offset = is_value ? (u64)a.n_kv_heads * a.page_size * HEAD_DIM : 0;
+    const int piece_len = 16 / sizeof(Stored), n_pieces = HEAD_DIM / piece_len;
+    u64 offset = is_value ? (u64)a.n_kv_heads * a.page_size : 0;
     int stride = is_value ? VALUE_STRIDE : KEY_STRIDE;
     for (int i = thread; i < TILE_LEN * n_pieces; i += n_threads) {
-        int slot = i / n_pieces, piece = i % n_pieces, position = TILE_LEN * tile + slot;
+        int place = i / n_pieces, piece = i % n_pieces, position = TILE_LEN * tile + place;
         bool is_wanted = position < item.n_positions;
-        const u16* from = keys_at(a, item, kv_head, is_wanted ? position : 0) + offset + 8 * piece;
-        copy_async(to + slot * stride + 8 * piece, from, is_wanted);
+        u64 slot = slot_of(a, item, kv_head, is_wanted ? position : 0) + offset;
+        const Stored* from = a.layer + slot * HEAD_DIM + piece_len * piece;
+        u16* piece_to = to + place * stride + piece_len * piece;
+#ifdef HAS_CODES
+        uint4 codes = {0, 0, 0, 0}, low, high;
+        if (is_wanted) codes = *(const uint4*)from;
+        decode_four(codes.x, low.x, low.y);
+        decode_four(codes.y, low.z, low.w);
+        decode_four(codes.z, high.x, high.y);
+        decode_four(codes.w, high.z, high.w);
+        ((uint4*)piece_to)[0] = low;
+        ((uint4*)piece_to)[1] = high;
+#else
+        copy_async(piece_to, from, is_wanted);
+#endif
     }
     commit_copies();
 }
@@ -141,6 +214,20 @@ DEVICE void score(const Queries& queries, const u16* keys, float (&scores)[8][4]
             multiply_add(scores[i], q[1][0][0], q[1][1][0], q[1][0][1], q[1][1][1], b.z, b.w);
         }
     }
+}
+
+// Multiplies products with codes of a tile by the scales of its keys, or weights by those of its values.
+DEVICE void apply_scales(const Attention& a, const Item& item, int kv_head, int tile, bool is_value, float (&products)[8][4]) {
+#ifdef HAS_CODES
+    u64 offset = is_value ? (u64)a.n_kv_heads * a.page_size : 0;
+#pragma unroll
+    for (int i = 0; i < 16; i++) {
+        int position = TILE_LEN * tile + 8 * (i / 2) + 2 * (threadIdx.x % 4) + i % 2;
+        float scale = position < item.n_positions ? a.scales[slot_of(a, item, kv_head, position) + offset] : 0.0f;
+        products[i / 2][i % 2] *= scale;
+        products[i / 2][2 + i % 2] *= scale;
+    }
+#endif
 }
 
 // Turns the scores of a tile that begins at position `first` into weights below the greatest score of each row.
@@ -215,10 +302,10 @@ DEVICE Item load_item(const int* items) {
 }
 
 #define ATTENTION_PARAMETERS                                                                                            \
-    const float *x, int width, int first_query, int group_len, const u16 *layer, int page_size, int n_kv_heads,       \
-        float scale, float softcap, int window, const u32 *pages, const int *entries, const int *items
+    const float *x, int width, int first_query, int group_len, const Stored *layer, const float *scales, int page_size,  \
+        int n_kv_heads, float scale, float softcap, int window, const u32 *pages, const int *entries, const int *items
 #define ATTENTION_ARGUMENTS                                                                                             \
-    { x, width, first_query, group_len, layer, page_size, n_kv_heads, scale, softcap, window, pages, entries }
+    { x, width, first_query, group_len, layer, scales, page_size, n_kv_heads, scale, softcap, window, pages, entries }
 
 #if HEAD_DIM <= 128
 // Grid: items of up to 64 lane rows, heads of keys. Each warp folds all tiles of its 16 rows.
@@ -253,7 +340,9 @@ KERNEL(128) attention_whole(ATTENTION_PARAMETERS, float* out, int out_width) {
         } else {
             commit_copies();
         }
+        apply_scales(a, item, kv_head, tile, false, scores);
         weigh(a, scores, TILE_LEN * tile, limits, partial);
+        apply_scales(a, item, kv_head, tile, true, scores);
         wait_for_copies<1>();
         __syncthreads();
         add_values(scores, values, partial);
@@ -307,7 +396,9 @@ KERNEL(128) attention_split(ATTENTION_PARAMETERS, float* partial_values, float* 
     score(queries, stage, scores);
     __syncwarp();
     fetch(a, item, kv_head, tile, true, stage, lane, 32);
+    apply_scales(a, item, kv_head, tile, false, scores);
     weigh(a, scores, TILE_LEN * tile, limits, partial);
+    apply_scales(a, item, kv_head, tile, true, scores);
     wait_for_copies<0>();
     __syncwarp();
     add_values(scores, stage, partial);

@@ -4,7 +4,7 @@
 // emulator/emulator.hpp, which gives the same names a meaning on a CPU.
 //
 // ELEMENT_F16: elements (activations on their way into a product, keys and values) are f16; else they are bf16.
-// HEAD_DIM: elements of an attention head.
+// HEAD_DIM: elements of an attention head. KV_INT8, KV_E4M3: keys and values are codes of eight bits, see attention.cu.
 //
 // Every sum is taken in an order that depends on positions only: see docs/gpu.md.
 
@@ -76,6 +76,8 @@ DEVICE void wait_for_copies() {
 }
 #endif
 
+const float GREATEST = 3.402823466e38f;
+
 DEVICE u16 round_one(float value) { return (u16)(round_pair(value, 0.0f) & 0xFFFF); }
 
 DEVICE float element_to_float(u16 element) {
@@ -90,6 +92,12 @@ DEVICE float element_to_float(u16 element) {
 DEVICE float warp_sum(float value) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(~0u, value, distance);
+    return value;
+}
+
+DEVICE float warp_max(float value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) value = fmaxf(value, __shfl_xor_sync(~0u, value, distance));
     return value;
 }
 

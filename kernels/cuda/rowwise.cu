@@ -1,4 +1,4 @@
-// Row by row operations, and the moves of rows, keys and values. A row is one token.
+// Row by row operations, and the moves of rows and pages. A row is one token.
 
 // One over the root of the mean square of a row, by a warp: each lane adds every 32nd element in order.
 DEVICE float inverse_rms(const float* row, int width, float eps) {
@@ -89,27 +89,13 @@ KERNEL(256) rope(float* x, int width, int first, int n_heads, int head_dim, cons
     *b = left * sine + right * cosine;
 }
 
-// Writes each row's keys and values to its slot of a layer. A layer is [n_pages][keys, values][n_heads][page_size][head_dim]
-// elements; a slot is a page and an offset in it. A thread an element of a head, of its key and of its value.
-KERNEL(256) kv_scatter(u16* layer, int page_size, int n_heads, int head_dim, const float* x, int width, int first_key,
-                       int first_value, const u32* slots, int n_rows) {
-    int i = blockIdx.x * 256 + threadIdx.x, row_len = n_heads * head_dim;
-    if (i >= n_rows * row_len) return;
-    int row = i / row_len, head = i % row_len / head_dim, element = i % head_dim;
-    u64 page = slots[2 * row], offset = slots[2 * row + 1];
-    u64 part_len = (u64)n_heads * page_size * head_dim;
-    u16* to = layer + 2 * page * part_len + ((u64)head * page_size + offset) * head_dim + element;
-    const float* from = x + (u64)row * width + i % row_len;
-    to[0] = round_one(from[first_key]);
-    to[part_len] = round_one(from[first_value]);
-}
-
-// Copies the first `n_tokens` slots of page `from` to page `to`, in all layers. Grid: heads, keys and values, of all layers.
-KERNEL(256) copy_page(u16* pool, u64 layer_len, int page_size, int n_heads, int head_dim, u32 from, u32 to, int n_tokens) {
-    u64 layer = blockIdx.x / (2 * n_heads), part = blockIdx.x % (2 * n_heads), head_len = (u64)page_size * head_dim;
+// Copies the first `n_tokens` slots of page `from` to page `to`, in all layers, whose slots are of `slot_len` halves of a
+// word. Grid: heads, keys and values, of all layers.
+KERNEL(256) copy_page(u16* pool, u64 layer_len, int page_size, int n_heads, int slot_len, u32 from, u32 to, int n_tokens) {
+    u64 layer = blockIdx.x / (2 * n_heads), part = blockIdx.x % (2 * n_heads), head_len = (u64)page_size * slot_len;
     u16* head = pool + layer * layer_len + part * head_len;
     u64 page_len = 2 * n_heads * head_len;
-    for (int i = threadIdx.x; i < n_tokens * head_dim; i += 256) head[to * page_len + i] = head[from * page_len + i];
+    for (int i = threadIdx.x; i < n_tokens * slot_len; i += 256) head[to * page_len + i] = head[from * page_len + i];
 }
 
 // out[i] = x[rows[i]]. A block a row.

@@ -8,6 +8,8 @@ mod attention;
 mod compile;
 mod device;
 mod driver;
+#[cfg(any(test, feature = "emulator"))]
+mod emulator;
 mod error;
 mod library;
 mod matrix;
@@ -15,12 +17,16 @@ mod plan;
 mod probe;
 mod products;
 mod room;
+mod sample;
 #[cfg(test)]
 mod tests;
 
 pub use attention::CudaKv;
 pub use compile::Element;
 pub use device::{Cuda, CudaBuffer, CudaVector};
+#[cfg(any(test, feature = "emulator"))]
+pub use emulator::emulated;
 pub use error::CudaError;
 pub use matrix::CudaMatrix;
 pub use probe::{CudaProbe, GpuInfo};
+pub use sample::{Draw, Drawn};

@@ -33,6 +33,29 @@ pub struct KvShape {
     pub head_dim: usize,
 }
 
+/// How keys and values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvFormat {
+    /// As the device computes with them, in 16 bits where products are quantised.
+    #[default]
+    Plain,
+    /// Whole numbers of eight bits, times a scale a head and token. On a GPU.
+    Int8,
+    /// Floating-point numbers of eight bits (OCP e4m3), times a scale a head and token. On a GPU.
+    E4m3,
+}
+
+impl KvFormat {
+    /// The bytes of a token's key, or value, of one head, where [`KvFormat::Plain`] is of 16 bits.
+    #[must_use]
+    pub fn head_bytes(self, head_dim: usize) -> usize {
+        match self {
+            KvFormat::Plain => 2 * head_dim,
+            KvFormat::Int8 | KvFormat::E4m3 => head_dim + size_of::<f32>(),
+        }
+    }
+}
+
 /// A number that keys and values are stored as. The all-zero bit pattern is its zero.
 pub trait KvElement: Copy + Send + Sync + 'static {
     /// The nearest number.

@@ -25,6 +25,7 @@ mod pool;
 mod reference;
 mod rope;
 mod rows;
+mod sampling;
 mod shared;
 mod simd;
 
@@ -34,15 +35,19 @@ mod tests;
 pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
 pub use cpu::{Cpu, Matrix, Tier};
+#[cfg(any(test, feature = "emulator"))]
+pub use cuda::emulated;
 pub use cuda::{
-    Cuda, CudaBuffer, CudaError, CudaKv, CudaMatrix, CudaProbe, CudaVector, Element, GpuInfo,
+    Cuda, CudaBuffer, CudaError, CudaKv, CudaMatrix, CudaProbe, CudaVector, Draw, Drawn, Element,
+    GpuInfo,
 };
 pub use device::{
     Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, MatrixData, MatrixPart, Norm,
     RopeLayout, Slot,
 };
 pub use error::KernelError;
-pub use kv::{KvElement, KvPool, KvShape};
+pub use kv::{KvElement, KvFormat, KvPool, KvShape};
 pub use peak::Peak;
 pub use reference::{Reference, ReferenceMatrix};
 pub use rows::{log_sum_exp, row_max};
+pub use sampling::{Adjustment, Allowed, Sampler, choose, highest, logprob};

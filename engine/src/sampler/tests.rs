@@ -98,7 +98,7 @@ fn draws_follow_the_reference_distribution() {
         for allowed in [
             ALL,
             Allowed {
-                mask: Some(&mask),
+                mask: Some(mask.words()),
                 banned: &[0, 5],
                 ..ALL
             },
@@ -166,7 +166,7 @@ fn ties_go_to_the_lowest_id() {
     let mut mask = TokenMask::new(4);
     [2, 3].into_iter().for_each(|token| mask.allow(token));
     let allowed = Allowed {
-        mask: Some(&mask),
+        mask: Some(mask.words()),
         ..ALL
     };
     assert_eq!(choose(&row, &Sampling::default(), allowed, 0.9), Some(2));
@@ -204,7 +204,7 @@ fn strange_logits_are_survived() {
                 &sampling,
                 Allowed {
                     n_tokens: 0,
-                    mask: Some(&TokenMask::new(1)),
+                    mask: Some(TokenMask::new(1).words()),
                     banned: &[]
                 },
                 0.5

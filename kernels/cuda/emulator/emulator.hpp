@@ -8,6 +8,7 @@
 // Fragments: PTX ISA, "Matrix Fragments for mma.m16n8k16" and "ldmatrix".
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -141,19 +142,41 @@ static inline unsigned __float_as_uint(float value) {
     memcpy(&bits, &value, 4);
     return bits;
 }
+using std::min;
+namespace emulator {
+// The value of the lane that each lane names; its own where there is none.
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int distance) {
+T shuffle(const char* name, T value, int source) {
     struct Operands {
         T in, out;
-        int distance;
-    } mine = {value, value, distance};
-    emulator::collective("shfl_xor", &mine, [](void** lanes) {
+        int source;
+    } mine = {value, value, source};
+    collective(name, &mine, [](void** lanes) {
         for (int lane = 0; lane < 32; lane++) {
             auto* to = (Operands*)lanes[lane];
-            to->out = ((Operands*)lanes[lane ^ to->distance])->in;
+            if (to->source >= 0) to->out = ((Operands*)lanes[to->source])->in;
         }
     });
     return mine.out;
+}
+inline int own_lane() { return block.current % 32; }
+}  // namespace emulator
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int distance) {
+    return emulator::shuffle("shfl_xor", value, emulator::own_lane() ^ distance);
+}
+template <class T>
+T __shfl_up_sync(unsigned, T value, int distance) {
+    return emulator::shuffle("shfl_up", value, emulator::own_lane() - distance);
+}
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+    return emulator::shuffle("shfl", value, lane);
+}
+static inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {
+    unsigned long long before = *to;
+    *to += value;
+    return before;
 }
 static inline void sincospif(float x, float* sine, float* cosine) {
     *sine = (float)sin((double)x * 3.14159265358979323846);

@@ -14,11 +14,13 @@ pub(super) const WHOLE_HEAD_LIMIT: usize = 128;
 /// Threads of a block of attention.
 const N_THREADS: usize = 128;
 
-/// Pages of keys and values on a GPU: `[n_layers, n_pages, 2, n_kv_heads, page_size, head_dim]` elements, and the attention
-/// kernels for their heads.
+/// Pages of keys and values on a GPU: `[n_layers, n_pages, 2, n_kv_heads, page_size]` slots of `head_dim` elements or codes,
+/// and the attention kernels for them.
 pub struct CudaKv {
     pub(super) shape: KvShape,
     pub(super) memory: Memory,
+    /// A scale a slot, if slots are of codes.
+    pub(super) scales: Option<Memory>,
     pub(super) kernels: Kernels,
 }
 
@@ -81,13 +83,38 @@ impl Planned {
 }
 
 impl CudaKv {
-    pub(super) fn layer_len(&self) -> usize {
-        let shape = self.shape;
-        2 * shape.n_pages * shape.n_kv_heads * shape.page_size * shape.head_dim
+    /// Slots of a layer.
+    fn n_slots(&self) -> usize {
+        2 * self.shape.n_pages * self.shape.n_kv_heads * self.shape.page_size
     }
 
-    pub(super) fn layer(&self, layer_idx: usize) -> Argument {
-        Argument::Address(self.memory.address() + (2 * layer_idx * self.layer_len()) as u64)
+    /// Bytes of a slot, without its scale.
+    fn slot_bytes(&self) -> usize {
+        match self.scales {
+            None => 2 * self.shape.head_dim,
+            Some(_) => self.shape.head_dim,
+        }
+    }
+
+    /// A layer's slots, and their scales.
+    pub(super) fn layer(&self, layer_idx: usize) -> [Argument; 2] {
+        let first_slot = layer_idx * self.n_slots();
+        let at = |memory: &Memory, slot_bytes| memory.address() + (first_slot * slot_bytes) as u64;
+        let scales = self.scales.as_ref();
+        [
+            Argument::Address(at(&self.memory, self.slot_bytes())),
+            Argument::Address(scales.map_or(0, |scales| at(scales, size_of::<f32>()))),
+        ]
+    }
+
+    /// What is copied with a page, each with the halves of a word of a slot and of a layer.
+    fn copied(&self) -> impl Iterator<Item = (&Memory, usize, u64)> {
+        let scales = self.scales.iter().map(|scales| (scales, size_of::<f32>()));
+        let parts = std::iter::once((&self.memory, self.slot_bytes())).chain(scales);
+        parts.map(|(memory, slot_bytes)| {
+            let slot_len = slot_bytes / size_of::<u16>();
+            (memory, slot_len, (slot_len * self.n_slots()) as u64)
+        })
     }
 
     /// Elements from one position to the next in shared memory, of keys and of values: see attention.cu.
@@ -131,12 +158,14 @@ impl Cuda {
             None => (layer.scale * log2_e, 0.0),
             Some(cap) => (layer.scale / cap, cap * log2_e),
         };
+        let [slots, scales] = kv.layer(layer.idx);
         vec![
             x.memory.held().into(),
             x.width.into(),
             queries.first.into(),
             (queries.n_heads / shape.n_kv_heads).into(),
-            kv.layer(layer.idx),
+            slots,
+            scales,
             shape.page_size.into(),
             shape.n_kv_heads.into(),
             scale.into(),
@@ -146,6 +175,25 @@ impl Cuda {
             self.planned.entries.held().into(),
             items.held().into(),
         ]
+    }
+
+    /// Copies the first `n_tokens` slots of page `from` to page `to`, in all layers.
+    pub(super) fn copy_slots(&self, kv: &CudaKv, from: u32, to: u32, n_tokens: usize) {
+        let shape = kv.shape;
+        for (memory, slot_len, layer_len) in kv.copied() {
+            let arguments = [
+                memory.into(),
+                Argument::Wide(layer_len),
+                shape.page_size.into(),
+                shape.n_kv_heads.into(),
+                slot_len.into(),
+                (from as usize).into(),
+                (to as usize).into(),
+                n_tokens.into(),
+            ];
+            let n_blocks = shape.n_layers * 2 * shape.n_kv_heads;
+            self.launch("copy_page", [n_blocks, 1], 0, &arguments);
+        }
     }
 
     /// Plans the spans, unless the last layer had the same, computes what is whole or split, and merges what is split.

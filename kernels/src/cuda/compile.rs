@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::CudaError;
 use super::library::{Compiler, Opaque, variable};
+use crate::KvFormat;
 
 /// The sources of one module: what all share, and its own.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +21,7 @@ pub(crate) struct Source {
 
 const COMMON: &str = include_str!("../../cuda/common.cu");
 
-/// Rows, keys and values.
+/// Rows and pages.
 pub(crate) const ROWWISE: Source = Source {
     name: "rowwise.cu",
     text: include_str!("../../cuda/rowwise.cu"),
@@ -32,7 +33,6 @@ pub(crate) const ROWWISE: Source = Source {
         "head_norm",
         "rope_angles",
         "rope",
-        "kv_scatter",
         "copy_page",
         "select_rows",
         "gate_mul",
@@ -63,11 +63,23 @@ pub(crate) const MATMUL: Source = Source {
     ],
 };
 
-/// Attention.
+/// Choices of tokens.
+pub(crate) const SAMPLING: Source = Source {
+    name: "sampling.cu",
+    text: include_str!("../../cuda/sampling.cu"),
+    kernels: &["sample"],
+};
+
+/// Keys and values, and attention over them.
 pub(crate) const ATTENTION: Source = Source {
     name: "attention.cu",
     text: include_str!("../../cuda/attention.cu"),
-    kernels: &["attention_whole", "attention_split", "attention_merge"],
+    kernels: &[
+        "kv_scatter",
+        "attention_whole",
+        "attention_split",
+        "attention_merge",
+    ],
 };
 
 /// What activations are rounded to before a product, and keys and values for good.
@@ -88,6 +100,16 @@ pub(crate) struct Target {
     pub(crate) element: Element,
     /// Elements of an attention head.
     pub(crate) head_dim: usize,
+    pub(crate) kv_format: KvFormat,
+}
+
+/// The option that makes keys and values of a format, if it takes one.
+pub(crate) fn format_option(format: KvFormat) -> Option<&'static str> {
+    match format {
+        KvFormat::Plain => None,
+        KvFormat::Int8 => Some("-DKV_INT8"),
+        KvFormat::E4m3 => Some("-DKV_E4M3"),
+    }
 }
 
 impl Target {
@@ -103,6 +125,7 @@ impl Target {
         if self.element == Element::F16 {
             options.push("-DELEMENT_F16".into());
         }
+        options.extend(format_option(self.kv_format).map(str::to_owned));
         options
     }
 }

@@ -1,4 +1,5 @@
-//! The operations of [`Device`] as launches of kernels; products are in products.rs, attention is in attention.rs.
+//! The operations of [`Device`] as launches of kernels; products are in products.rs, attention is in attention.rs,
+//! sampling in sample.rs.
 //!
 //! Activations stay in f32 and are rounded to elements (bf16 or f16) just before a product. Everything runs on one stream, so
 //! an operation's inputs may be reused by the next. A GPU that fails in the middle of an operation makes it panic: the
@@ -9,15 +10,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::attention::{CudaKv, Planned, WHOLE_HEAD_LIMIT};
-use super::compile::{ATTENTION, MATMUL, ROWWISE, Source, Target, cache_folder};
+use super::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source, Target, cache_folder};
 use super::driver::{Argument, Context, Function, Memory};
 use super::library::{Compiler, Driver};
 use super::matrix::CudaMatrix;
 use super::room::{Room, must};
+use super::sample::Sampling;
 use super::{CudaError, Element, probe};
 use crate::{
-    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvShape,
-    MatrixPart, Norm, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvFormat,
+    KvShape, MatrixPart, Norm, RopeLayout, Slot,
 };
 
 /// Dynamic shared memory of the wide kernels: two stages of 192 rows of 72 elements.
@@ -61,6 +63,7 @@ pub struct Cuda {
     cache: Option<PathBuf>,
     architecture: String,
     element: Element,
+    kv_format: KvFormat,
     pub(super) kernels: Kernels,
     /// Inputs of a product as elements.
     pub(super) rounded: Room,
@@ -74,6 +77,7 @@ pub struct Cuda {
     pub(super) planned: Planned,
     pub(super) partial_values: Room,
     pub(super) partial_sums: Room,
+    pub(super) sampling: Sampling,
 }
 
 impl Cuda {
@@ -106,6 +110,7 @@ impl Cuda {
         let mut device = Self {
             architecture: format!("sm_{major}{minor}{suffix}"),
             element,
+            kv_format: KvFormat::Plain,
             kernels: Kernels::new(),
             rounded: Room::new(&context),
             scratch: Room::new(&context),
@@ -115,12 +120,13 @@ impl Cuda {
             planned: Planned::new(&context),
             partial_values: Room::new(&context),
             partial_sums: Room::new(&context),
+            sampling: Sampling::new(&context),
             cache,
             context,
             compiler,
         };
         // The head is of no account outside attention.
-        for source in [ROWWISE, MATMUL] {
+        for source in [ROWWISE, MATMUL, SAMPLING] {
             device.kernels.extend(device.load(source, 64)?);
         }
         for (name, kernel) in &device.kernels {
@@ -129,6 +135,17 @@ impl Cuda {
             }
         }
         Ok(device)
+    }
+
+    /// This GPU, with pools of keys and values in a format.
+    ///
+    /// # Errors
+    /// If the format is of eight bits and elements are f16.
+    pub fn with_kv_format(self, kv_format: KvFormat) -> Result<Self, CudaError> {
+        if kv_format != KvFormat::Plain && self.element == Element::F16 {
+            return Err(CudaError::KvElement);
+        }
+        Ok(Self { kv_format, ..self })
     }
 
     /// Bytes of memory that are free, and in all.
@@ -144,6 +161,11 @@ impl Cuda {
             architecture: self.architecture.clone(),
             element: self.element,
             head_dim,
+            kv_format: if source.name == ATTENTION.name {
+                self.kv_format
+            } else {
+                KvFormat::Plain
+            },
         };
         let cubin = self
             .compiler
@@ -234,29 +256,36 @@ impl Device for Cuda {
         if head_dim == 0 || !head_dim.is_multiple_of(16) || head_dim > HEAD_LIMIT {
             return Err(CudaError::HeadDim { given: head_dim }.into());
         }
-        let n_elements = [
-            2,
-            shape.n_pages,
-            shape.n_kv_heads,
-            shape.page_size,
-            head_dim,
-            shape.n_layers,
-        ];
-        let n_bytes = n_elements.into_iter().try_fold(2, usize::checked_mul);
-        let n_bytes = n_bytes.ok_or(refused(usize::MAX))?;
+        let KvShape {
+            n_layers,
+            n_pages,
+            page_size,
+            n_kv_heads,
+            ..
+        } = shape;
+        let counts = [2, n_layers, n_pages, n_kv_heads, page_size];
+        let bytes = |slot_bytes| {
+            let n_bytes = counts.into_iter().try_fold(slot_bytes, usize::checked_mul);
+            n_bytes.ok_or(refused(usize::MAX))
+        };
+        let zeroed = |n_bytes| -> Result<Memory, KernelError> {
+            let memory = self.context.allocate(n_bytes);
+            let memory = memory.map_err(|_| refused(n_bytes))?;
+            memory.clear()?;
+            Ok(memory)
+        };
+        let has_codes = self.kv_format != KvFormat::Plain;
+        let n_bytes = bytes(if has_codes { head_dim } else { 2 * head_dim })?;
+        let n_scale_bytes = bytes(size_of::<f32>())?;
         let kernels = self.load(ATTENTION, head_dim)?;
         if let Some(whole) = kernels.get("attention_whole") {
             whole.allow_shared(CudaKv::whole_shared(head_dim))?;
         }
         kernels["attention_split"].allow_shared(CudaKv::split_tiles(head_dim).1)?;
-        let memory = self
-            .context
-            .allocate(n_bytes)
-            .map_err(|_| refused(n_bytes))?;
-        memory.clear()?;
         Ok(CudaKv {
             shape,
-            memory,
+            memory: zeroed(n_bytes)?,
+            scales: has_codes.then(|| zeroed(n_scale_bytes)).transpose()?,
             kernels,
         })
     }
@@ -418,11 +447,12 @@ impl Device for Cuda {
             self.slots = numbers().collect();
             self.slot_room.put(&self.slots);
         }
+        let [layer, scales] = kv.layer(layer_idx);
         let arguments = [
-            kv.layer(layer_idx),
+            layer,
+            scales,
             shape.page_size.into(),
             shape.n_kv_heads.into(),
-            shape.head_dim.into(),
             x.memory.held().into(),
             x.width.into(),
             keys.first.into(),
@@ -430,8 +460,9 @@ impl Device for Cuda {
             self.slot_room.held().into(),
             slots.len().into(),
         ];
-        let n_elements = slots.len() * shape.n_kv_heads * shape.head_dim;
-        self.launch_each("kv_scatter", n_elements, &arguments);
+        let n_warps = 2 * slots.len() * shape.n_kv_heads;
+        let (kernel, grid) = (&kv.kernels["kv_scatter"], [n_warps.div_ceil(8), 1]);
+        must(self.context.launch(kernel, grid, 256, 0, &arguments));
     }
 
     fn attention(
@@ -458,18 +489,7 @@ impl Device for Cuda {
             (from.max(to) as usize) < n_pages,
             "pages {from} and {to} of {n_pages}"
         );
-        let arguments = [
-            kv.layer(0),
-            Argument::Wide(kv.layer_len() as u64),
-            shape.page_size.into(),
-            shape.n_kv_heads.into(),
-            shape.head_dim.into(),
-            (from as usize).into(),
-            (to as usize).into(),
-            n_tokens.into(),
-        ];
-        let n_blocks = shape.n_layers * 2 * shape.n_kv_heads;
-        self.launch("copy_page", [n_blocks, 1], 0, &arguments);
+        self.copy_slots(kv, from, to, n_tokens);
     }
 
     fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer) {

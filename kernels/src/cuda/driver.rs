@@ -314,15 +314,18 @@ impl Memory {
     }
 
     /// Reads the first `n_values` values, once all before it is done.
-    pub(crate) fn download(&self, n_values: usize) -> Result<Vec<f32>, CudaError> {
-        let n_bytes = n_values * size_of::<f32>();
+    pub(crate) fn download<T: Plain + Default>(
+        &self,
+        n_values: usize,
+    ) -> Result<Vec<T>, CudaError> {
+        let n_bytes = n_values * size_of::<T>();
         assert!(
             n_bytes <= self.n_bytes,
             "{n_bytes} bytes of {}",
             self.n_bytes
         );
         self.context.bind()?;
-        let mut values = vec![0.0f32; n_values];
+        let mut values = vec![T::default(); n_values];
         let (driver, stream) = (&self.context.driver, self.context.stream);
         // SAFETY: both sides have `n_bytes`, and the values stay until the stream has been waited for.
         let code =

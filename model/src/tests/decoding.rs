@@ -1,5 +1,7 @@
 //! The decoder: true to the equations, and the same however its work is cut up.
 
+use lmrun_kernels::{Element, emulated};
+
 use super::oracle;
 use super::synthetic::{GgufFile, Model, N_VOCAB, Random, TempDir, write_folder};
 use crate::{
@@ -8,18 +10,44 @@ use crate::{
 
 const PAGE_SIZE: usize = 4;
 
+/// Where a decoder computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Machine {
+    Reference,
+    Cpu,
+    /// The CUDA device, on its emulator.
+    Gpu,
+}
+
+/// All of them; without the GPU where there is no compiler for its emulator, which the skipped test tells.
+pub(super) fn machines() -> Vec<Machine> {
+    let mut machines = vec![Machine::Reference, Machine::Cpu];
+    machines.extend(emulated(Element::Bf16, 0).map(|_| Machine::Gpu));
+    machines
+}
+
+/// A decoder of `n_threads`, or, on the emulator, with its threads in the order of that seed.
 pub(super) fn decoder(
     checkpoint: &Checkpoint,
-    precision: Precision,
+    machine: Machine,
     n_threads: usize,
 ) -> Box<dyn Decoder> {
     let options = DecoderOptions {
-        precision,
+        precision: match machine {
+            Machine::Reference => Precision::Reference,
+            Machine::Cpu | Machine::Gpu => Precision::Quantised,
+        },
         n_threads,
         page_size: PAGE_SIZE,
         n_pages: 64,
     };
-    checkpoint.decoder(&options).unwrap()
+    match machine {
+        Machine::Reference | Machine::Cpu => checkpoint.decoder(&options).unwrap(),
+        Machine::Gpu => {
+            let device = emulated(Element::Bf16, n_threads as u64).unwrap();
+            checkpoint.decoder_on_gpu(device, &options).unwrap()
+        }
+    }
 }
 
 fn tokens(n_tokens: usize, seed: u64) -> Vec<u32> {
@@ -72,18 +100,18 @@ fn every_family_and_container_computes_its_equations() {
             let expected = oracle::logits(&model, &tokens);
             for path in [&file, dir.path()] {
                 let checkpoint = Checkpoint::open(path).unwrap();
-                // Plain weights are exact; queries, keys, values and attention's weights are bf16, off by 2^-9 each.
-                for (precision, limit) in [
-                    (Precision::Reference, 1e-5),
-                    (Precision::Quantised, 4.0 / 512.0),
-                ] {
-                    let mut decoder = decoder(&checkpoint, precision, 2);
+                for machine in machines() {
+                    let limit = match machine {
+                        Machine::Reference => 1e-5,
+                        // Plain weights are exact; queries, keys, values and attention's weights are bf16, off by 2^-9 each.
+                        Machine::Cpu => 4.0 / 512.0,
+                        // Weights and what they meet are bf16 too, in eight products.
+                        Machine::Gpu => 8.0 / 512.0,
+                    };
+                    let mut decoder = decoder(&checkpoint, machine, 2);
                     let given = run(&mut *decoder, vec![whole(&tokens, &pages)]);
                     let error = relative_error(&expected, &given);
-                    assert!(
-                        error < limit,
-                        "{architecture} {tied} {precision:?}: {error}"
-                    );
+                    assert!(error < limit, "{architecture} {tied} {machine:?}: {error}");
                 }
             }
         }
@@ -111,10 +139,8 @@ fn quantised_files_are_close_to_their_own_values() {
     let dir = TempDir::new("quantised");
     let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
     let (tokens, pages) = (tokens(20, 2), [3, 1, 4, 0, 5]);
-    let mut reference = decoder(&checkpoint, Precision::Reference, 1);
+    let mut reference = decoder(&checkpoint, Machine::Reference, 1);
     let expected = run(&mut *reference, vec![whole(&tokens, &pages)]);
-    let mut quantised = decoder(&checkpoint, Precision::Quantised, 1);
-    let given = run(&mut *quantised, vec![whole(&tokens, &pages)]);
     let expected: Vec<Vec<f64>> = (0..expected.n_rows())
         .map(|row_idx| {
             expected
@@ -124,8 +150,12 @@ fn quantised_files_are_close_to_their_own_values() {
                 .collect()
         })
         .collect();
-    let error = relative_error(&expected, &given);
-    assert!(error > 1e-5 && error < 0.03, "{error}");
+    for machine in machines().split_off(1) {
+        let mut quantised = decoder(&checkpoint, machine, 1);
+        let given = run(&mut *quantised, vec![whole(&tokens, &pages)]);
+        let error = relative_error(&expected, &given);
+        assert!(error > 1e-5 && error < 0.03, "{machine:?}: {error}");
+    }
 }
 
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -185,12 +215,12 @@ fn bits_do_not_depend_on_how_the_work_is_cut() {
     let (first, second) = (tokens(37, 3), tokens(21, 4));
     let first_pages: Vec<u32> = (0..10).collect();
     let second_pages: Vec<u32> = (20..26).rev().collect();
-    for precision in [Precision::Reference, Precision::Quantised] {
-        let mut single = decoder(&checkpoint, precision, 1);
+    for machine in machines() {
+        let mut single = decoder(&checkpoint, machine, 1);
         let expected = bits(&run(&mut *single, vec![whole(&first, &first_pages)]));
         let expected_second = bits(&run(&mut *single, vec![whole(&second, &second_pages)]));
         for (n_threads, seed) in [(1, 10), (2, 11), (3, 12)] {
-            let mut decoder = decoder(&checkpoint, precision, n_threads);
+            let mut decoder = decoder(&checkpoint, machine, n_threads);
             let mut random = Random(seed);
             let (mut given, mut given_second) = (Vec::new(), Vec::new());
             let (mut at, mut at_second) = (0, 0);
@@ -219,10 +249,10 @@ fn bits_do_not_depend_on_how_the_work_is_cut() {
                 given_second.extend_from_slice(&rows[next - at..]);
                 (at, at_second) = (next, next_second);
             }
-            assert!(given == expected, "{precision:?}, {n_threads} threads");
+            assert!(given == expected, "{machine:?}, {n_threads} threads");
             assert!(
                 given_second == expected_second,
-                "{precision:?}, {n_threads} threads"
+                "{machine:?}, {n_threads} threads"
             );
         }
     }
@@ -233,7 +263,7 @@ fn outputs_choose_rows() {
     let dir = TempDir::new("outputs");
     let file = GgufFile::of(&Model::new("llama", true));
     let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
-    let mut decoder = decoder(&checkpoint, Precision::Quantised, 1);
+    let mut decoder = decoder(&checkpoint, Machine::Cpu, 1);
     let (tokens, pages) = (tokens(8, 5), [0, 1]);
     let all = bits(&run(&mut *decoder, vec![whole(&tokens, &pages)]));
     for (outputs, expected) in [
@@ -271,8 +301,8 @@ fn picked_logits_are_those_of_the_whole_head() {
             Pick::All,
             Pick::Tokens(&some),
         ];
-        for precision in [Precision::Reference, Precision::Quantised] {
-            let mut decoder = decoder(&checkpoint, precision, 2);
+        for machine in machines() {
+            let mut decoder = decoder(&checkpoint, machine, 2);
             let all = bits(&run(&mut *decoder, spans()));
             for picks in [mixed, [Pick::Tokens(&some); 6], [Pick::Tokens(&[]); 6]] {
                 let batch = Batch { spans: spans() };
@@ -282,7 +312,7 @@ fn picked_logits_are_those_of_the_whole_head() {
                         Pick::All => all.clone(),
                         Pick::Tokens(tokens) => tokens.iter().map(|&t| all[t as usize]).collect(),
                     };
-                    assert!(*given == expected, "{precision:?}, {pick:?}");
+                    assert!(*given == expected, "{machine:?}, {pick:?}");
                 }
                 assert_eq!(given.len(), 6);
             }
@@ -302,8 +332,8 @@ fn a_copied_page_continues_alike() {
     let file = GgufFile::of(&Model::new("qwen3", true));
     let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
     let tokens = tokens(9, 6);
-    for precision in [Precision::Reference, Precision::Quantised] {
-        let mut decoder = decoder(&checkpoint, precision, 1);
+    for machine in machines() {
+        let mut decoder = decoder(&checkpoint, machine, 1);
         let expected = bits(&run(&mut *decoder, vec![whole(&tokens, &[0, 1, 2])]));
         // Six tokens are kept: the fork shares page 0 and copies two tokens of page 1.
         decoder.copy_page(1, 9, 2);
@@ -315,7 +345,7 @@ fn a_copied_page_continues_alike() {
         };
         assert!(
             bits(&run(&mut *decoder, vec![rest])) == expected[6..],
-            "{precision:?}"
+            "{machine:?}"
         );
     }
 }
@@ -325,7 +355,7 @@ fn batches_that_break_the_contract_are_refused() {
     let dir = TempDir::new("contract");
     let file = GgufFile::of(&Model::new("llama", true));
     let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
-    let mut decoder = decoder(&checkpoint, Precision::Quantised, 1);
+    let mut decoder = decoder(&checkpoint, Machine::Cpu, 1);
     let pages: Vec<u32> = (0..64).collect();
     let long = vec![1; 129];
     for (span, expected) in [

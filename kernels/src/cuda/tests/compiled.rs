@@ -6,12 +6,15 @@
 use std::path::PathBuf;
 
 use super::{folder, must_run, target, tell_skipped};
-use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, Source, Target};
+use crate::cuda::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source, Target};
 use crate::cuda::library::{COMPILER_VARIABLE, Compiler, variable};
-use crate::{CudaError, Element};
+use crate::{CudaError, Element, KvFormat};
 
 /// Ampere, Ada, Hopper, and the two Blackwells.
 const ARCHITECTURES: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"];
+
+/// What the engine asks for where it is told nothing.
+const PLAIN: (Element, KvFormat) = (Element::Bf16, KvFormat::Plain);
 
 fn compiler() -> Option<Compiler> {
     let fetched: PathBuf = target().join("nvrtc/nvidia/cu13/lib/libnvrtc.so.13");
@@ -29,11 +32,12 @@ fn compiler() -> Option<Compiler> {
     }
 }
 
-fn target_of(architecture: &str, element: Element, head_dim: usize) -> Target {
+fn target_of(architecture: &str, element: Element, head_dim: usize, kv_format: KvFormat) -> Target {
     Target {
         architecture: architecture.into(),
         element,
         head_dim,
+        kv_format,
     }
 }
 
@@ -55,11 +59,16 @@ fn spills(log: &str) -> Vec<(String, usize)> {
 }
 
 /// Compiles a source for some heads everywhere.
-fn check(architectures: &[&str], source: Source, head_dims: &[usize], element: Element) {
+fn check(
+    architectures: &[&str],
+    source: Source,
+    head_dims: &[usize],
+    (element, kv_format): (Element, KvFormat),
+) {
     let Some(compiler) = compiler() else { return };
     for architecture in architectures {
         for &head_dim in head_dims {
-            let target = target_of(architecture, element, head_dim);
+            let target = target_of(architecture, element, head_dim, kv_format);
             let (cubin, log) = compiler.compile_source(source, &target).unwrap();
             assert!(cubin.starts_with(b"\x7fELF"), "{architecture}: no cubin");
             let spills = spills(&log);
@@ -69,7 +78,7 @@ fn check(architectures: &[&str], source: Source, head_dims: &[usize], element: E
             for (kernel, n_bytes) in spills {
                 assert_eq!(
                     n_bytes, 0,
-                    "{kernel} spills on {architecture}, heads of {head_dim}"
+                    "{kernel} spills on {architecture}, heads of {head_dim}, {kv_format:?}"
                 );
             }
         }
@@ -78,32 +87,53 @@ fn check(architectures: &[&str], source: Source, head_dims: &[usize], element: E
 
 #[test]
 fn rows_compile_without_spills() {
-    check(&ARCHITECTURES, ROWWISE, &[64], Element::Bf16);
+    check(&ARCHITECTURES, ROWWISE, &[64], PLAIN);
+}
+
+#[test]
+fn sampling_compiles_without_spills() {
+    check(&ARCHITECTURES, SAMPLING, &[64], PLAIN);
 }
 
 #[test]
 fn products_compile_without_spills() {
-    check(&["sm_80", "sm_90a"], MATMUL, &[64], Element::Bf16);
+    check(&["sm_80", "sm_90a"], MATMUL, &[64], PLAIN);
 }
 
 #[test]
 fn attention_compiles_without_spills() {
-    check(&["sm_80", "sm_90a"], ATTENTION, &[128], Element::Bf16);
+    check(&["sm_80", "sm_90a"], ATTENTION, &[128], PLAIN);
+    check(
+        &["sm_80"],
+        ATTENTION,
+        &[128],
+        (Element::Bf16, KvFormat::Int8),
+    );
+    check(
+        &["sm_90a"],
+        ATTENTION,
+        &[128],
+        (Element::Bf16, KvFormat::E4m3),
+    );
 }
 
 /// Everything else: minutes.
 #[test]
 #[ignore = "compiles every source for every architecture, element and head: minutes"]
 fn everything_compiles_without_spills() {
-    for element in [Element::Bf16, Element::F16] {
-        check(&ARCHITECTURES, ROWWISE, &[64], element);
-        check(&ARCHITECTURES, MATMUL, &[64], element);
-        check(
-            &ARCHITECTURES,
-            ATTENTION,
-            &[16, 32, 64, 80, 96, 128, 160, 192, 256],
-            element,
-        );
+    let formats = [KvFormat::Plain, KvFormat::Int8, KvFormat::E4m3];
+    for format in formats
+        .map(|format| (Element::Bf16, format))
+        .into_iter()
+        .chain([(Element::F16, KvFormat::Plain)])
+    {
+        if format.1 == KvFormat::Plain {
+            check(&ARCHITECTURES, ROWWISE, &[64], format);
+            check(&ARCHITECTURES, MATMUL, &[64], format);
+            check(&ARCHITECTURES, SAMPLING, &[64], format);
+        }
+        let head_dims = [16, 32, 64, 80, 96, 128, 160, 192, 256];
+        check(&ARCHITECTURES, ATTENTION, &head_dims, format);
     }
 }
 
@@ -115,7 +145,10 @@ fn a_wrong_source_is_an_error_with_its_line() {
         text: "\n\nKERNEL(1) wrong() { nothing; }",
         kernels: &["wrong"],
     };
-    let failed = compiler.compile_source(source, &target_of("sm_80", Element::Bf16, 64));
+    let failed = compiler.compile_source(
+        source,
+        &target_of("sm_80", Element::Bf16, 64, KvFormat::Plain),
+    );
     let Err(CudaError::Compile {
         source_name: "wrong.cu",
         log,
@@ -128,7 +161,10 @@ fn a_wrong_source_is_an_error_with_its_line() {
         log.contains("wrong.cu(3)") && log.contains("nothing"),
         "{log}"
     );
-    let refused = compiler.compile_source(ROWWISE, &target_of("sm_1", Element::Bf16, 64));
+    let refused = compiler.compile_source(
+        ROWWISE,
+        &target_of("sm_1", Element::Bf16, 64, KvFormat::Plain),
+    );
     assert!(matches!(refused, Err(CudaError::Compile { .. })));
 }
 
@@ -141,7 +177,7 @@ fn cubins_are_kept_and_damaged_ones_are_not_used() {
         text: "KERNEL(32) one(int* x) { *x = 1; }",
         kernels: &["one"],
     };
-    let target = target_of("sm_80", Element::Bf16, 64);
+    let target = target_of("sm_80", Element::Bf16, 64, KvFormat::Plain);
     let first = compiler.cubin_of(source, &target, Some(&cache)).unwrap();
     let files = || {
         std::fs::read_dir(&cache)
@@ -177,7 +213,7 @@ fn cubins_are_kept_and_damaged_ones_are_not_used() {
     compiler
         .cubin_of(
             source,
-            &target_of("sm_90a", Element::Bf16, 64),
+            &target_of("sm_90a", Element::Bf16, 64, KvFormat::Plain),
             Some(&cache),
         )
         .unwrap();
@@ -188,4 +224,13 @@ fn cubins_are_kept_and_damaged_ones_are_not_used() {
         first
     );
     std::fs::remove_dir_all(&cache).unwrap();
+}
+
+#[test]
+fn every_kernel_is_listed() {
+    for source in [ROWWISE, MATMUL, SAMPLING, ATTENTION] {
+        let declared = source.text.matches("\nKERNEL(").count()
+            + 4 * source.text.matches("    KERNEL(").count();
+        assert_eq!(declared, source.kernels.len(), "{}", source.name);
+    }
 }

@@ -3,6 +3,7 @@
 mod attention;
 mod products;
 mod rows;
+mod samples;
 
 use crate::Device;
 use crate::tests::{bits, error, query_key_value};

@@ -2,16 +2,20 @@
 
 use proptest::prelude::*;
 
-use super::super::emulator::{VARIANTS, device};
 use super::{bits, buffer, error, query_key_value};
+use crate::cuda::emulator::VARIANTS;
 use crate::{
-    AttentionLayer, AttentionSpan, Cuda, CudaKv, Device, Element, Heads, KvShape, Reference, Slot,
+    AttentionLayer, AttentionSpan, Cuda, CudaError, CudaKv, Device, Element, Heads, KvFormat,
+    KvShape, Reference, Slot, emulated,
 };
+
+const FORMATS: [KvFormat; 3] = [KvFormat::Plain, KvFormat::Int8, KvFormat::E4m3];
 
 /// Sequences that begin with the same `n_shared` positions.
 #[derive(Debug, Clone)]
 struct Case {
     element: Element,
+    kv_format: KvFormat,
     head_dim: usize,
     page_size: usize,
     n_kv_heads: usize,
@@ -131,6 +135,17 @@ impl Case {
         attended
     }
 
+    /// As this, with the keys and values that are left once they were stored.
+    fn stored(&self) -> Self {
+        let [queries, _, values] = self.heads();
+        let mut stored = self.clone();
+        for row in stored.x.chunks_exact_mut(self.width()) {
+            let heads = row[queries.end()..values.end()].chunks_exact_mut(self.head_dim);
+            heads.for_each(|head| head.copy_from_slice(&as_stored(head, self.kv_format)));
+        }
+        stored
+    }
+
     /// All sequences at once, `chunk` positions a step.
     fn chunks(&self, chunk: usize) -> Vec<Step> {
         let longest = (0..self.n_own.len())
@@ -176,11 +191,12 @@ fn case(n_positions: std::ops::Range<usize>) -> impl Strategy<Value = Case> {
             softcap,
             window,
         )| {
-            let (head_dim, element) = VARIANTS[variant];
+            let (head_dim, element, kv_format) = VARIANTS[variant];
             let n_rows = n_shared + n_own.iter().sum::<usize>();
             let width = (group_len + 2) * n_kv_heads * head_dim;
             any::<u64>().prop_map(move |values| Case {
                 element,
+                kv_format,
                 head_dim,
                 page_size,
                 n_kv_heads,
@@ -209,7 +225,42 @@ fn noise(seed: u64, len: usize) -> Vec<f32> {
 }
 
 fn open(case: &Case) -> Option<Cuda> {
-    device(case.element, case.seed)
+    opened(case, case.seed)
+}
+
+fn opened(case: &Case, seed: u64) -> Option<Cuda> {
+    let device = emulated(case.element, seed)?;
+    Some(device.with_kv_format(case.kv_format).unwrap())
+}
+
+/// What is left of the numbers of a key or value after they were stored, in f64 and by the formats' definitions.
+fn as_stored(head: &[f32], format: KvFormat) -> Vec<f32> {
+    let greatest = head
+        .iter()
+        .fold(0.0f32, |greatest, x| greatest.max(x.abs()));
+    let nearest = |x: f32, codes: &[f64]| {
+        let scale = f64::from(greatest) / codes.last().unwrap();
+        let distance = |code: &f64| (f64::from(x.abs()) - code * scale).abs();
+        let nearest = codes
+            .iter()
+            .copied()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        (nearest.unwrap() * scale) as f32 * x.signum()
+    };
+    let whole: Vec<f64> = (0..=127).map(f64::from).collect();
+    // A mantissa of three bits: below eight denormals, then eight steps a power of two; of the last, the greatest is no number.
+    let floating = (0..127).map(|code: i32| match code / 8 {
+        0 => f64::from(code % 8) / 512.0,
+        exponent => f64::from(8 + code % 8) / 8.0 * f64::from(exponent - 7).exp2(),
+    });
+    let floating: Vec<f64> = floating.collect();
+    head.iter()
+        .map(|&x| match format {
+            KvFormat::Plain => x,
+            KvFormat::Int8 => nearest(x, &whole),
+            KvFormat::E4m3 => nearest(x, &floating),
+        })
+        .collect()
 }
 
 fn all_bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
@@ -222,7 +273,7 @@ proptest! {
     #[test]
     fn agrees_with_the_reference(case in case(0..300usize), chunk in 1..200usize) {
         let Some(mut device) = open(&case) else { return Ok(()) };
-        let expected = case.run(&mut Reference::new(1), &case.chunks(chunk));
+        let expected = case.stored().run(&mut Reference::new(1), &case.chunks(chunk));
         let given = case.run(&mut device, &case.chunks(chunk));
         // Queries, keys, weights and values have eight bits in bf16, eleven in f16.
         let limit = if case.element == Element::F16 { 2e-3 } else { 1.6e-2 };
@@ -235,7 +286,7 @@ proptest! {
     fn chunks_do_not_matter(case in case(0..200usize), chunk in 1..70usize, other in 0..4u64) {
         let Some(mut device) = open(&case) else { return Ok(()) };
         let whole = case.run(&mut device, &case.chunks(1000));
-        let Some(mut device) = super::super::emulator::device(case.element, other) else { return Ok(()) };
+        let Some(mut device) = opened(&case, other) else { return Ok(()) };
         prop_assert_eq!(all_bits(&whole), all_bits(&case.run(&mut device, &case.chunks(chunk))));
     }
 
@@ -260,6 +311,7 @@ fn average(softcap: Option<f32>, window: Option<usize>) {
     let row = |position: usize| [[1.0; 16], [0.5; 16], [position as f32; 16]].concat();
     let case = Case {
         element: Element::Bf16,
+        kv_format: KvFormat::Plain,
         head_dim: 16,
         page_size: 4,
         n_kv_heads: 1,
@@ -338,9 +390,15 @@ fn seen(
 
 #[test]
 fn a_copied_page_is_read_like_the_first() {
-    let Some(mut device) = device(Element::Bf16, 1) else {
-        return;
-    };
+    for format in FORMATS {
+        let device = emulated(Element::Bf16, 1);
+        if let Some(device) = device {
+            copies_in(device.with_kv_format(format).unwrap());
+        }
+    }
+}
+
+fn copies_in(mut device: Cuda) {
     let shape = KvShape {
         n_layers: 3,
         n_pages: 3,
@@ -370,4 +428,89 @@ fn a_copied_page_is_read_like_the_first() {
     let after = seen(&mut device, &kv, 2, 2, 8);
     assert_ne!(before, after, "five of eight slots are new");
     assert_ne!(seen(&mut device, &kv, 2, 0, 8), after, "three are not");
+}
+
+/// What a single position's value comes back as: attention to it alone is the value itself.
+fn stored_value(head: &[f32], format: KvFormat) -> Option<Vec<f32>> {
+    let mut device = emulated(Element::Bf16, 0)?.with_kv_format(format).unwrap();
+    let shape = KvShape {
+        n_layers: 1,
+        n_pages: 1,
+        page_size: 1,
+        n_kv_heads: 1,
+        head_dim: 64,
+    };
+    let mut kv = device.kv(shape).unwrap();
+    let [queries, keys, values] = query_key_value(1, 1, 64);
+    let x = buffer(&mut device, 192, &[&[0.0; 128], head].concat());
+    let slot = Slot { page: 0, offset: 0 };
+    device.kv_scatter(&mut kv, 0, &x, keys, values, &[slot]);
+    let layer = AttentionLayer {
+        idx: 0,
+        scale: 0.125,
+        softcap: None,
+        window: None,
+    };
+    let span = AttentionSpan {
+        first_row: 0,
+        n_rows: 1,
+        start: 0,
+        pages: &[0],
+    };
+    let mut out = device.buffer(64);
+    device.attention(&kv, layer, &x, queries, &[span], &mut out);
+    Some(device.read(&out))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Of any size, and with what is far below the greatest.
+    #[test]
+    fn codes_are_near_what_was_stored(
+        head in proptest::collection::vec(prop_oneof![4 => -1.0f32..1.0, 1 => -0.01f32..0.01, 1 => Just(0.0)], 64),
+        exponent in -100..100i32,
+    ) {
+        let head: Vec<f32> = head.iter().map(|x| x * (exponent as f32).exp2()).collect();
+        let greatest = head.iter().fold(0.0f32, |greatest, x| greatest.max(x.abs()));
+        for format in FORMATS {
+            let Some(given) = stored_value(&head, format) else { return Ok(()) };
+            for (x, given) in head.iter().zip(given) {
+                // Half a step, and a rounding of the scale, a weight of 1, to bf16.
+                let limit = match format {
+                    KvFormat::Plain => x.abs() / 256.0,
+                    KvFormat::Int8 => greatest / 254.0 + x.abs() / 250.0,
+                    KvFormat::E4m3 => x.abs() / 16.0 + greatest / 448.0 / 1024.0 + x.abs() / 250.0,
+                };
+                prop_assert!((x - given).abs() <= limit, "{:?}: {} for {}", format, given, x);
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_and_the_strange_are_stored_as_numbers() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    for format in [KvFormat::Int8, KvFormat::E4m3] {
+        for strange in [
+            [0.0, 0.0],
+            [nan, 1.0],
+            [inf, -1.0],
+            [1e-44, -1e-45],
+            [f32::MAX, -inf],
+        ] {
+            let head: Vec<f32> = strange.into_iter().cycle().take(64).collect();
+            let Some(given) = stored_value(&head, format) else {
+                return;
+            };
+            // The greatest of all may be rounded up to infinity with its scale.
+            let is_plain = head.iter().all(|x| x.is_nan() || x.abs() < 1e9);
+            assert!(
+                !is_plain || given.iter().all(|x| x.is_finite()),
+                "{format:?} {strange:?}"
+            );
+        }
+        let f16 = emulated(Element::F16, 0).map(|device| device.with_kv_format(format).err());
+        assert!(f16.is_none_or(|error| error == Some(CudaError::KvElement)));
+    }
 }

@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::super::emulator::device;
 use super::{bits, buffer, error};
 use crate::cuda::matrix::round;
 use crate::{
     Activation, BLOCK_LEN, BlockFormat, Cuda, Device, Element, Grain, MatrixData, MatrixPart, Norm,
-    Reference,
+    Reference, emulated,
 };
 
 const FORMATS: [Option<BlockFormat>; 4] = [
@@ -185,7 +184,7 @@ fn activated(activation: Activation, x: f64) -> f64 {
 }
 
 fn open(case: &Case) -> Option<Cuda> {
-    device(case.element, case.seed)
+    emulated(case.element, case.seed)
 }
 
 proptest! {
@@ -206,7 +205,7 @@ proptest! {
     fn a_token_is_the_same_in_any_company(case in case(1..90usize), other in 0..4u64) {
         let Some(mut device) = open(&case) else { return Ok(()) };
         let together = case.product(&mut device, &case.x, None);
-        let Some(mut device) = super::super::emulator::device(case.element, other) else { return Ok(()) };
+        let Some(mut device) = emulated(case.element, other) else { return Ok(()) };
         for n_tokens in [1, 5, 20] {
             let tokens = case.x.chunks(n_tokens * case.n_cols);
             let apart: Vec<f32> = tokens.flat_map(|x| case.product(&mut device, x, None)).collect();

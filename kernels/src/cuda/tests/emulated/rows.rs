@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::emulator::device;
 use super::{bits, buffer, error};
-use crate::{Cuda, Device, Element, Heads, KernelError, KvShape, Norm, Reference, RopeLayout};
+use crate::{
+    Cuda, Device, Element, Heads, KernelError, KvShape, Norm, Reference, RopeLayout, emulated,
+};
 
 /// Rows of some heads between other elements.
 #[derive(Debug, Clone)]
@@ -109,7 +110,7 @@ impl Case {
 }
 
 fn open(seed: u64) -> Option<Cuda> {
-    device(Element::Bf16, seed)
+    emulated(Element::Bf16, seed)
 }
 
 proptest! {
