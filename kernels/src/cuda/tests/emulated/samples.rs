@@ -94,7 +94,7 @@ fn mask(n_vocab: usize) -> impl Strategy<Value = Option<Vec<u64>>> {
 fn sampler(n_vocab: usize) -> impl Strategy<Value = Sampler> {
     let temperature =
         prop_oneof![1 => Just(0.0f32), 1 => Just(1.0), 4 => 0.05f32..3.0, 1 => 1e-30f32..1e-3];
-    let top_k = prop_oneof![2 => Just(0usize), 1 => Just(1), 2 => 2..20usize, 1 => 2..2 * n_vocab];
+    let top_k = prop_oneof![2 => Just(0usize), 1 => Just(1), 2 => 2..20usize, 1 => 2..=2 * n_vocab];
     let top_p =
         prop_oneof![2 => Just(1.0f32), 3 => 0.01f32..1.0, 1 => Just(0.0), 1 => Just(0.999_999_9)];
     let min_p = prop_oneof![2 => Just(0.0f32), 1 => 1e-4f32..1.0, 1 => Just(1.0)];
