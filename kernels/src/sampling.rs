@@ -169,10 +169,14 @@ pub fn highest(row: &[f32], n: usize) -> Vec<u32> {
     all.into_iter().map(|(_, token)| token).collect()
 }
 
-/// The log-probability of a token with this logit, given the row's [`crate::log_sum_exp`]. Never above 0, never NaN.
+/// The log-probability of a token with this logit, given the row's [`crate::log_sum_exp`]. Never above 0, never NaN;
+/// negative infinity for what is not a number or has no weight, even in a row that has nothing else.
 #[must_use]
 pub fn logprob(logit: f32, log_sum: f32) -> f32 {
-    (number_or_least(logit).min(f32::MAX) - log_sum).min(0.0)
+    match number_or_least(logit).min(f32::MAX) {
+        f32::NEG_INFINITY => f32::NEG_INFINITY,
+        logit => (logit - log_sum).min(0.0),
+    }
 }
 
 /// The highest logit's token, the lowest id among equals.
@@ -211,7 +215,8 @@ fn highest_but(row: &[f32], banned: &[u32]) -> Option<u32> {
         start = end + 1;
     }
     let (max, first, stretch) = best?;
-    let offset = stretch.iter().position(|&logit| logit == max).unwrap_or(0);
+    let is_max = |&logit: &f32| number_or_least(logit) == max;
+    let offset = stretch.iter().position(is_max).unwrap_or(0);
     Some((first + offset) as u32)
 }
 

@@ -165,3 +165,30 @@ fn an_adjustment_is_a_penalty_and_then_a_bias() {
     .apply(&mut row);
     assert_eq!(row, [1.0, 4.5], "a token without a logit");
 }
+
+#[test]
+fn a_row_without_a_finite_logit_gives_its_first_allowed_token_and_no_probability() {
+    let row = [f32::NAN, f32::NEG_INFINITY, f32::NAN];
+    for temperature in [0.0, 1.0] {
+        let sampler = Sampler {
+            temperature,
+            ..Sampler::default()
+        };
+        for (mask, banned, expected) in [
+            (None, vec![], 0),
+            (None, vec![0], 1),
+            (Some(&[6u64][..]), vec![], 1),
+            (Some(&[6][..]), vec![1], 2),
+        ] {
+            let allowed = Allowed {
+                n_tokens: usize::MAX,
+                mask,
+                banned: &banned,
+            };
+            assert_eq!(choose(&row, sampler, allowed, 0.5), Some(expected));
+        }
+    }
+    for logit in row {
+        assert_eq!(logprob(logit, crate::log_sum_exp(&row)), f32::NEG_INFINITY);
+    }
+}
