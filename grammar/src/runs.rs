@@ -11,8 +11,10 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
 
+use crate::GrammarError;
 use crate::alphabet::{Alphabet, Targets, after_lead};
 use crate::regex::dfa::DfaState;
+use crate::regex::product::Automaton;
 
 /// A set of groups of characters, one bit each.
 pub(crate) type Groups = u64;
@@ -80,14 +82,23 @@ fn weight(groups: Groups) -> u32 {
         + weight(groups, 1)
 }
 
-/// The longest run from a state, whose `targets` are asked for: of all the groups that can follow, or
-/// of those that lead to one state together if these go further.
-pub(crate) fn run<S: Copy + Eq, E>(
+/// An automaton as runs are found in it.
+pub(crate) trait Followed<S> {
+    /// Where characters lead from a state.
+    fn targets(&mut self, state: S) -> Result<Arc<Targets<S>>, GrammarError>;
+
+    /// Whether all that may follow `other` plainly may follow `state`, too.
+    fn covers(&self, state: S, other: S) -> bool;
+}
+
+/// The longest run from a state: of all the groups that can follow, or of those that lead to one
+/// state together if these go further.
+pub(crate) fn run<S: Copy + Eq, F: Followed<S>>(
     start: S,
-    mut targets: impl FnMut(S) -> Result<Arc<Targets<S>>, E>,
-) -> Result<Run, E> {
-    let first = targets(start)?;
-    let all = run_of(Groups::MAX, start, &mut targets)?;
+    automaton: &mut F,
+) -> Result<Run, GrammarError> {
+    let first = automaton.targets(start)?;
+    let all = run_of(Groups::MAX, start, automaton)?;
     if all.n_characters >= MAX_FOLLOWED {
         return Ok(all);
     }
@@ -96,7 +107,7 @@ pub(crate) fn run<S: Copy + Eq, E>(
         others.fold(groups & !first.dead, |groups, other| groups & !other.1)
     });
     let together = together.max_by_key(|&groups| weight(groups)).unwrap_or(0);
-    let together = run_of(together, start, &mut targets)?;
+    let together = run_of(together, start, automaton)?;
     Ok(match together.n_characters > all.n_characters {
         true => together,
         false => all,
@@ -104,18 +115,19 @@ pub(crate) fn run<S: Copy + Eq, E>(
 }
 
 /// The longest run from a state out of `groups`. Those of which little is lost are left out where
-/// they would end it.
-fn run_of<S: Copy + Eq, E>(
+/// they would end it. What covers a state that is followed need not be followed itself (antichains:
+/// De Wulf, Doyen, Henzinger, Raskin, CAV 2006).
+fn run_of<S: Copy + Eq, F: Followed<S>>(
     mut groups: Groups,
     start: S,
-    targets: &mut impl FnMut(S) -> Result<Arc<Targets<S>>, E>,
-) -> Result<Run, E> {
+    automaton: &mut F,
+) -> Result<Run, GrammarError> {
     let mut seen: SmallVec<[S; 16]> = SmallVec::from_elem(start, 1);
     let mut n_done = 0;
     for n_characters in 0..MAX_FOLLOWED {
         let n_reached = seen.len();
         while n_done < n_reached {
-            let after = targets(seen[n_done])?;
+            let after = automaton.targets(seen[n_done])?;
             let dying = after.dead & groups;
             if n_characters > 0 && weight(dying) * 4 > weight(groups) {
                 return Ok(Run {
@@ -125,7 +137,8 @@ fn run_of<S: Copy + Eq, E>(
             }
             groups &= !dying;
             for &(target, of) in &after.list {
-                if of & groups != 0 && !seen.contains(&target) {
+                let is_covered = |&known: &S| target == known || automaton.covers(target, known);
+                if of & groups != 0 && !seen.iter().any(is_covered) {
                     seen.push(target);
                 }
             }
@@ -162,6 +175,33 @@ pub(crate) struct Runs {
     runs: HashMap<DfaState, Run>,
 }
 
+/// An automaton with what is known of where its characters lead; none takes every character always.
+struct Remembered<'a> {
+    automaton: Option<&'a mut Automaton>,
+    alphabet: &'a Alphabet,
+    targets: &'a mut HashMap<DfaState, Arc<Targets<DfaState>>>,
+}
+
+impl Followed<DfaState> for Remembered<'_> {
+    fn targets(&mut self, state: DfaState) -> Result<Arc<Targets<DfaState>>, GrammarError> {
+        if let Some(known) = self.targets.get(&state) {
+            return Ok(Arc::clone(known));
+        }
+        let step = |state, byte| match &mut self.automaton {
+            Some(automaton) => automaton.step(state, byte),
+            None => Ok(Some(state)),
+        };
+        let found = Arc::new(self.alphabet.targets(state, step)?);
+        self.targets.insert(state, Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn covers(&self, state: DfaState, other: DfaState) -> bool {
+        let automaton = self.automaton.as_ref();
+        automaton.is_some_and(|automaton| automaton.covers(state, other))
+    }
+}
+
 impl Runs {
     pub(crate) fn new(alphabet: Alphabet) -> Self {
         Self {
@@ -176,23 +216,21 @@ impl Runs {
         (self.targets.len() + self.runs.len()) * STATE_BYTES
     }
 
-    /// The longest run from a state.
-    pub(crate) fn run<E>(
+    /// The longest run from a state of the automaton, or where there is none.
+    pub(crate) fn run(
         &mut self,
         state: DfaState,
-        mut step: impl FnMut(DfaState, u8) -> Result<Option<DfaState>, E>,
-    ) -> Result<Run, E> {
+        automaton: Option<&mut Automaton>,
+    ) -> Result<Run, GrammarError> {
         if let Some(&known) = self.runs.get(&state) {
             return Ok(known);
         }
-        let found = run(state, |state| {
-            if let Some(known) = self.targets.get(&state) {
-                return Ok(Arc::clone(known));
-            }
-            let found = Arc::new(self.alphabet.targets(state, &mut step)?);
-            self.targets.insert(state, Arc::clone(&found));
-            Ok(found)
-        })?;
+        let mut remembered = Remembered {
+            automaton,
+            alphabet: &self.alphabet,
+            targets: &mut self.targets,
+        };
+        let found = run(state, &mut remembered)?;
         self.runs.insert(state, found);
         Ok(found)
     }

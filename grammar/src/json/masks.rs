@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use crate::alphabet::Alphabet;
+use crate::alphabet::{Alphabet, Targets};
 use crate::json::context::{ContextMemo, Found, Known};
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
@@ -22,7 +22,7 @@ use crate::json::text::{BOUNDARY, Text};
 use crate::memo::{MaskMemo, Reach};
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
-use crate::runs::{ENDLESS, Run, Runs, run};
+use crate::runs::{ENDLESS, Followed, Run, Runs, run};
 use crate::trie::TokenTrie;
 use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
 
@@ -533,19 +533,38 @@ where
         }
         match (self.alone)(&state) {
             Some((state, n_free)) => {
-                let run = runs.run(state, |state, byte| match self.automaton {
-                    Some(idx) => automata[idx].step(state, byte),
-                    None => Ok(Some(state)),
-                })?;
+                let automaton = self.automaton.map(|idx| &mut automata[idx]);
+                let run = runs.run(state, automaton)?;
                 Ok(Run {
                     n_characters: run.n_characters.min(n_free),
                     ..run
                 })
             }
-            None => run(state, |state| {
+            None => {
                 let step = |state, byte| (self.step)(automata, state, byte);
-                Ok(Arc::new(runs.alphabet.targets(state, step)?))
-            }),
+                let alphabet = &runs.alphabet;
+                run(state, &mut Counted { alphabet, step })
+            }
         }
+    }
+}
+
+/// A string whose length decides, too, what may follow.
+struct Counted<'a, F> {
+    alphabet: &'a Alphabet,
+    step: F,
+}
+
+impl<S, F> Followed<S> for Counted<'_, F>
+where
+    S: Copy + Eq,
+    F: FnMut(S, u8) -> Result<Option<S>, GrammarError>,
+{
+    fn targets(&mut self, state: S) -> Result<Arc<Targets<S>>, GrammarError> {
+        Ok(Arc::new(self.alphabet.targets(state, &mut self.step)?))
+    }
+
+    fn covers(&self, _: S, _: S) -> bool {
+        false
     }
 }

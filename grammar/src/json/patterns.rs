@@ -95,8 +95,8 @@ impl Regex {
     fn program(&mut self, limits: &mut Limits) -> Result<Arc<Program>, GrammarError> {
         let program = match self {
             Self::Program(program) => return Ok(Arc::clone(program)),
-            Self::Plain(hir) => Program::new(&syntax::searched(hir), limits)?,
-            Self::Search(hir) => Program::new(&escape::search(hir), limits)?,
+            Self::Plain(hir) => Program::ending_in_any_text(&syntax::searched(hir), limits)?,
+            Self::Search(hir) => Program::ending_in_any_text(&escape::search(hir), limits)?,
             Self::Spelled(hir) => Program::new(hir, limits)?,
         };
         let program = Arc::new(program);

@@ -52,6 +52,7 @@ pub(crate) struct Dfa {
 struct DfaInfo {
     key: DfaKey,
     distance: u32,
+    is_total: bool,
 }
 
 /// Sorted byte-consuming live NFA states, and whether the string that led here is in the language.
@@ -163,6 +164,18 @@ impl Dfa {
         self.states[state as usize].key.accepting
     }
 
+    /// Whether every text that may follow matches.
+    pub(crate) fn is_total(&self, state: DfaState) -> bool {
+        self.states[state as usize].is_total
+    }
+
+    /// Whether all that may follow `other` plainly may follow `state`: its NFA states are among this
+    /// one's. A state that does not cover another may lead to as much all the same.
+    pub(crate) fn covers(&self, state: DfaState, other: DfaState) -> bool {
+        let [state, other] = [state, other].map(|state| &self.states[state as usize].key);
+        state.accepting >= other.accepting && is_subset(&other.nfa_states, &state.nfa_states)
+    }
+
     /// Fewest bytes from `state` to a match.
     pub(crate) fn distance(&self, state: DfaState) -> usize {
         self.states[state as usize].distance as usize
@@ -219,8 +232,16 @@ impl Dfa {
         }
     }
 
-    /// The state for what `seen` holds, made if it is new; `None` if it is dead.
+    /// The state for what `seen` holds, made if it is new; `None` if it is dead. Whatever is beside the
+    /// NFA state that every text matches from adds nothing to it, and so is left out.
     fn intern(&mut self, accepting: bool) -> Result<Option<DfaState>, GrammarError> {
+        let total = self.program.total;
+        let total = total.filter(|id| self.seen_in[id.as_usize()] == self.closure);
+        if let Some(total) = total {
+            self.stack.push(total);
+            self.close(false, false);
+        }
+        let accepting = accepting || total.is_some();
         let mut live: Vec<u32> = self
             .seen
             .iter()
@@ -262,7 +283,11 @@ impl Dfa {
         self.table
             .resize(self.table.len() + self.program.n_classes, UNKNOWN);
         self.ids.insert(key.clone(), state as DfaState);
-        self.states.push(DfaInfo { key, distance });
+        self.states.push(DfaInfo {
+            key,
+            distance,
+            is_total: total.is_some(),
+        });
         Ok(Some(state as DfaState))
     }
 
@@ -276,6 +301,12 @@ impl Dfa {
             allowed,
         })
     }
+}
+
+/// Whether all of `few` are among `many`, both sorted.
+fn is_subset(few: &[u32], many: &[u32]) -> bool {
+    let mut many = many.iter();
+    few.len() <= many.len() && few.iter().all(|one| many.any(|other| one == other))
 }
 
 /// Where an NFA state that takes bytes goes on `byte`.

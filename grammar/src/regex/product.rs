@@ -48,12 +48,22 @@ impl Formula {
         }
     }
 
-    /// How far it is from where it can hold, given how far each part is; `DEAD` for never.
-    fn bound(&self, distances: &[u32]) -> Bound {
+    /// Whether it holds whatever comes.
+    fn always(&self, parts: &[Outlook]) -> bool {
+        match self {
+            Self::Part(idx) => parts[*idx].is_total,
+            Self::And(all) => all.iter().all(|f| f.always(parts)),
+            Self::Or(any) => any.iter().any(|f| f.always(parts)),
+            Self::Not(f) => f.bound(parts).bytes == DEAD,
+        }
+    }
+
+    /// How far it is from where it can hold, given what is known of each part; `DEAD` for never.
+    fn bound(&self, outlooks: &[Outlook]) -> Bound {
         match self {
             Self::Part(idx) => Bound {
-                bytes: distances[*idx],
-                total: distances[*idx],
+                bytes: outlooks[*idx].distance,
+                total: outlooks[*idx].distance,
                 exact: true,
             },
             Self::And(parts) => {
@@ -63,7 +73,7 @@ impl Formula {
                     exact: parts.len() <= 1,
                 };
                 for part in parts {
-                    let part = part.bound(distances);
+                    let part = part.bound(outlooks);
                     if part.bytes == DEAD {
                         return Bound::NEVER;
                     }
@@ -76,7 +86,7 @@ impl Formula {
             Self::Or(parts) => {
                 let mut nearest = Bound::NEVER;
                 for part in parts {
-                    let part = part.bound(distances);
+                    let part = part.bound(outlooks);
                     // Of bounds alike, an exact one.
                     if (part.bytes, !part.exact) < (nearest.bytes, !nearest.exact) {
                         nearest = part;
@@ -84,11 +94,30 @@ impl Formula {
                 }
                 nearest
             }
+            Self::Not(part) if part.always(outlooks) => Bound::NEVER,
             Self::Not(_) => Bound {
                 bytes: 0,
                 total: 0,
                 exact: false,
             },
+        }
+    }
+
+    /// The parts of which it asks that they match, and those of which it asks that they do not, as
+    /// bits: it holds as well with more of the former, and with fewer of the latter.
+    fn asks(&self) -> (u64, u64) {
+        match self {
+            Self::Part(idx) => (1 << idx, 0),
+            Self::And(parts) | Self::Or(parts) => parts
+                .iter()
+                .map(Self::asks)
+                .fold((0, 0), |(matched, unmatched), (more, less)| {
+                    (matched | more, unmatched | less)
+                }),
+            Self::Not(part) => {
+                let (matched, unmatched) = part.asks();
+                (unmatched, matched)
+            }
         }
     }
 
@@ -125,6 +154,15 @@ impl Formula {
     }
 }
 
+/// What is known of a part in some state.
+#[derive(Clone, Copy)]
+struct Outlook {
+    /// Fewest bytes to a match, `DEAD` for never.
+    distance: u32,
+    /// Whether every text matches.
+    is_total: bool,
+}
+
 /// How far a formula is from where it can hold.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
@@ -159,6 +197,7 @@ pub(crate) struct Product {
     parts: Vec<Dfa>,
     accept: Formula,
     n_leaves: usize,
+    asks: (u64, u64),
     /// Asked for beside whether a tuple accepts.
     marks: Vec<Formula>,
     /// Byte to class, as fine as every part needs. [256]
@@ -204,6 +243,7 @@ impl Product {
         let mut product = Self {
             parts,
             n_leaves: accept.n_leaves(),
+            asks: accept.asks(),
             accept,
             marks,
             classes,
@@ -256,6 +296,18 @@ impl Product {
 
     pub(crate) fn is_accepting(&self, state: DfaState) -> bool {
         self.states[state as usize].accepting
+    }
+
+    /// Whether all that may follow `other` plainly may follow `state`, too; see [`Dfa::covers`].
+    fn covers(&self, state: DfaState, other: DfaState) -> bool {
+        let [state, other] = [state, other].map(|state| &self.states[state as usize].parts);
+        let (matched, unmatched) = self.asks;
+        let parts = self.parts.iter().zip(state.iter().zip(other)).enumerate();
+        parts.into_iter().all(|(idx, (part, (&state, &other)))| {
+            let covers = |a, b| a == b || b == DEAD || a != DEAD && part.covers(a, b);
+            (matched >> idx & 1 == 0 || covers(state, other))
+                && (unmatched >> idx & 1 == 0 || covers(other, state))
+        })
     }
 
     /// Which of the marks hold, as bits.
@@ -313,13 +365,19 @@ impl Product {
         }
         self.visit(self.n_leaves / LEAVES_A_STEP)?;
         let each = self.parts.iter().zip(&parts);
-        let distances: SmallVec<[u32; 16]> = each
+        let outlooks: SmallVec<[Outlook; 16]> = each
             .map(|(part, &state)| match state {
-                DEAD => DEAD,
-                state => part.distance(state) as u32,
+                DEAD => Outlook {
+                    distance: DEAD,
+                    is_total: false,
+                },
+                state => Outlook {
+                    distance: part.distance(state) as u32,
+                    is_total: part.is_total(state),
+                },
             })
             .collect();
-        let bound = self.accept.bound(&distances);
+        let bound = self.accept.bound(&outlooks);
         if bound.bytes == DEAD {
             return Ok(DEAD);
         }
@@ -486,6 +544,14 @@ impl Automaton {
         match self {
             Self::One(dfa) => dfa.is_accepting(state),
             Self::Product(product) => product.is_accepting(state),
+        }
+    }
+
+    /// Whether all that may follow `other` plainly may follow `state`, too.
+    pub(crate) fn covers(&self, state: DfaState, other: DfaState) -> bool {
+        match self {
+            Self::One(dfa) => dfa.covers(state, other),
+            Self::Product(product) => product.covers(state, other),
         }
     }
 

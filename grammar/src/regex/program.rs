@@ -1,7 +1,8 @@
 //! What every automaton of one pattern shares: its NFA, how far each of the NFA's states is from a
 //! match, and the classes of bytes.
 
-use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
+use regex_automata::nfa::thompson::{self, NFA, State, WhichCaptures};
+use regex_automata::util::primitives::StateID;
 use regex_syntax::hir::Hir;
 
 use crate::regex::reach::distances;
@@ -16,6 +17,8 @@ pub(crate) struct Program {
     /// Byte to class. [256]
     pub(crate) classes: [u8; 256],
     pub(crate) n_classes: usize,
+    /// The NFA state from which every text matches, of a pattern that ends with any text.
+    pub(crate) total: Option<StateID>,
 }
 
 impl Program {
@@ -47,11 +50,34 @@ impl Program {
             n_classes: usize::from(classes.iter().max().copied().unwrap_or(0)) + 1,
             classes,
             nfa,
+            total: None,
         })
+    }
+
+    /// The same of a pattern whose last part is a loop over every character.
+    pub(crate) fn ending_in_any_text(hir: &Hir, limits: &Limits) -> Result<Self, GrammarError> {
+        let program = Self::new(hir, limits)?;
+        let total = last_loop(&program.nfa);
+        Ok(Self { total, ..program })
     }
 
     /// Heap bytes.
     pub(crate) fn n_bytes(&self) -> usize {
         self.nfa.memory_usage() + self.distances.len() * size_of::<u32>()
     }
+}
+
+/// The loop after which a pattern ends: the one state that leads to the match without a byte.
+fn last_loop(nfa: &NFA) -> Option<StateID> {
+    let is_match = |id: &StateID| matches!(nfa.state(*id), State::Match { .. });
+    let ends = |state: &State| match state {
+        State::Union { alternates } => alternates.iter().any(is_match),
+        State::BinaryUnion { alt1, alt2 } => is_match(alt1) || is_match(alt2),
+        State::Look { next, .. } | State::Capture { next, .. } => is_match(next),
+        _ => false,
+    };
+    let ids = (0..nfa.states().len()).map(StateID::new_unchecked);
+    let mut last = ids.filter(|&id| ends(nfa.state(id)));
+    let only = last.next().filter(|_| last.next().is_none())?;
+    matches!(nfa.state(only), State::BinaryUnion { .. }).then_some(only)
 }

@@ -1,13 +1,16 @@
 //! The determiniser and its distances, without a vocabulary; patterns against a backtracking
 //! matcher that follows ECMA-262's definition.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use crate::regex::condition;
 use crate::regex::dfa::Dfa;
 use crate::regex::node::Node;
 use crate::regex::parser::{self, Flags};
-use crate::regex::syntax::{self, Whole};
+use crate::regex::program::Program;
+use crate::regex::syntax::{self, Boolean, Whole};
 use crate::regex::table::Table;
 use crate::{GrammarError, Limits};
 
@@ -209,4 +212,37 @@ proptest! {
             }
         }
     }
+}
+
+/// A searched pattern, and its automaton's state after each of some texts.
+fn after<const N: usize>(pattern: &str, texts: [&str; N]) -> (Dfa, [u32; N]) {
+    let limits = Limits::default();
+    let Boolean::Hir(hir) = syntax::parse_boolean(pattern, &limits).unwrap() else {
+        panic!("{pattern} has a lookaround");
+    };
+    let program = Program::ending_in_any_text(&syntax::searched(&hir), &limits).unwrap();
+    let (mut dfa, start) = Dfa::of(Arc::new(program), &limits).unwrap();
+    let mut follow = |text: &str| {
+        let mut bytes = text.bytes();
+        bytes.try_fold(start, |state, byte| dfa.step(state, byte).unwrap())
+    };
+    let states = texts.map(|text| follow(text).unwrap());
+    (dfa, states)
+}
+
+#[test]
+fn after_a_match_that_may_stand_anywhere_there_is_one_state() {
+    let (dfa, states) = after("ab|ca?", ["ab", "xabca", "c", "cé", "abc", "x", "xa"]);
+    let [total, ..] = states;
+    assert!(states[..5].iter().all(|&state| state == total));
+    assert!(dfa.is_total(total) && !dfa.is_total(states[5]) && !dfa.is_total(states[6]));
+    let (dfa, [state]) = after("ab$", ["ab"]);
+    assert!(!dfa.is_total(state));
+}
+
+#[test]
+fn a_state_covers_those_that_lead_to_less() {
+    let (dfa, [start, begun, matched]) = after("abc", ["", "ab", "abc"]);
+    assert!(dfa.covers(begun, start) && !dfa.covers(start, begun));
+    assert!(!dfa.covers(begun, matched));
 }
