@@ -26,6 +26,7 @@ mod literals;
 mod mask;
 mod matcher;
 mod memo;
+mod openers;
 mod options;
 mod regex;
 mod runs;

@@ -6,7 +6,7 @@
 
 use std::hash::Hash;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use foldhash::HashMap;
 
@@ -16,7 +16,8 @@ use crate::{TokenId, TokenMask};
 
 /// Nodes of a subtree from which on it is worth asking for a run.
 const MIN_SKIPPED: usize = 16;
-/// Masks of runs remembered at a time.
+/// Tokens from which on the masks of runs are remembered, and how many at a time.
+const MIN_REMEMBERED: usize = 4096;
 const MAX_TAKEN: usize = 512;
 
 /// Byte strings with their tokens, as a trie in preorder without its root.
@@ -35,7 +36,7 @@ pub(crate) struct TokenTrie {
     /// The same of each whole token, in the order of `tokens`.
     measures: Vec<(Groups, u8)>,
     /// The tokens that runs take.
-    taken: Mutex<HashMap<Run, Arc<TokenMask>>>,
+    taken: Mutex<HashMap<Run, TokenMask>>,
     max_depth: usize,
 }
 
@@ -197,7 +198,7 @@ impl TokenTrie {
         mask: &mut TokenMask,
     ) -> Result<(), E> {
         let first = run(context, &start)?;
-        mask.union(&self.taken(first, mask.n_tokens()));
+        self.add_taken(first, mask);
         let mut runs = HashMap::from_iter([(start.clone(), first)]);
         // The state at each depth, and the characters before it if the first run takes them.
         let mut states: Vec<(S, Option<u8>)> = Vec::with_capacity(self.max_depth + 1);
@@ -248,24 +249,28 @@ impl TokenTrie {
         Ok(())
     }
 
-    /// The tokens that a run takes whole.
-    fn taken(&self, run: Run, n_tokens: usize) -> Arc<TokenMask> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = taken.get(&run) {
-            return Arc::clone(known);
-        }
-        let mut mask = TokenMask::new(n_tokens);
-        for (&token, &(groups, n_characters)) in self.tokens.iter().zip(&self.measures) {
-            if run.takes(groups, n_characters) {
-                mask.allow(token);
+    /// Allows the tokens that a run takes whole.
+    fn add_taken(&self, run: Run, mask: &mut TokenMask) {
+        let allow = |mask: &mut TokenMask| {
+            for (&token, &(groups, n_characters)) in self.tokens.iter().zip(&self.measures) {
+                if run.takes(groups, n_characters) {
+                    mask.allow(token);
+                }
             }
+        };
+        if self.tokens.len() < MIN_REMEMBERED {
+            return allow(mask);
         }
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.len() >= MAX_TAKEN {
             taken.clear();
         }
-        let mask = Arc::new(mask);
-        taken.insert(run, Arc::clone(&mask));
-        mask
+        let known = taken.entry(run).or_insert_with(|| {
+            let mut known = TokenMask::new(mask.n_tokens());
+            allow(&mut known);
+            known
+        });
+        mask.union(known);
     }
 
     /// The tokens that begin with `start`.

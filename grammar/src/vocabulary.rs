@@ -7,6 +7,7 @@ use crate::TokenId;
 use crate::closers::Closers;
 use crate::json::masks::Interior;
 use crate::memo::MaskMemo;
+use crate::openers::Openers;
 use crate::trie::TokenTrie;
 
 /// Limit of the masks shared by all constraints.
@@ -23,6 +24,7 @@ pub struct Vocabulary {
     quoted: TokenTrie,
     unquoted: TokenTrie,
     closers: Closers,
+    openers: Openers,
     /// What stands between quotes in a token.
     whole_names: Vec<Box<[u8]>>,
     id: u64,
@@ -61,6 +63,7 @@ impl Vocabulary {
         whole_names.dedup();
         let all = TokenTrie::new(&sorted);
         let closers = Closers::new(&quoted);
+        let openers = Openers::new(&sorted);
         let quoted = TokenTrie::new(&quoted);
         let unquoted = TokenTrie::new(&unquoted);
         let id = NEXT_VOCABULARY.fetch_add(1, Ordering::Relaxed);
@@ -71,6 +74,7 @@ impl Vocabulary {
             quoted,
             unquoted,
             closers,
+            openers,
             whole_names,
             id,
             common: Mutex::new(MaskMemo::new(COMMON_MASK_BYTES)),
@@ -128,6 +132,11 @@ impl Vocabulary {
     /// The tokens with a `"`, cut at it.
     pub(crate) fn closers(&self) -> &Closers {
         &self.closers
+    }
+
+    /// Every token with bytes, those that open a string or a number cut behind its opening.
+    pub(crate) fn openers(&self) -> &Openers {
+        &self.openers
     }
 
     /// The tokens without a `"`.

@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 
 use crate::json::context::Found;
-use crate::json::frame::{Frame, Stack};
+use crate::json::frame::{Frame, Name, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::Way;
 use crate::{GrammarError, Vocabulary};
@@ -125,13 +125,23 @@ impl Parser {
                 if let Some(way) = self.way(members, name) {
                     add(&mut groups, way, 0);
                 }
+                let closers = vocabulary.closers();
                 heads.walk_nodes(
                     self,
-                    name.clone(),
-                    |parser, name| parser.name_bytes(members, name),
-                    |parser, name, (_, byte)| parser.step_name(members, name, byte),
-                    |parser, head, name| {
-                        if let Some(way) = parser.way(members, name) {
+                    (name.declared, name.other),
+                    |parser, &place| parser.name_bytes(members, place),
+                    |parser, &place, (_, byte)| parser.step_place(members, place, byte),
+                    |parser, head, &(declared, other)| {
+                        let mut written = name.written.clone();
+                        if other.is_some() {
+                            written.extend_from_slice(closers.head_bytes(head));
+                        }
+                        let name = Name {
+                            declared,
+                            other,
+                            written,
+                        };
+                        if let Some(way) = parser.way(members, &name) {
                             add(&mut groups, way, head);
                         }
                     },

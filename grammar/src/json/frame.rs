@@ -140,6 +140,17 @@ pub(crate) struct Name {
     pub(crate) written: SmallVec<[u8; 24]>,
 }
 
+impl Name {
+    /// A declared name as far as a node.
+    pub(crate) fn declared(node: LiteralNode) -> Self {
+        Self {
+            declared: Some(node),
+            other: None,
+            written: SmallVec::new(),
+        }
+    }
+}
+
 /// A name that is not declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Other {

@@ -319,7 +319,7 @@ impl Parser {
             Frame::Array(_) => ByteSet::of(b",]"),
             Frame::ObjectOpen(_) => ByteSet::of(b"\"}"),
             Frame::MemberDue { .. } => ByteSet::of(b"\" "),
-            Frame::Name { members, name } => self.name_bytes(members, name),
+            Frame::Name { members, name } => self.name_bytes(members, (name.declared, name.other)),
             Frame::Colon { .. } => ByteSet::of(b":"),
             Frame::Object(_) => ByteSet::of(b",}"),
             Frame::String { .. } | Frame::ArrayOpen(_) => ByteSet::ALL,

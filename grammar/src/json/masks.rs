@@ -226,39 +226,125 @@ impl JsonLanguage {
         self.parser.reads.begin(stack);
         let mut found = Found::new(vocabulary, measured);
         let start = || state.of(stack.clone());
-        if self.cut_at_quote(&stack.top) {
-            self.closing_tokens(state, stack, vocabulary, &mut found)?;
-            let escaped = vocabulary.closers().escaped();
-            self.survey(escaped, start(), &mut found)?;
-        } else {
-            let tokens = self.outside_tokens(stack, vocabulary);
-            self.survey(tokens, start(), &mut found)?;
+        let is_cut = self.cut_at_quote(&stack.top);
+        match &stack.top {
+            _ if is_cut => {
+                self.closing_tokens(state, stack, vocabulary, &mut found)?;
+                let escaped = vocabulary.closers().escaped();
+                self.survey(escaped, start(), &mut found)?;
+            }
+            Frame::String { .. } | Frame::Name { .. } => {
+                let tokens = self.outside_tokens(stack, vocabulary);
+                self.survey(tokens, start(), &mut found)?;
+            }
+            _ if measured => self.survey(vocabulary.all(), start(), &mut found)?,
+            _ => self.opening_tokens(&start(), vocabulary, &mut found)?,
         }
-        if let Frame::Name { members, name } = &stack.top
-            && self.has_inside(&stack.top)
-            && name.declared.is_some()
-        {
-            // Without a quote a declared name goes on where another could not only if it is spelled
-            // otherwise.
-            let name = Name {
-                other: None,
-                ..name.clone()
-            };
-            let top = Frame::Name {
-                members: members.clone(),
-                name,
-            };
-            let declared = Stack {
-                top,
-                outer: stack.outer.clone(),
-            };
-            self.survey(vocabulary.unquoted(), state.of(declared), &mut found)?;
+        if is_cut || self.has_inside(&stack.top) {
+            let outer = stack.outer_cost();
+            self.declared_tokens(&stack.top, outer, vocabulary.unquoted(), &mut found)?;
         }
         let known = Known::new(found, vocabulary, stack);
         let Parser { tables, reads, .. } = &self.parser;
         let stacks = &mut self.masks.stacks;
         stacks.insert(vocabulary, stack, tables, reads, &known);
         Ok(known)
+    }
+
+    /// Adds the tokens of a trie that go on with a declared name at the top.
+    fn declared_tokens(
+        &self,
+        top: &Frame,
+        outer_cost: usize,
+        tokens: &TokenTrie,
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
+        let Frame::Name {
+            members,
+            name: Name {
+                declared: Some(node),
+                ..
+            },
+        } = top
+        else {
+            return Ok(());
+        };
+        let object = self.parser.tables.object(members.shape);
+        tokens.walk_nodes(
+            &mut found.reach,
+            *node,
+            |_, &node| object.names.bytes(node),
+            |_, &node, (_, byte)| {
+                let next = object.names.child(node, byte);
+                Ok(next.filter(|&node| object.reachable(node, members).next().is_some()))
+            },
+            |reach, token, &node| {
+                if !reach.measured {
+                    return reach.mask.allow(token);
+                }
+                let name = Name::declared(node);
+                let distance = self.parser.declared_distance(members, &name);
+                reach.add(token, distance.saturating_add(outer_cost));
+            },
+        )
+    }
+
+    /// Adds the tokens that may follow a value's place or end, of those that open a string or a number
+    /// where it stays in it by what that value takes.
+    fn opening_tokens(
+        &mut self,
+        start: &JsonState,
+        vocabulary: &Vocabulary,
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
+        let openers = vocabulary.openers();
+        self.survey(openers.others(), start.clone(), found)?;
+        'prefixes: for (prefix, tails) in openers.each() {
+            let mut opened = start.clone();
+            for &byte in prefix {
+                let next = self.step(&opened, byte)?;
+                if self.parser.reads.take_text() {
+                    found.undecided.extend(tails.tokens());
+                    continue 'prefixes;
+                }
+                match next {
+                    Some(next) => opened = next,
+                    None => continue 'prefixes,
+                }
+            }
+            for stack in &opened.parses {
+                if !self.stay_within(&stack.top, tails, found)? {
+                    self.survey(tails, opened.of(stack.clone()), found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the tokens of a trie, none of which can leave it, that the top string or number takes; false
+    /// if more than these must be asked.
+    fn stay_within(
+        &mut self,
+        top: &Frame,
+        tokens: &TokenTrie,
+        found: &mut Found,
+    ) -> Result<bool, GrammarError> {
+        if let Frame::Number { shape, number } = top {
+            let numbers = self.parser.tables.number(*shape);
+            tokens.walk(
+                &mut found.reach.mask,
+                *number,
+                |_, &number, byte| Ok(numbers.step(number, byte)),
+                |mask, token, _| mask.allow(token),
+            )?;
+            return Ok(true);
+        }
+        let is_cut = self.cut_at_quote(top);
+        if is_cut {
+            self.interior(top, tokens, &mut found.reach)?;
+            self.declared_tokens(top, 0, tokens, found)?;
+        }
+        Ok(is_cut)
     }
 
     /// Adds the tokens of a trie to what was found.
@@ -341,14 +427,21 @@ impl JsonLanguage {
         }
     }
 
-    /// Whether what ends the top string can be asked of the two halves of a token.
+    /// Whether what ends the top string can be asked of the two halves of a token. Declared names are
+    /// spelled in one way.
     fn cut_at_quote(&self, top: &Frame) -> bool {
-        self.has_inside(top)
-            && match top {
-                Frame::String { body, .. } => !body.text.takes_quote(),
-                Frame::Name { name, .. } => !name.other.is_some_and(|o| o.text.takes_quote()),
-                _ => false,
-            }
+        match top {
+            Frame::String { body, .. } => !body.text.takes_quote(),
+            Frame::Name { members, name } => match (name.other, name.declared) {
+                (Some(other), _) => self.has_inside(top) && !other.text.takes_quote(),
+                (None, Some(node)) => {
+                    let names = &self.parser.tables.object(members.shape).names;
+                    names.child(node, b'"').is_none()
+                }
+                (None, None) => false,
+            },
+            _ => false,
+        }
     }
 
     /// The tokens that a stack as a whole must be asked for.
@@ -403,7 +496,13 @@ impl JsonLanguage {
         let reach = match known.filter(|known| known.measured || !measured) {
             Some(known) => known,
             None => {
-                let found = Arc::new(self.interior(&stack.top, vocabulary, measured)?);
+                let mut found = match measured {
+                    true => Reach::new(vocabulary),
+                    false => Reach::unmeasured(vocabulary),
+                };
+                let tokens = vocabulary.unquoted();
+                self.interior(&stack.top, tokens, &mut found)?;
+                let found = Arc::new(found);
                 if interior.is_common() {
                     vocabulary.common().insert(vocabulary, interior, &found);
                 } else {
@@ -416,13 +515,14 @@ impl JsonLanguage {
         Ok(Some(Inside { reach, offsets }))
     }
 
-    /// The tokens that stay within the top string, with distances if they are `measured`.
+    /// Adds the tokens of a trie, which have no quotes, that stay within the top string; of a name that
+    /// is not declared.
     fn interior(
         &mut self,
         top: &Frame,
-        vocabulary: &Vocabulary,
-        measured: bool,
-    ) -> Result<Reach, GrammarError> {
+        tokens: &TokenTrie,
+        reach: &mut Reach,
+    ) -> Result<(), GrammarError> {
         let Parser {
             tables, verdicts, ..
         } = &mut self.parser;
@@ -444,7 +544,7 @@ impl JsonLanguage {
                     },
                 };
                 let runs = runs_of(&mut self.masks.runs, automaton, automata);
-                place.reach((automata, runs), vocabulary, measured)
+                place.add((automata, runs), tokens, reach)
             }
             Frame::Name {
                 members,
@@ -467,9 +567,9 @@ impl JsonLanguage {
                     },
                 };
                 let runs = runs_of(&mut self.masks.runs, automaton, automata);
-                place.reach((automata, runs), vocabulary, measured)
+                place.add((automata, runs), tokens, reach)
             }
-            _ => unreachable!("only strings and names have an inside"),
+            _ => Ok(()),
         }
     }
 }
@@ -493,33 +593,28 @@ where
     F: Fn(&mut [Automaton], S, u8) -> Result<Option<S>, GrammarError>,
     D: Fn(&[Automaton], &S) -> usize,
 {
-    /// The tokens without a quote that can be followed from here. Runs know no distances.
-    fn reach(
+    /// Adds the tokens of a trie that can be followed from here. Runs know no distances.
+    fn add(
         &self,
         mut context: (&mut [Automaton], &mut Runs),
-        vocabulary: &Vocabulary,
-        measured: bool,
-    ) -> Result<Reach, GrammarError> {
-        let tokens = vocabulary.unquoted();
-        if measured {
-            let mut reach = Reach::new(vocabulary);
-            tokens.walk(
+        tokens: &TokenTrie,
+        reach: &mut Reach,
+    ) -> Result<(), GrammarError> {
+        if reach.measured {
+            return tokens.walk(
                 &mut context.0,
                 self.start,
                 |automata, &state, byte| (self.step)(automata, state, byte),
                 |automata, token, state| reach.add(token, (self.distance)(automata, state)),
-            )?;
-            return Ok(reach);
+            );
         }
-        let mut reach = Reach::unmeasured(vocabulary);
         tokens.walk_in_runs(
             &mut context,
             self.start,
             |(automata, _), &state, byte| (self.step)(automata, state, byte),
             |(automata, runs), &state| self.run(automata, runs, state),
             &mut reach.mask,
-        )?;
-        Ok(reach)
+        )
     }
 
     fn run(

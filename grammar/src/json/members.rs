@@ -11,6 +11,7 @@ use crate::json::frame::{Frame, Members, Name, Other, Outer, Stack};
 use crate::json::machine::{Parser, Parses};
 use crate::json::shape::{NodeId, Others};
 use crate::json::text::BOUNDARY;
+use crate::literals::LiteralNode;
 use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
 
@@ -24,6 +25,9 @@ pub(crate) enum Way {
     /// The value of another name.
     Other(NodeId),
 }
+
+/// Where a name stands among the declared ones, and as one of its own.
+pub(crate) type NamePlace = (Option<LiteralNode>, Option<Other>);
 
 impl Parser {
     pub(crate) fn step_object(
@@ -95,12 +99,12 @@ impl Parser {
     }
 
     /// The bytes that may come in a name.
-    pub(crate) fn name_bytes(&self, members: &Members, name: &Name) -> ByteSet {
-        if name.other.is_some() {
+    pub(crate) fn name_bytes(&self, members: &Members, (declared, other): NamePlace) -> ByteSet {
+        if other.is_some() {
             return ByteSet::ALL;
         }
         let names = &self.tables.object(members.shape).names;
-        let declared = name.declared.map(|node| names.bytes(node));
+        let declared = declared.map(|node| names.bytes(node));
         declared.unwrap_or_default().union(ByteSet::of(b"\""))
     }
 
@@ -147,25 +151,32 @@ impl Parser {
         }
     }
 
+    /// A name one byte on; `None` where none goes on so, or where it came already and can only end.
     pub(crate) fn step_name(
         &mut self,
         members: &Members,
         name: &Name,
         byte: u8,
     ) -> Result<Option<Name>, GrammarError> {
+        let place = self.step_place(members, (name.declared, name.other), byte)?;
+        let Some((declared, mut other)) = place else {
+            return Ok(None);
+        };
         let mut written = name.written.clone();
         written.push(byte);
-        let other = match name.other {
-            None => None,
-            Some(other) => self.step_other(members, other, byte, &written)?,
-        };
         let object = self.tables.object(members.shape);
-        let declared = name
-            .declared
-            .and_then(|node| object.names.child(node, byte))
-            .filter(|&node| other.is_some() || object.reachable(node, members).next().is_some());
-        if other.is_none() && declared.is_none() {
-            return Ok(None);
+        if let Some(next) = other
+            && object.others.run_out()
+            && members.came(&written)
+        {
+            let automata = self.verdicts.patterns.automata.as_mut_slice();
+            let is_reachable = |node| object.reachable(node, members).next().is_some();
+            if !goes_on(object_automaton(&object.others), automata, next)? {
+                if !declared.is_some_and(is_reachable) {
+                    return Ok(None);
+                }
+                other = None;
+            }
         }
         if other.is_none() {
             written.clear();
@@ -177,23 +188,24 @@ impl Parser {
         }))
     }
 
-    /// A name that is not declared, one byte on; `None` also if it came already and can only end.
-    fn step_other(
+    /// The place of a name one byte on, whatever names came.
+    pub(crate) fn step_place(
         &mut self,
         members: &Members,
-        other: Other,
+        (declared, other): NamePlace,
         byte: u8,
-        written: &[u8],
-    ) -> Result<Option<Other>, GrammarError> {
+    ) -> Result<Option<NamePlace>, GrammarError> {
         let object = self.tables.object(members.shape);
-        let automaton = object_automaton(&object.others);
         let automata = self.verdicts.patterns.automata.as_mut_slice();
-        let next = step_other(automaton, automata, other, byte)?;
-        let came = object.others.run_out() && members.came(written);
-        match next {
-            Some(next) if came && !goes_on(automaton, automata, next)? => Ok(None),
-            next => Ok(next),
-        }
+        let other = match other {
+            None => None,
+            Some(other) => step_other(object_automaton(&object.others), automata, other, byte)?,
+        };
+        let declared = declared
+            .and_then(|node| object.names.child(node, byte))
+            .filter(|&node| other.is_some() || object.reachable(node, members).next().is_some());
+        let is_dead = declared.is_none() && other.is_none();
+        Ok((!is_dead).then_some((declared, other)))
     }
 
     /// What the name leads to if it ends here; `None` if it may not.

@@ -1,0 +1,71 @@
+//! Tokens that open a string or a number and stay in it, cut in two after what opens it.
+//!
+//! What comes up to the quote or the first digit (the prefix) is the matter of the values around,
+//! what comes after it (the tail) that of the new value alone. A hundred thousand tokens have some
+//! hundreds that begin with a quote and a thousand numbers, but a few dozen such prefixes: so a mask asks
+//! the whole parser only where these lead, and the tails of the value they lead to.
+
+use std::collections::BTreeMap;
+
+use crate::TokenId;
+use crate::trie::TokenTrie;
+
+/// Tokens of a prefix from which on it is worth having.
+const MIN_TAILS: usize = 8;
+
+/// Tokens by their prefixes, and the others.
+#[derive(Debug)]
+pub(crate) struct Openers {
+    prefixes: Vec<Box<[u8]>>,
+    /// What follows each prefix, none empty. [n_prefixes]
+    tails: Vec<TokenTrie>,
+    others: TokenTrie,
+}
+
+impl Openers {
+    /// Of tokens sorted by bytes.
+    pub(crate) fn new(sorted: &[(&[u8], TokenId)]) -> Self {
+        let mut by_prefix: BTreeMap<&[u8], Vec<(&[u8], TokenId)>> = BTreeMap::new();
+        for &(bytes, token) in sorted {
+            if let Some((prefix, tail)) = opening(bytes) {
+                by_prefix.entry(prefix).or_default().push((tail, token));
+            }
+        }
+        by_prefix.retain(|_, tails| tails.len() >= MIN_TAILS);
+        let is_other = |bytes| !opening(bytes).is_some_and(|cut| by_prefix.contains_key(cut.0));
+        let others: Vec<_> = sorted.iter().copied().filter(|t| is_other(t.0)).collect();
+        Self {
+            prefixes: by_prefix.keys().map(|&prefix| prefix.into()).collect(),
+            tails: by_prefix.values().map(|t| TokenTrie::new(t)).collect(),
+            others: TokenTrie::new(&others),
+        }
+    }
+
+    /// The prefixes, each with what follows it, which stands for the whole tokens.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&[u8], &TokenTrie)> {
+        self.prefixes
+            .iter()
+            .map(|prefix| &**prefix)
+            .zip(&self.tails)
+    }
+
+    /// The tokens without such a prefix.
+    pub(crate) fn others(&self) -> &TokenTrie {
+        &self.others
+    }
+}
+
+/// A token cut behind its first quote, or behind its first digit if only a number's characters follow.
+fn opening(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let is_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+    let first = |is: fn(&u8) -> bool| bytes.iter().position(is);
+    let (prefix, tail) = match first(|&byte| byte == b'"') {
+        Some(quote) => bytes.split_at(quote + 1),
+        None => bytes.split_at(first(u8::is_ascii_digit)? + 1),
+    };
+    let stays = match prefix.ends_with(b"\"") {
+        true => !tail.contains(&b'"'),
+        false => tail.iter().all(is_number),
+    };
+    (stays && !tail.is_empty()).then_some((prefix, tail))
+}
