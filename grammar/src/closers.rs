@@ -1,4 +1,4 @@
-//! The tokens that leave a JSON string, cut in two at the quote.
+//! The tokens that leave a JSON string, cut in two at the quote: the first that no backslash is before.
 //!
 //! What comes before the quote (the head) is the string's matter, what comes after it (the rest) is
 //! that of the values around; a hundred thousand tokens have some two hundred heads and six hundred
@@ -21,22 +21,19 @@ pub(crate) struct Closers {
     head_bytes: Vec<Box<[u8]>>,
     /// The tokens of each head, with their rests. [n_heads]
     tokens: Vec<Vec<(u32, TokenId)>>,
-    /// Tokens with a backslash before the quote, which then may be of the string.
+    /// Tokens whose quotes all have a backslash before them.
     escaped: TokenTrie,
 }
 
 impl Closers {
-    /// Of tokens with quotes, sorted by bytes.
+    /// Of tokens with quotes, sorted by bytes; none is to follow a backslash.
     pub(crate) fn new(quoted: &[(&[u8], TokenId)]) -> Self {
         let mut escaped = Vec::new();
         let mut cuts = Vec::new();
         for &(bytes, token) in quoted {
-            let quote = bytes.iter().position(|&byte| byte == b'"');
-            let quote = quote.expect("each of the tokens has a quote");
-            if bytes[..quote].contains(&b'\\') {
-                escaped.push((bytes, token));
-            } else {
-                cuts.push((&bytes[..quote], &bytes[quote + 1..], token));
+            match closing_quote(bytes) {
+                Some(quote) => cuts.push((&bytes[..quote], &bytes[quote + 1..], token)),
+                None => escaped.push((bytes, token)),
             }
         }
         let index = |parts: &mut dyn Iterator<Item = &'_ [u8]>| {
@@ -93,8 +90,18 @@ impl Closers {
         &self.tokens[head as usize]
     }
 
-    /// Tokens that cannot be cut: a backslash is before their quote.
+    /// Tokens that stay in the string, though they have quotes.
     pub(crate) fn escaped(&self) -> &TokenTrie {
         &self.escaped
     }
+}
+
+/// The first quote without a backslash that makes it one of the text.
+fn closing_quote(bytes: &[u8]) -> Option<usize> {
+    let mut is_escaped = false;
+    bytes.iter().position(|&byte| {
+        let closes = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        closes
+    })
 }

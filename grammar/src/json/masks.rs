@@ -142,9 +142,10 @@ impl JsonLanguage {
             if limit == usize::MAX || inside.reach.furthest.saturating_add(high) <= limit {
                 mask.union(&inside.reach.mask);
             } else if inside.reach.nearest.saturating_add(low) <= limit {
-                let tokens = vocabulary.unquoted();
-                let start = state.of(stack.clone());
-                mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+                for tokens in self.staying(&stack.top, vocabulary) {
+                    let start = state.of(stack.clone());
+                    mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+                }
             }
         }
         let known = self.outside(state, stack, vocabulary, limit != usize::MAX)?;
@@ -228,11 +229,7 @@ impl JsonLanguage {
         let start = || state.of(stack.clone());
         let is_cut = self.cut_at_quote(&stack.top);
         match &stack.top {
-            _ if is_cut => {
-                self.closing_tokens(state, stack, vocabulary, &mut found)?;
-                let escaped = vocabulary.closers().escaped();
-                self.survey(escaped, start(), &mut found)?;
-            }
+            _ if is_cut => self.closing_tokens(state, stack, vocabulary, &mut found)?,
             Frame::String { .. } | Frame::Name { .. } => {
                 let tokens = self.outside_tokens(stack, vocabulary);
                 self.survey(tokens, start(), &mut found)?;
@@ -242,7 +239,9 @@ impl JsonLanguage {
         }
         if is_cut || self.has_inside(&stack.top) {
             let outer = stack.outer_cost();
-            self.declared_tokens(&stack.top, outer, vocabulary.unquoted(), &mut found)?;
+            for tokens in self.staying(&stack.top, vocabulary) {
+                self.declared_tokens(&stack.top, outer, tokens, &mut found)?;
+            }
         }
         let known = Known::new(found, vocabulary, stack);
         let Parser { tables, reads, .. } = &self.parser;
@@ -444,6 +443,17 @@ impl JsonLanguage {
         }
     }
 
+    /// The tokens that cannot leave the top string. One with a quote can, after a backslash.
+    fn staying<'v>(
+        &self,
+        top: &Frame,
+        vocabulary: &'v Vocabulary,
+    ) -> impl Iterator<Item = &'v TokenTrie> + use<'v> {
+        let escaped = vocabulary.closers().escaped();
+        let escaped = self.cut_at_quote(top).then_some(escaped);
+        std::iter::once(vocabulary.unquoted()).chain(escaped)
+    }
+
     /// The tokens that a stack as a whole must be asked for.
     fn outside_tokens<'v>(&self, stack: &Stack, vocabulary: &'v Vocabulary) -> &'v TokenTrie {
         if self.has_inside(&stack.top) {
@@ -462,7 +472,7 @@ impl JsonLanguage {
         if !self.has_inside(&stack.top) {
             return Ok(None);
         }
-        let longest = vocabulary.unquoted().max_depth();
+        let longest = vocabulary.longest();
         let outer = stack.outer.as_ref().map_or(0, |outer| outer.cost);
         let (interior, (low, high)) = match &stack.top {
             Frame::String { shape, body } => {
@@ -500,8 +510,9 @@ impl JsonLanguage {
                     true => Reach::new(vocabulary),
                     false => Reach::unmeasured(vocabulary),
                 };
-                let tokens = vocabulary.unquoted();
-                self.interior(&stack.top, tokens, &mut found)?;
+                for tokens in self.staying(&stack.top, vocabulary) {
+                    self.interior(&stack.top, tokens, &mut found)?;
+                }
                 let found = Arc::new(found);
                 if interior.is_common() {
                     vocabulary.common().insert(vocabulary, interior, &found);
