@@ -19,7 +19,7 @@ use crate::regex::product::Automaton;
 /// A set of groups of characters, one bit each.
 pub(crate) type Groups = u64;
 
-/// Bytes that are no whole character: no run takes them.
+/// Bytes that are no characters: no run takes them.
 pub(crate) const BROKEN: Groups = 1 << 63;
 /// All characters beyond ASCII, whole.
 pub(crate) const BEYOND_ASCII: Groups = 1 << 62;
@@ -170,30 +170,20 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
 /// The runs of one automaton as far as they were asked for.
 #[derive(Debug)]
 pub(crate) struct Runs {
-    pub(crate) alphabet: Alphabet,
+    alphabet: Alphabet,
     targets: HashMap<DfaState, Arc<Targets<DfaState>>>,
     runs: HashMap<DfaState, Run>,
 }
 
-/// An automaton with what is known of where its characters lead; none takes every character always.
+/// An automaton with what is known of it.
 struct Remembered<'a> {
     automaton: Option<&'a mut Automaton>,
-    alphabet: &'a Alphabet,
-    targets: &'a mut HashMap<DfaState, Arc<Targets<DfaState>>>,
+    runs: &'a mut Runs,
 }
 
 impl Followed<DfaState> for Remembered<'_> {
     fn targets(&mut self, state: DfaState) -> Result<Arc<Targets<DfaState>>, GrammarError> {
-        if let Some(known) = self.targets.get(&state) {
-            return Ok(Arc::clone(known));
-        }
-        let step = |state, byte| match &mut self.automaton {
-            Some(automaton) => automaton.step(state, byte),
-            None => Ok(Some(state)),
-        };
-        let found = Arc::new(self.alphabet.targets(state, step)?);
-        self.targets.insert(state, Arc::clone(&found));
-        Ok(found)
+        self.runs.targets(state, self.automaton.as_deref_mut())
     }
 
     fn covers(&self, state: DfaState, other: DfaState) -> bool {
@@ -225,19 +215,36 @@ impl Runs {
         if let Some(&known) = self.runs.get(&state) {
             return Ok(known);
         }
-        let mut remembered = Remembered {
-            automaton,
-            alphabet: &self.alphabet,
-            targets: &mut self.targets,
-        };
-        let found = run(state, &mut remembered)?;
+        let runs = &mut *self;
+        let found = run(state, &mut Remembered { automaton, runs })?;
         self.runs.insert(state, found);
+        Ok(found)
+    }
+
+    /// Where characters lead from a state of the automaton; where there is none, always on.
+    pub(crate) fn targets(
+        &mut self,
+        state: DfaState,
+        automaton: Option<&mut Automaton>,
+    ) -> Result<Arc<Targets<DfaState>>, GrammarError> {
+        if let Some(known) = self.targets.get(&state) {
+            return Ok(Arc::clone(known));
+        }
+        let found = match automaton {
+            Some(automaton) => self
+                .alphabet
+                .targets(state, |state, byte| automaton.step(state, byte))?,
+            None => self.alphabet.targets(state, |state, _| Ok(Some(state)))?,
+        };
+        let found = Arc::new(found);
+        self.targets.insert(state, Arc::clone(&found));
         Ok(found)
     }
 }
 
 /// For each byte of a text, the groups of what stands from there on and how many characters it has;
-/// `BROKEN` is among them if that does not consist of whole characters.
+/// `BROKEN` is among them if that does not consist of characters. The last may be cut short: where each
+/// of its group can follow, so can a part of one.
 pub(crate) fn measure(text: &[u8]) -> Vec<(Groups, u8)> {
     let mut measures = vec![(0, 0); text.len() + 1];
     for start in (0..text.len()).rev() {
@@ -246,11 +253,14 @@ pub(crate) fn measure(text: &[u8]) -> Vec<(Groups, u8)> {
             lead @ 0xC2..=0xF4 => 1 + after_lead(lead).0,
             _ => usize::MAX,
         };
-        let end = start.saturating_add(n_bytes);
-        let character = text.get(start..end).and_then(|c| str::from_utf8(c).ok());
-        measures[start] = match character {
-            None => (BROKEN, 0),
-            Some(_) => {
+        let end = start.saturating_add(n_bytes).min(text.len());
+        let is_character = match str::from_utf8(&text[start..end]) {
+            Ok(_) => true,
+            Err(error) => error.error_len().is_none(),
+        };
+        measures[start] = match is_character {
+            false => (BROKEN, 0),
+            true => {
                 let (groups, n_characters) = measures[end];
                 let own = if n_bytes == 1 {
                     group(text[start])

@@ -17,12 +17,11 @@ use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::{goes_on, object_automaton, step_other};
 use crate::json::patterns::AutomatonId;
 use crate::json::shape::Others;
-use crate::json::string::{Body, InteriorKey};
+use crate::json::string::{Body, InteriorKey, StringShape};
 use crate::json::text::{BOUNDARY, Text};
 use crate::memo::{MaskMemo, Reach};
-use crate::regex::dfa::DfaState;
 use crate::regex::product::Automaton;
-use crate::runs::{ENDLESS, Followed, Run, Runs, run};
+use crate::runs::{Followed, Run, Runs, run};
 use crate::trie::TokenTrie;
 use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
 
@@ -543,12 +542,13 @@ impl JsonLanguage {
                 let strings = tables.string(*shape);
                 let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
                 let place = InString {
-                    automaton,
                     start: *body,
-                    text: |body: &Body| body.text,
-                    alone: |body: &Body| strings.without_lengths(body),
                     step: |automata: &mut [Automaton], body, byte| {
                         strings.step(body, byte, automata)
+                    },
+                    run: |automata: &mut [Automaton], runs: &mut Runs, body: Body| {
+                        let automaton = automaton.map(|idx| &mut automata[idx]);
+                        string_run(strings, automaton, runs, body)
                     },
                     distance: |automata: &[Automaton], body: &Body| {
                         strings.interior_distance(body, automata)
@@ -565,12 +565,16 @@ impl JsonLanguage {
             } => {
                 let automaton = object_automaton(&tables.object(members.shape).others);
                 let place = InString {
-                    automaton,
                     start: *other,
-                    text: |other: &Other| other.text,
-                    alone: |other: &Other| Some((other.state, ENDLESS)),
                     step: |automata: &mut [Automaton], other, byte| {
                         step_other(automaton, automata, other, byte)
+                    },
+                    run: |automata: &mut [Automaton], runs: &mut Runs, other: Other| {
+                        let automaton = automaton.map(|idx| &mut automata[idx]);
+                        match other.text {
+                            BOUNDARY => runs.run(other.state, automaton),
+                            _ => Ok(Run::NONE),
+                        }
                     },
                     distance: |automata: &[Automaton], other: &Other| match automaton {
                         Some(idx) => automata[idx].distance(other.state),
@@ -585,23 +589,19 @@ impl JsonLanguage {
     }
 }
 
-/// A place within a string, and how bytes move it on.
-struct InString<S, T, A, F, D> {
-    automaton: Option<usize>,
+/// A place within a string, how bytes move it on, and what is known of those that may follow.
+struct InString<S, F, R, D> {
     start: S,
-    text: T,
-    /// The automaton's state, and for how many characters nothing else matters.
-    alone: A,
     step: F,
+    run: R,
     distance: D,
 }
 
-impl<S, T, A, F, D> InString<S, T, A, F, D>
+impl<S, F, R, D> InString<S, F, R, D>
 where
     S: Copy + Eq + Hash,
-    T: Fn(&S) -> Text,
-    A: Fn(&S) -> Option<(DfaState, u8)>,
     F: Fn(&mut [Automaton], S, u8) -> Result<Option<S>, GrammarError>,
+    R: Fn(&mut [Automaton], &mut Runs, S) -> Result<Run, GrammarError>,
     D: Fn(&[Automaton], &S) -> usize,
 {
     /// Adds the tokens of a trie that can be followed from here. Runs know no distances.
@@ -623,54 +623,56 @@ where
             &mut context,
             self.start,
             |(automata, _), &state, byte| (self.step)(automata, state, byte),
-            |(automata, runs), &state| self.run(automata, runs, state),
+            |(automata, runs), &state| (self.run)(automata, runs, state),
             &mut reach.mask,
         )
     }
-
-    fn run(
-        &self,
-        automata: &mut [Automaton],
-        runs: &mut Runs,
-        state: S,
-    ) -> Result<Run, GrammarError> {
-        if (self.text)(&state) != BOUNDARY {
-            return Ok(Run::NONE);
-        }
-        match (self.alone)(&state) {
-            Some((state, n_free)) => {
-                let automaton = self.automaton.map(|idx| &mut automata[idx]);
-                let run = runs.run(state, automaton)?;
-                Ok(Run {
-                    n_characters: run.n_characters.min(n_free),
-                    ..run
-                })
-            }
-            None => {
-                let step = |state, byte| (self.step)(automata, state, byte);
-                let alphabet = &runs.alphabet;
-                run(state, &mut Counted { alphabet, step })
-            }
-        }
-    }
 }
 
-/// A string whose length decides, too, what may follow.
-struct Counted<'a, F> {
-    alphabet: &'a Alphabet,
-    step: F,
+/// The longest run from a place in a string.
+fn string_run(
+    strings: &StringShape,
+    automaton: Option<&mut Automaton>,
+    runs: &mut Runs,
+    body: Body,
+) -> Result<Run, GrammarError> {
+    if body.text != BOUNDARY {
+        return Ok(Run::NONE);
+    }
+    let Some((state, n_free)) = strings.without_lengths(&body) else {
+        let mut counted = Counted {
+            strings,
+            automaton,
+            runs,
+        };
+        return run(body, &mut counted);
+    };
+    let run = runs.run(state, automaton)?;
+    let n_characters = run.n_characters.min(n_free);
+    Ok(Run {
+        n_characters,
+        ..run
+    })
 }
 
-impl<S, F> Followed<S> for Counted<'_, F>
-where
-    S: Copy + Eq,
-    F: FnMut(S, u8) -> Result<Option<S>, GrammarError>,
-{
-    fn targets(&mut self, state: S) -> Result<Arc<Targets<S>>, GrammarError> {
-        Ok(Arc::new(self.alphabet.targets(state, &mut self.step)?))
+/// Strings whose length decides, too, what may follow.
+struct Counted<'a> {
+    strings: &'a StringShape,
+    automaton: Option<&'a mut Automaton>,
+    runs: &'a mut Runs,
+}
+
+impl Followed<Body> for Counted<'_> {
+    fn targets(&mut self, body: Body) -> Result<Arc<Targets<Body>>, GrammarError> {
+        let of_state = self
+            .runs
+            .targets(body.state, self.automaton.as_deref_mut())?;
+        let automaton = self.automaton.as_deref();
+        let targets = self.strings.after_character(&body, &of_state, automaton);
+        Ok(Arc::new(targets))
     }
 
-    fn covers(&self, _: S, _: S) -> bool {
+    fn covers(&self, _: Body, _: Body) -> bool {
         false
     }
 }

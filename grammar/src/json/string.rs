@@ -3,7 +3,10 @@
 //! A pattern alone is an automaton, lengths alone are a counter. Together they need more: whether a
 //! match of the right length is still reachable, which a [`LengthTable`] knows.
 
+use smallvec::SmallVec;
+
 use crate::GrammarError;
+use crate::alphabet::Targets;
 use crate::json::lengths::LengthTable;
 use crate::json::text::{BOUNDARY, Text};
 use crate::regex::dfa::DfaState;
@@ -128,6 +131,40 @@ impl StringShape {
         let table = self.table.as_ref();
         let live = table.is_none_or(|table| table.is_live(&next, automaton));
         Ok(live.then_some(next))
+    }
+
+    /// Where one more character leads from a boundary, by where it leads from the pattern's state.
+    pub(crate) fn after_character(
+        &self,
+        body: &Body,
+        of_state: &Targets<DfaState>,
+        automaton: Option<&Automaton>,
+    ) -> Targets<Body> {
+        let count = match self.max {
+            None => (body.count + 1).min(self.min),
+            Some(_) => body.count + 1,
+        };
+        let mut targets = Targets {
+            list: SmallVec::new(),
+            dead: of_state.dead,
+        };
+        for &(state, groups) in &of_state.list {
+            let next = Body {
+                text: BOUNDARY,
+                state,
+                count,
+            };
+            let is_live = || match (&self.table, automaton) {
+                (Some(table), Some(automaton)) => table.is_live(&next, automaton),
+                _ => true,
+            };
+            if self.max.is_none_or(|max| count <= max) && is_live() {
+                targets.list.push((next, groups));
+            } else {
+                targets.dead |= groups;
+            }
+        }
+        targets
     }
 
     /// The pattern's state, and for how many characters it alone decides what may follow; `None` if
