@@ -12,6 +12,8 @@ pub(crate) struct Targets<S> {
     pub(crate) list: SmallVec<[(S, Groups); 4]>,
     /// Groups with characters that cannot follow, or not as they are.
     pub(crate) dead: Groups,
+    /// Groups with characters that can. Those of a group that is dead, too, are not all in the list.
+    pub(crate) alive: Groups,
 }
 
 /// A state within a character, the bytes that are still to come, and the bounds of the first of them.
@@ -23,6 +25,7 @@ impl<S: Copy + Eq> Targets<S> {
             self.dead |= added;
             return;
         };
+        self.alive |= added;
         match self.list.iter_mut().find(|known| known.0 == target) {
             Some((_, groups)) => *groups |= added,
             None => self.list.push((target, added)),
@@ -93,6 +96,7 @@ impl Alphabet {
         let mut targets = Targets {
             list: SmallVec::new(),
             dead: BROKEN,
+            alive: 0,
         };
         for &(byte, groups) in &self.ascii {
             match kind(byte) {
@@ -114,12 +118,16 @@ impl Alphabet {
         for &lead in &self.leads {
             let Some(next) = step(state, lead)? else {
                 targets.add(None, BEYOND_ASCII);
-                return Ok(());
+                continue;
             };
+            targets.alive |= BEYOND_ASCII;
             let (n_left, bounds) = after_lead(lead);
             if !open.contains(&(next, n_left, bounds)) {
                 open.push((next, n_left, bounds));
             }
+        }
+        if targets.dead & BEYOND_ASCII != 0 {
+            return Ok(());
         }
         let mut idx = 0;
         while let Some(&(state, n_left, (low, high))) = open.get(idx) {

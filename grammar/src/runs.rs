@@ -24,6 +24,18 @@ pub(crate) const BROKEN: Groups = 1 << 63;
 /// All characters beyond ASCII, whole.
 pub(crate) const BEYOND_ASCII: Groups = 1 << 62;
 
+/// Characters that stand for themselves: all but quotes, backslashes and control characters.
+const PLAIN: Groups = {
+    let (mut groups, mut byte) = (BEYOND_ASCII, b' ');
+    while byte < 0x80 {
+        if byte != b'"' && byte != b'\\' {
+            groups |= group(byte);
+        }
+        byte += 1;
+    }
+    groups
+};
+
 /// Characters that are counted; a run of as many has no end.
 pub(crate) const ENDLESS: u8 = u8::MAX;
 /// Characters up to which a run is followed: few tokens are longer.
@@ -38,6 +50,8 @@ const STATE_BYTES: usize = 160;
 pub(crate) struct Run {
     pub(crate) groups: Groups,
     pub(crate) n_characters: u8,
+    /// Whether all other text without an escape dies.
+    pub(crate) is_exact: bool,
 }
 
 impl Run {
@@ -45,7 +59,13 @@ impl Run {
     pub(crate) const NONE: Self = Self {
         groups: 0,
         n_characters: 0,
+        is_exact: false,
     };
+
+    /// Whether it tells of each text out of `groups` if that dies.
+    pub(crate) fn decides(self, groups: Groups) -> bool {
+        self.is_exact && groups & group(b'\\') == 0
+    }
 
     pub(crate) fn takes(self, groups: Groups, n_characters: u8) -> bool {
         groups & !self.groups == 0 && n_characters <= self.n_characters
@@ -54,7 +74,7 @@ impl Run {
 
 /// The group of an ASCII character: letters and digits by what patterns name (hexadecimal digits
 /// apart), each other one by itself.
-pub(crate) fn group(byte: u8) -> Groups {
+pub(crate) const fn group(byte: u8) -> Groups {
     1 << match byte {
         b'a'..=b'f' => 0,
         b'g'..=b'z' => 1,
@@ -99,7 +119,7 @@ pub(crate) fn run<S: Copy + Eq, F: Followed<S>>(
 ) -> Result<Run, GrammarError> {
     let first = automaton.targets(start)?;
     let all = run_of(Groups::MAX, start, automaton)?;
-    if all.n_characters >= MAX_FOLLOWED {
+    if all.is_exact || all.n_characters >= MAX_FOLLOWED {
         return Ok(all);
     }
     let together = first.list.iter().map(|&(target, groups)| {
@@ -124,21 +144,34 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
 ) -> Result<Run, GrammarError> {
     let mut seen: SmallVec<[S; 16]> = SmallVec::from_elem(start, 1);
     let mut n_done = 0;
+    // The groups with characters that lead on from what was followed, and whether all was.
+    let (mut alive, mut all_followed) = (0, true);
     for n_characters in 0..MAX_FOLLOWED {
         let n_reached = seen.len();
         while n_done < n_reached {
             let after = automaton.targets(seen[n_done])?;
             let dying = after.dead & groups;
             if n_characters > 0 && weight(dying) * 4 > weight(groups) {
+                let mut all_end = true;
+                for &state in &seen[n_done..n_reached] {
+                    all_end &= automaton.targets(state)?.alive == 0;
+                }
                 return Ok(Run {
                     groups,
                     n_characters,
+                    is_exact: all_followed && all_end && alive & !groups == 0,
                 });
             }
             groups &= !dying;
+            alive |= after.alive;
             for &(target, of) in &after.list {
-                let is_covered = |&known: &S| target == known || automaton.covers(target, known);
-                if of & groups != 0 && !seen.iter().any(is_covered) {
+                if of & groups == 0 || seen.contains(&target) {
+                    continue;
+                }
+                let is_covered = |&known: &S| automaton.covers(target, known);
+                if seen.iter().any(is_covered) {
+                    all_followed = false;
+                } else {
                     seen.push(target);
                 }
             }
@@ -152,18 +185,21 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
             return Ok(Run {
                 groups,
                 n_characters: ENDLESS,
+                is_exact: all_followed && alive & !groups == 0 || groups & PLAIN == PLAIN,
             });
         }
         if seen.len() - n_reached > MAX_NEW_STATES {
             return Ok(Run {
                 groups,
                 n_characters: n_characters + 1,
+                is_exact: false,
             });
         }
     }
     Ok(Run {
         groups,
         n_characters: MAX_FOLLOWED,
+        is_exact: false,
     })
 }
 

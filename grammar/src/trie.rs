@@ -214,7 +214,8 @@ impl TokenTrie {
             states.truncate(depth + 1);
             let (state, n_before) = &states[depth];
             let (groups, n_characters) = self.below[node];
-            if n_before.is_some_and(|n| first.takes(groups, n_characters.saturating_add(n))) {
+            let takes = |n: u8| first.takes(groups, n_characters.saturating_add(n));
+            if n_before.is_some_and(|n| first.decides(groups) || takes(n)) {
                 node = end;
                 continue;
             }

@@ -649,8 +649,10 @@ fn string_run(
     };
     let run = runs.run(state, automaton)?;
     let n_characters = run.n_characters.min(n_free);
+    let is_whole = n_characters == run.n_characters || strings.n_left(&body) == Some(n_free.into());
     Ok(Run {
         n_characters,
+        is_exact: run.is_exact && is_whole,
         ..run
     })
 }

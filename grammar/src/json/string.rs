@@ -147,7 +147,11 @@ impl StringShape {
         let mut targets = Targets {
             list: SmallVec::new(),
             dead: of_state.dead,
+            alive: 0,
         };
+        if self.max.is_none_or(|max| count <= max) {
+            targets.alive = of_state.alive;
+        }
         for &(state, groups) in &of_state.list {
             let next = Body {
                 text: BOUNDARY,
@@ -158,13 +162,18 @@ impl StringShape {
                 (Some(table), Some(automaton)) => table.is_live(&next, automaton),
                 _ => true,
             };
-            if self.max.is_none_or(|max| count <= max) && is_live() {
+            if targets.alive != 0 && is_live() {
                 targets.list.push((next, groups));
             } else {
                 targets.dead |= groups;
             }
         }
         targets
+    }
+
+    /// The code points that may still come, if there is a bound.
+    pub(crate) fn n_left(&self, body: &Body) -> Option<u32> {
+        self.max.map(|max| max - body.count)
     }
 
     /// The pattern's state, and for how many characters it alone decides what may follow; `None` if
