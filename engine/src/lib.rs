@@ -24,7 +24,7 @@ mod validate;
 pub use engine::{Engine, open_vocabulary};
 pub use handle::{Handle, RequestId};
 pub use info::ModelInfo;
-pub use lmrun_kernels::{Cpu, CudaError, CudaProbe, GpuInfo, KernelError, Peak, Tier};
+pub use lmrun_kernels::{Cpu, CudaError, CudaProbe, GpuInfo, KernelError, KvFormat, Peak, Tier};
 pub use lmrun_model::{
     ChatTemplate, ModelError, Precision, Specials, TextStream, TokenId, Tokenizer,
 };

@@ -89,40 +89,44 @@ pub(crate) struct FakeDecoder {
     fails_at: Option<usize>,
 }
 
+/// The fake's configuration.
+pub(crate) fn config() -> Config {
+    Config {
+        name: "fake".into(),
+        architecture: Architecture::Llama,
+        layers: vec![LayerConfig {
+            window: None,
+            rope: None,
+        }],
+        n_heads: 1,
+        n_kv_heads: 1,
+        head_dim: 2,
+        hidden: 2,
+        ff: 2,
+        n_vocab: N_VOCAB,
+        context_length: CONTEXT_LENGTH,
+        norm_eps: 1e-5,
+        ropes: Vec::new(),
+        attention_scale: 1.0,
+        score_softcap: None,
+        logit_softcap: None,
+        embedding_scale: 1.0,
+        activation: Activation::Silu,
+        norm_offset: 0.0,
+        post_norms: false,
+        is_fused: false,
+        tied_head: true,
+        qkv_bias: false,
+        output_bias: false,
+        qk_norm: false,
+    }
+}
+
 impl FakeDecoder {
     pub(crate) fn new(n_pages: usize, page_size: usize) -> Self {
-        let config = Config {
-            name: "fake".into(),
-            architecture: Architecture::Llama,
-            layers: vec![LayerConfig {
-                window: None,
-                rope: None,
-            }],
-            n_heads: 1,
-            n_kv_heads: 1,
-            head_dim: 2,
-            hidden: 2,
-            ff: 2,
-            n_vocab: N_VOCAB,
-            context_length: CONTEXT_LENGTH,
-            norm_eps: 1e-5,
-            ropes: Vec::new(),
-            attention_scale: 1.0,
-            score_softcap: None,
-            logit_softcap: None,
-            embedding_scale: 1.0,
-            activation: Activation::Silu,
-            norm_offset: 0.0,
-            post_norms: false,
-            is_fused: false,
-            tied_head: true,
-            qkv_bias: false,
-            output_bias: false,
-            qk_norm: false,
-        };
         let pages = vec![vec![None; page_size]; n_pages];
         Self {
-            config,
+            config: config(),
             page_size,
             pages,
             n_forwards: 0,
