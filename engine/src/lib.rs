@@ -12,6 +12,7 @@ mod memory;
 mod options;
 mod output;
 mod request;
+mod row;
 mod sampler;
 mod scheduler;
 mod score;

@@ -29,4 +29,3 @@ pub use emulator::emulated;
 pub use error::CudaError;
 pub use matrix::CudaMatrix;
 pub use probe::{CudaProbe, GpuInfo};
-pub use sample::{Draw, Drawn};

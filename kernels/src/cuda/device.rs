@@ -18,8 +18,8 @@ use super::room::{Room, must};
 use super::sample::Sampling;
 use super::{CudaError, Element, probe};
 use crate::{
-    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvFormat,
-    KvShape, MatrixPart, Norm, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
+    KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
 };
 
 /// Dynamic shared memory of the wide kernels: two stages of 192 rows of 72 elements.
@@ -503,6 +503,10 @@ impl Device for Cuda {
             out.resize(rows.len()).into(),
         ];
         self.launch("select_rows", [rows.len(), 1], 0, &arguments);
+    }
+
+    fn sample(&mut self, logits: &mut Self::Buffer, draws: &[Draw<'_>]) -> Vec<Drawn> {
+        self.draw_rows(logits, draws)
     }
 
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {
