@@ -18,6 +18,8 @@ mod probe;
 mod products;
 mod room;
 mod sample;
+mod segments;
+mod staging;
 #[cfg(test)]
 mod tests;
 

@@ -186,10 +186,8 @@ impl Cuda {
         n_shared: usize,
         arguments: &[Argument],
     ) {
-        must(
-            self.context
-                .launch(&self.kernels[name], grid, 256, n_shared, arguments),
-        );
+        self.context
+            .launch(&self.kernels[name], grid, 256, n_shared, arguments);
     }
 
     /// As many blocks of 256 threads as `n_threads` fill.
@@ -462,7 +460,7 @@ impl Device for Cuda {
         ];
         let n_warps = 2 * slots.len() * shape.n_kv_heads;
         let (kernel, grid) = (&kv.kernels["kv_scatter"], [n_warps.div_ceil(8), 1]);
-        must(self.context.launch(kernel, grid, 256, 0, &arguments));
+        self.context.launch(kernel, grid, 256, 0, &arguments);
     }
 
     fn attention(

@@ -145,10 +145,8 @@ impl Cuda {
             rooms.answers.held().into(),
         ];
         let kernel = &self.kernels["sample"];
-        must(
-            self.context
-                .launch(kernel, [draws.len(), 1], N_THREADS, 0, &arguments),
-        );
+        self.context
+            .launch(kernel, [draws.len(), 1], N_THREADS, 0, &arguments);
         let answers: Vec<u32> = must(self.sampling.answers.held().download(n_answer_words));
         let answers = answers.as_chunks::<ANSWER_LEN>().0;
         draws
