@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lmrun_engine::DeviceChoice;
+use lmrun_engine::{DeviceChoice, KvFormat};
 
 pub(crate) use bench::{BenchCommand, BenchEngineOptions, BenchOptions};
 pub(crate) use grammar::{GrammarCommand, GrammarOptions, TokenArguments};
@@ -132,6 +132,9 @@ pub(crate) struct EngineArguments {
     /// Where the model computes: cpu, cuda or cuda:N, or auto (a GPU where one can be used)
     #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
     pub(crate) device: DeviceChoice,
+    /// How keys and values are kept: bf16, or on a GPU int8 or fp8, in about half the memory
+    #[arg(long, value_name = "TYPE", value_parser = kv_format, default_value = "bf16")]
+    pub(crate) kv_type: KvFormat,
 }
 
 /// How events are printed.
@@ -284,6 +287,18 @@ fn device(text: &str) -> Result<DeviceChoice, String> {
             .and_then(|ordinal| ordinal.parse().ok())
             .map(DeviceChoice::Cuda)
             .ok_or_else(|| format!("`{text}` is not a device: write cpu, cuda, cuda:1 or auto")),
+    }
+}
+
+/// `bf16`, `int8` or `fp8`.
+fn kv_format(text: &str) -> Result<KvFormat, String> {
+    match text {
+        "bf16" => Ok(KvFormat::Plain),
+        "int8" => Ok(KvFormat::Int8),
+        "fp8" => Ok(KvFormat::E4m3),
+        _ => Err(format!(
+            "`{text}` is no type of keys and values: write bf16, int8 or fp8"
+        )),
     }
 }
 

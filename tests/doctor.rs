@@ -60,14 +60,17 @@ fn a_gpu_that_cannot_be_used_is_an_error_and_a_wrong_device_is_usage() {
     let model = crate::support::smollm2();
     let program = folder("device").join("one.lmp");
     fs::write(&program, "user \"Hi\"\nassistant gen(x, max_tokens=1)\n").expect("a file");
-    let run = |device: &str| {
+    let run_with = |arguments: &[&str]| {
         let mut command = with_driver("/nowhere/libcuda.so.1");
         command.arg("run").arg(&program).arg("--model").arg(&model);
-        command
-            .args(["--device", device])
-            .output()
-            .expect("it starts")
+        command.args(arguments).output().expect("it starts")
     };
+    let run = |device: &str| run_with(&["--device", device]);
+    let eight_bits = run_with(&["--device", "auto", "--kv-type", "int8"]);
+    let said = String::from_utf8(eight_bits.stderr).expect("UTF-8");
+    assert_eq!(eight_bits.status.code(), Some(6), "{said}");
+    assert!(said.contains("in int8 or fp8 they need a GPU"), "{said}");
+    assert_eq!(run_with(&["--kv-type", "int4"]).status.code(), Some(2));
     let refused = run("cuda");
     let said = String::from_utf8(refused.stderr).expect("UTF-8");
     assert_eq!(refused.status.code(), Some(6), "{said}");

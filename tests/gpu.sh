@@ -44,6 +44,14 @@ for example in examples/*.lmp; do
     prove "$(basename "$example")" "$lmrun" run "$example" --model "$model" --seed 1 --device cuda --json
 done
 
+prove "graphs change no text" bash -c "LMRUN_CUDA_GRAPHS=0 '$lmrun' run '$folder/greedy.lmp' --model '$model' --seed 1 \
+    --device cuda | cmp - '$folder/first'"
+for graphs in 0 1; do
+    start=$(date +%s%N)
+    LMRUN_CUDA_GRAPHS=$graphs text_on cuda >/dev/null 2>&1
+    end=$(date +%s%N)
+    row "256 tokens, graphs $graphs, loading included" "$(((end - start) / 1000000)) ms"
+done
 for device in cpu cuda; do
     start=$(date +%s%N)
     text_on "$device" >/dev/null 2>&1

@@ -1,5 +1,8 @@
 //! Opening and closing an engine.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -19,8 +22,6 @@ use crate::validate::RequestLimits;
 
 /// KV memory of a default pool, in bytes.
 const DEFAULT_KV_BYTES: usize = 1 << 30;
-/// Bytes of an element of KV.
-const KV_ELEMENT_BYTES: usize = 2;
 
 /// A loaded model and the thread that runs it. Dropping it ends every request with
 /// [`crate::RequestError::ShuttingDown`].
@@ -38,7 +39,7 @@ impl Engine {
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         options.check()?;
         let checkpoint = Checkpoint::open(path)?;
-        let gpu = options.device.open()?;
+        let gpu = options.device.open(options.kv_format)?;
         let n_kv_bytes = match &gpu {
             None => DEFAULT_KV_BYTES,
             Some(gpu) => gpu_kv_bytes(gpu.memory()?.0, n_parameters(&checkpoint.config)),
@@ -163,8 +164,8 @@ fn decoder_options(config: &Config, options: &EngineOptions, n_kv_bytes: usize) 
     let n_cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let kv_tokens = match options.kv_tokens {
         0 => {
-            let n_elements = 2 * config.layers.len() * config.n_kv_heads * config.head_dim;
-            n_kv_bytes / (n_elements * KV_ELEMENT_BYTES).max(1)
+            let n_heads = 2 * config.layers.len() * config.n_kv_heads;
+            n_kv_bytes / (n_heads * options.kv_format.head_bytes(config.head_dim)).max(1)
         }
         given => given,
     };

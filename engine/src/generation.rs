@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use lmrun_grammar::{Matcher, Vocabulary};
+use lmrun_kernels::{Adjustment, Allowed, Draw, Drawn};
 use lmrun_model::Pick;
 
 use crate::guide::{Course, DeadEnd, Guide, Step, invalid};
 use crate::output::Output;
-use crate::sampler::{self, Allowed, TokenCounts};
+use crate::row::Row;
+use crate::sampler::{self, TokenCounts};
 use crate::{FinishReason, Generate, RequestError, Token, TokenId};
 
 /// A generation in the making.
@@ -74,10 +76,10 @@ pub(crate) enum Change {
 
 /// A choice among the legal tokens.
 enum Choice {
-    /// The token that was planned.
-    Planned(TokenId),
-    /// A token, and those planned after it.
-    New(TokenId, Vec<TokenId>),
+    /// The token that was planned, and its log-probability.
+    Planned(TokenId, f32),
+    /// A token, its log-probability, and the tokens planned after it.
+    New(TokenId, f32, Vec<TokenId>),
     /// An end token.
     End,
     /// No token avoids a dead end.
@@ -152,13 +154,53 @@ impl Generation {
         self.n_prompt + self.n_chosen() - 1
     }
 
+    /// How many tokens come before the one that the logits after `position` choose, from the next on.
+    fn n_ahead(&self, position: usize) -> usize {
+        let n_ahead = position.checked_sub(self.next_position());
+        n_ahead.expect("rows are asked for from the next position on")
+    }
+
     /// The logits that are wanted of a position, [`Generation::next_position`] or one after it.
     pub(crate) fn pick(&self, position: usize) -> Pick<'_> {
-        let picked = self.guide.as_ref().and_then(|guide| {
-            let ahead = position.checked_sub(self.next_position())?;
-            guide.picked(ahead)
-        });
-        picked.map_or(Pick::All, Pick::Tokens)
+        let whole = match self.request.n_top_logprobs {
+            0 => Pick::Held,
+            _ => Pick::All,
+        };
+        let Some(guide) = &self.guide else {
+            return whole;
+        };
+        match guide.step(self.n_ahead(position)) {
+            Some(step) => step.picked.as_deref().map_or(whole, Pick::Tokens),
+            None => Pick::Tokens(&[]),
+        }
+    }
+
+    /// What penalties and bias make of the logits after a position, if all that is planned up to there comes to be.
+    pub(crate) fn adjustments(&self, position: usize) -> Vec<Adjustment> {
+        if !self.needs_penalties() {
+            return Vec::new();
+        }
+        let sampling = &self.request.sampling;
+        let n_ahead = self.n_ahead(position);
+        let Some(guide) = self.guide.as_ref().filter(|_| n_ahead > 0) else {
+            return sampler::adjustments(sampling, &self.counts);
+        };
+        let mut counts = self.counts.clone();
+        guide.planned(n_ahead).for_each(|token| counts.push(token));
+        sampler::adjustments(sampling, &counts)
+    }
+
+    /// The first draw from the logits after a position, if all that is planned up to there comes to be.
+    pub(crate) fn first_draw<'a>(
+        &'a self,
+        row_idx: usize,
+        position: usize,
+        adjustments: &'a [Adjustment],
+    ) -> Draw<'a> {
+        let n_ahead = self.n_ahead(position);
+        let step = self.guide.as_ref().and_then(|guide| guide.step(n_ahead));
+        let draw = self.draw_under(step, self.n_chosen() + n_ahead, 0, adjustments);
+        Draw { row_idx, ..draw }
     }
 
     /// Text held back until the end.
@@ -166,26 +208,24 @@ impl Generation {
         self.output.finish()
     }
 
-    /// Takes the logits after [`Generation::next_position`], `[n_vocab]`, which it may overwrite. Those that were not
-    /// picked are negative infinity.
+    /// Takes the logits after [`Generation::next_position`].
     ///
     /// # Errors
     /// What the constraint reports, which ends the request.
-    pub(crate) fn advance(&mut self, row: &mut [f32]) -> Result<Advance, RequestError> {
+    pub(crate) fn advance(&mut self, row: &mut Row<'_>) -> Result<Advance, RequestError> {
         if let Some(reason) = self.end_reached() {
             return Ok(Advance::end(reason));
         }
-        let wants_logprobs = !self.request.without_logprobs;
-        let log_sum = wants_logprobs.then(|| sampler::log_sum_exp(row));
-        let top = log_sum.map_or_else(Vec::new, |log_sum| {
-            sampler::top_logprobs(row, self.request.n_top_logprobs, log_sum)
+        let n_top = self.request.n_top_logprobs;
+        let top = row.values().filter(|_| n_top > 0).map(|values| {
+            let log_sum = sampler::log_sum_exp(values);
+            sampler::top_logprobs(values, n_top, log_sum)
         });
-        let raw = (wants_logprobs && self.needs_penalties()).then(|| row.to_vec());
-        let (id, change, forced) = match self.choose(row)? {
-            Choice::Planned(id) => (id, Change::None, true),
-            Choice::New(id, planned) => {
+        let (id, logprob, change, forced) = match self.choose(row)? {
+            Choice::Planned(id, logprob) => (id, logprob, Change::None, true),
+            Choice::New(id, logprob, planned) => {
                 let tokens = std::iter::once(id).chain(planned).collect();
-                (id, Change::Follow(tokens), false)
+                (id, logprob, Change::Follow(tokens), false)
             }
             Choice::End => {
                 let (tokens, stop) = self.tell_held();
@@ -196,14 +236,11 @@ impl Generation {
             }
             Choice::Back => return self.go_back(),
         };
-        let logprob = log_sum.map_or(f32::NAN, |log_sum| {
-            sampler::logprob(raw.as_deref().unwrap_or(row), id, log_sum)
-        });
         self.counts.push(id);
         self.held.push(Chosen {
             id,
             logprob,
-            top,
+            top: top.unwrap_or_default(),
             forced,
         });
         if !self.guide.as_ref().is_none_or(Guide::is_settled) {
@@ -261,18 +298,15 @@ impl Generation {
     }
 
     /// Chooses the next token, has the guide take it, and plans what follows.
-    fn choose(&mut self, row: &mut [f32]) -> Result<Choice, RequestError> {
-        if self.needs_penalties() {
-            sampler::penalise(row, &self.request.sampling, &self.counts);
-        }
+    fn choose(&mut self, row: &mut Row<'_>) -> Result<Choice, RequestError> {
         let Some(mut guide) = self.guide.take() else {
-            let token = self.draw(row, None, 0);
+            let Drawn { token, logprob } = self.draw(row, None, 0);
             let token =
                 token.ok_or_else(|| RequestError::Invalid("no token can be sampled".into()))?;
             let is_end = self.vocabulary.end_tokens().contains(&token);
             return Ok(match is_end {
                 true => Choice::End,
-                false => Choice::New(token, Vec::new()),
+                false => Choice::New(token, logprob, Vec::new()),
             });
         };
         let choice = self.choose_guided(row, &mut guide);
@@ -285,12 +319,20 @@ impl Generation {
     /// The token is drawn under the full mask; if its shortest end would pass the budget, or it leads to a dead end, it
     /// is drawn again from the tokens of which that is not known. That gives the distribution that drawing from those
     /// at first would have given.
-    fn choose_guided(&mut self, row: &[f32], guide: &mut Guide) -> Result<Choice, RequestError> {
+    fn choose_guided(
+        &mut self,
+        row: &mut Row<'_>,
+        guide: &mut Guide,
+    ) -> Result<Choice, RequestError> {
         let mut step = guide.next_step();
         let mut n_draws = 0;
-        while let Some(token) = self.draw(row, Some(&step), n_draws) {
+        loop {
+            let Drawn { token, logprob } = self.draw(row, Some(&step), n_draws);
+            let Some(token) = token else {
+                return Ok(Choice::Back);
+            };
             if step.planned == Some(token) {
-                return Ok(Choice::Planned(token));
+                return Ok(Choice::Planned(token, logprob));
             }
             if n_draws == 0 {
                 self.tally.n_unplanned += guide.unplan(&mut step);
@@ -305,11 +347,10 @@ impl Generation {
                 continue;
             }
             match guide.plan()? {
-                Ok(planned) => return Ok(Choice::New(token, planned)),
+                Ok(planned) => return Ok(Choice::New(token, logprob, planned)),
                 Err(DeadEnd) => guide.refuse_last(&mut step)?,
             }
         }
-        Ok(Choice::Back)
     }
 
     /// Goes back to where another token can be chosen.
@@ -329,23 +370,48 @@ impl Generation {
         })
     }
 
-    /// Draws a token by the mask of a step.
-    fn draw(&self, row: &[f32], step: Option<&Step>, draw: u64) -> Option<TokenId> {
-        let sampling = &self.request.sampling;
-        let ends = self.vocabulary.end_tokens();
-        let position = self.n_prompt + self.n_chosen();
-        let random = sampler::uniform(sampling.seed, position as u64, draw);
-        let is_too_short = self.n_chosen() < self.request.min_tokens;
-        let mut allowed = Allowed {
-            n_tokens: self.vocabulary.n_tokens(),
-            mask: step.map(|step| step.mask.words()),
-            banned: if is_too_short { ends } else { &[] },
-        };
-        if let Some(token) = sampler::choose(row, sampling, allowed, random) {
-            return Some(token);
+    /// Draws the next token by the mask of a step.
+    fn draw(&self, row: &mut Row<'_>, step: Option<&Step>, n_draws: u64) -> Drawn {
+        let drawn = row.take_first();
+        if let Some(drawn) = drawn.filter(|drawn| drawn.token.is_some()) {
+            return drawn;
+        }
+        let adjustments = self.adjustments(self.next_position());
+        let mut draw = self.draw_under(step, self.n_chosen(), n_draws, &adjustments);
+        if drawn.is_none() {
+            let drawn = row.draw(draw);
+            if drawn.token.is_some() || draw.allowed.banned.is_empty() {
+                return drawn;
+            }
         }
         // The constraint allows nothing but an end, which outweighs `min_tokens`.
-        allowed.banned = &[];
-        sampler::choose(row, sampling, allowed, random)
+        draw.allowed.banned = &[];
+        row.draw(draw)
+    }
+
+    /// A draw of output token `n_before`, from 0, by the mask of its step, after `n_draws` others.
+    fn draw_under<'a>(
+        &'a self,
+        step: Option<&'a Step>,
+        n_before: usize,
+        n_draws: u64,
+        adjustments: &'a [Adjustment],
+    ) -> Draw<'a> {
+        let sampling = &self.request.sampling;
+        let ends = self.vocabulary.end_tokens();
+        let position = self.n_prompt + n_before;
+        let is_too_short = n_before < self.request.min_tokens;
+        Draw {
+            row_idx: 0,
+            adjustments,
+            allowed: Allowed {
+                n_tokens: self.vocabulary.n_tokens(),
+                mask: step.map(|step| step.mask.words()),
+                banned: if is_too_short { ends } else { &[] },
+            },
+            sampler: sampler::sampler_of(sampling),
+            random: sampler::uniform(sampling.seed, position as u64, n_draws),
+            wants_logprob: !self.request.without_logprobs,
+        }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Step {
     /// The token that is computed ahead; one that the matcher has taken.
     pub(crate) planned: Option<TokenId>,
     /// The tokens whose logits are enough, ascending; all tokens if none.
-    picked: Option<Vec<TokenId>>,
+    pub(crate) picked: Option<Vec<TokenId>>,
     /// Whether nothing before this token can be taken back.
     is_settled: bool,
 }
@@ -112,9 +112,15 @@ impl Guide {
         self.ahead.front().is_none_or(|step| step.is_settled)
     }
 
-    /// The tokens whose logits the step `ahead` steps from now needs, ascending; all if none.
-    pub(crate) fn picked(&self, ahead: usize) -> Option<&[TokenId]> {
-        self.ahead.get(ahead)?.picked.as_deref()
+    /// The step `n_ahead` steps after the next; none where the output is over by then.
+    pub(crate) fn step(&self, n_ahead: usize) -> Option<&Step> {
+        self.ahead.get(n_ahead)
+    }
+
+    /// The tokens planned for the next `n_steps`.
+    pub(crate) fn planned(&self, n_steps: usize) -> impl Iterator<Item = TokenId> {
+        let steps = self.ahead.iter().take(n_steps);
+        steps.filter_map(|step| step.planned)
     }
 
     /// The next step, whose token is to be chosen.

@@ -12,6 +12,7 @@ mod memory;
 mod options;
 mod output;
 mod request;
+mod row;
 mod sampler;
 mod scheduler;
 mod score;
@@ -24,7 +25,7 @@ mod validate;
 pub use engine::{Engine, open_vocabulary};
 pub use handle::{Handle, RequestId};
 pub use info::ModelInfo;
-pub use lmrun_kernels::{Cpu, CudaError, CudaProbe, GpuInfo, KernelError, Peak, Tier};
+pub use lmrun_kernels::{Cpu, CudaError, CudaProbe, GpuInfo, KernelError, KvFormat, Peak, Tier};
 pub use lmrun_model::{
     ChatTemplate, ModelError, Precision, Specials, TextStream, TokenId, Tokenizer,
 };

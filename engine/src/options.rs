@@ -1,6 +1,6 @@
 //! How an engine is opened, and what can go wrong while it is.
 
-use lmrun_kernels::{Cuda, CudaError, CudaProbe, Element};
+use lmrun_kernels::{Cuda, CudaError, CudaProbe, Element, KvFormat};
 use lmrun_model::{ModelError, Precision};
 
 /// How an engine is opened. The default suits a desktop machine.
@@ -10,6 +10,8 @@ pub struct EngineOptions {
     pub n_threads: usize,
     /// Tokens of KV memory in the pool; 0 takes what 1 GiB holds.
     pub kv_tokens: usize,
+    /// How keys and values are stored; other than plainly on a GPU only.
+    pub kv_format: KvFormat,
     /// Tokens a page holds; at least 1.
     pub page_size: usize,
     /// Tokens computed in one step at most, running decodes excepted; at least 1.
@@ -41,20 +43,25 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The GPU, if it is one.
-    pub(crate) fn open(self) -> Result<Option<Cuda>, CudaError> {
+    /// The GPU, if it is one, with keys and values in a format.
+    pub(crate) fn open(self, kv_format: KvFormat) -> Result<Option<Cuda>, EngineError> {
+        let on_cpu = || match kv_format {
+            KvFormat::Plain => Ok(None),
+            KvFormat::Int8 | KvFormat::E4m3 => Err(EngineError::KvFormat),
+        };
         let ordinal = match self {
-            DeviceChoice::Cpu => return Ok(None),
+            DeviceChoice::Cpu => return on_cpu(),
             DeviceChoice::Cuda(ordinal) => ordinal,
             DeviceChoice::Auto => match CudaProbe::new().usable(0) {
                 Ok(_) => 0,
                 Err(reason) => {
                     tracing::info!(%reason, "computing on the CPU");
-                    return Ok(None);
+                    return on_cpu();
                 }
             },
         };
-        Cuda::open(ordinal, Element::Bf16).map(Some)
+        let gpu = Cuda::open(ordinal, Element::Bf16)?;
+        Ok(Some(gpu.with_kv_format(kv_format)?))
     }
 }
 
@@ -63,6 +70,7 @@ impl Default for EngineOptions {
         Self {
             n_threads: 0,
             kv_tokens: 0,
+            kv_format: KvFormat::Plain,
             page_size: 16,
             max_batch_tokens: 512,
             max_running: 64,
@@ -105,6 +113,9 @@ pub enum EngineError {
     /// The GPU that was asked for cannot be used.
     #[error("cannot use the GPU: {0}; `lmrun doctor` tells what this machine has")]
     Gpu(#[from] CudaError),
+    /// Keys and values of eight bits, on the CPU.
+    #[error("the CPU keeps keys and values in bf16: in int8 or fp8 they need a GPU")]
+    KvFormat,
     /// An option is out of range.
     #[error("engine option {name} is {given}, it must be at least {limit}")]
     Option {

@@ -10,13 +10,13 @@ mod tests;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+pub(crate) use lmrun_kernels::log_sum_exp;
 use lmrun_kernels::{Adjustment, Sampler, highest};
-pub(crate) use lmrun_kernels::{Allowed, log_sum_exp};
 
 use crate::{Sampling, TokenId};
 
 /// How often tokens are in a context, for the penalties.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct TokenCounts {
     /// In prompt and output; empty where no penalty asks.
     in_context: HashMap<TokenId, u32>,
@@ -68,7 +68,7 @@ fn mix(mut x: u64) -> u64 {
 }
 
 /// What penalties and bias make of the logits, one adjustment a token.
-fn adjustments(sampling: &Sampling, counts: &TokenCounts) -> Vec<Adjustment> {
+pub(crate) fn adjustments(sampling: &Sampling, counts: &TokenCounts) -> Vec<Adjustment> {
     let mut biases: HashMap<TokenId, f32> = HashMap::new();
     for &(token, bias) in &sampling.logit_bias {
         *biases.entry(token).or_default() += bias;
@@ -94,27 +94,14 @@ fn adjustments(sampling: &Sampling, counts: &TokenCounts) -> Vec<Adjustment> {
     adjustments
 }
 
-/// Applies penalties and bias to a row of logits.
-pub(crate) fn penalise(row: &mut [f32], sampling: &Sampling, counts: &TokenCounts) {
-    for adjustment in adjustments(sampling, counts) {
-        adjustment.apply(row);
-    }
-}
-
-/// Chooses among the allowed tokens with `random` in [0, 1): see [`lmrun_kernels::choose`].
-pub(crate) fn choose(
-    row: &[f32],
-    sampling: &Sampling,
-    allowed: Allowed<'_>,
-    random: f64,
-) -> Option<TokenId> {
-    let sampler = Sampler {
+/// How tokens are drawn, as devices are told.
+pub(crate) fn sampler_of(sampling: &Sampling) -> Sampler {
+    Sampler {
         temperature: sampling.temperature,
         top_k: sampling.top_k,
         top_p: sampling.top_p,
         min_p: sampling.min_p,
-    };
-    lmrun_kernels::choose(row, sampler, allowed, random)
+    }
 }
 
 /// The log-probability of a token, given the row's [`log_sum_exp`]. Never above 0, never NaN.

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use lmrun_kernels::{Adjustment, Draw, Drawn};
 use lmrun_model::{Batch, Decoder, Logits, ModelError, Pick, Span};
 
 use crate::generation::{Advance, Change, Generation, Tally};
 use crate::memory::Memory;
+use crate::row::Row;
 use crate::scheduler::{Limits, Plan, PlannedSpan, Scheduler, Sequence};
 use crate::validate::{Prepared, Task};
 use crate::{Event, FinishReason, Finished, RequestError, RequestId, Sink, Stats, Usage};
@@ -37,6 +39,13 @@ pub(crate) struct Core {
     farewells: Vec<(Sink, Event)>,
     /// A row in which picked logits stand among negative infinity. `[n_vocab]`
     sparse_row: Vec<f32>,
+}
+
+/// The rows of one step.
+struct StepRows {
+    logits: Logits,
+    /// What was drawn first of each row that the decoder holds. `[n_rows]`
+    drawn: Vec<Option<Drawn>>,
 }
 
 /// What one step leaves to be told.
@@ -191,35 +200,38 @@ impl Core {
         if plan.spans.is_empty() {
             return Ok(Vec::new());
         }
-        let mut logits = self.forward(&plan.spans)?;
+        let mut rows = self.forward(&plan.spans)?;
         self.totals.n_steps += 1;
         self.scheduler.complete(plan);
         let mut told = Vec::new();
         let mut row_idx = 0;
         for span in &plan.spans {
             for offset in span.outputs.offsets(span.n_tokens) {
-                let row = logits.row_mut(row_idx);
+                self.read_row(span, span.start + offset, (&mut rows, row_idx), &mut told);
                 row_idx += 1;
-                self.read_row(span, span.start + offset, row, &mut told);
             }
         }
         Ok(told)
     }
 
-    fn forward(&mut self, spans: &[PlannedSpan]) -> Result<Logits, ModelError> {
+    /// Computes, and draws a first time from every row that the decoder holds.
+    fn forward(&mut self, spans: &[PlannedSpan]) -> Result<StepRows, ModelError> {
         let tables: Vec<Vec<u32>> = spans
             .iter()
             .map(|span| self.scheduler.lane(span.id, span.lane_idx))
             .map(|lane| lane.pages.iter().map(|page| page.0).collect())
             .collect();
         let scheduler = &self.scheduler;
-        let picks: Vec<Pick<'_>> = spans
+        let wanted: Vec<(RequestId, usize)> = spans
             .iter()
             .flat_map(|span| {
                 let positions = span.outputs.offsets(span.n_tokens);
                 positions.map(move |offset| (span.id, span.start + offset))
             })
-            .map(|(id, position)| match &self.jobs[&id].task {
+            .collect();
+        let picks: Vec<Pick<'_>> = wanted
+            .iter()
+            .map(|&(id, position)| match &self.jobs[&id].task {
                 Task::Generate(generation) => generation.pick(position),
                 Task::Score(_) | Task::Publish => Pick::All,
             })
@@ -238,15 +250,48 @@ impl Core {
         let batch = Batch {
             spans: spans.collect(),
         };
-        self.decoder.forward_picked(&batch, &picks)
+        let logits = self.decoder.forward_picked(&batch, &picks)?;
+        let is_held = |row_idx: &usize| matches!(picks[*row_idx], Pick::Held);
+        let held: Vec<usize> = (0..picks.len()).filter(is_held).collect();
+        let drawn = self.draw_first(&wanted, &held);
+        Ok(StepRows { logits, drawn })
     }
 
-    /// Hands a row of logits to its request.
+    /// The first draws from the rows `held` of those `wanted`, which are of generations.
+    fn draw_first(&mut self, wanted: &[(RequestId, usize)], held: &[usize]) -> Vec<Option<Drawn>> {
+        let of_row = |row_idx: usize| {
+            let (id, position) = wanted[row_idx];
+            match &self.jobs[&id].task {
+                Task::Generate(generation) => (generation, position),
+                Task::Score(_) | Task::Publish => unreachable!("only generations draw"),
+            }
+        };
+        let adjustments: Vec<Vec<Adjustment>> = held
+            .iter()
+            .map(|&row_idx| of_row(row_idx))
+            .map(|(generation, position)| generation.adjustments(position))
+            .collect();
+        let draws: Vec<Draw<'_>> = held
+            .iter()
+            .zip(&adjustments)
+            .map(|(&row_idx, adjustments)| {
+                let (generation, position) = of_row(row_idx);
+                generation.first_draw(row_idx, position, adjustments)
+            })
+            .collect();
+        let mut drawn = vec![None; wanted.len()];
+        for (&row_idx, one) in held.iter().zip(self.decoder.draw(&draws)) {
+            drawn[row_idx] = Some(one);
+        }
+        drawn
+    }
+
+    /// Hands a row of a step to its request.
     fn read_row(
         &mut self,
         span: &PlannedSpan,
         position: usize,
-        row: &mut [f32],
+        (rows, row_idx): (&mut StepRows, usize),
         told: &mut Vec<Told>,
     ) {
         let id = span.id;
@@ -255,6 +300,7 @@ impl Core {
             Task::Publish => {}
             Task::Score(scoring) => {
                 let lane = self.scheduler.lane(id, span.lane_idx);
+                let row = rows.logits.row_mut(row_idx);
                 scoring.read(span.lane_idx, position - lane.logits_from, row);
             }
             Task::Generate(generation) => {
@@ -267,7 +313,17 @@ impl Core {
                     return;
                 }
                 debug_assert_eq!(position, generation.next_position(), "rows come in order");
-                let advanced = advance(generation, position, row, &mut self.sparse_row);
+                let advanced = match rows.drawn[row_idx] {
+                    Some(first) => generation.advance(&mut Row::Held {
+                        decoder: &mut *self.decoder,
+                        row_idx,
+                        first: Some(first),
+                    }),
+                    None => {
+                        let row = rows.logits.row_mut(row_idx);
+                        advance(generation, position, row, &mut self.sparse_row)
+                    }
+                };
                 self.follow(id, advanced, told);
             }
         }
@@ -413,14 +469,14 @@ fn advance(
     row: &mut [f32],
     sparse: &mut [f32],
 ) -> Result<Advance, RequestError> {
-    let picked = match generation.pick(position) {
-        Pick::All => return generation.advance(row),
-        Pick::Tokens(tokens) => tokens.to_vec(),
+    let Pick::Tokens(picked) = generation.pick(position) else {
+        return generation.advance(&mut Row::Here(row));
     };
+    let picked = picked.to_vec();
     for (&token, &logit) in picked.iter().zip(&*row) {
         sparse[token as usize] = logit;
     }
-    let advanced = generation.advance(sparse);
+    let advanced = generation.advance(&mut Row::Here(sparse));
     for token in picked {
         sparse[token as usize] = f32::NEG_INFINITY;
     }

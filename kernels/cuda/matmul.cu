@@ -305,8 +305,14 @@ DEVICE void gather(const Weights& w, const u32* rows, float* out) {
 #define PRODUCT_ARGUMENTS                                                                                               \
     {codes, scales, minimums, n_rows, n_cols, picks}, {x, x_stride, n_tokens},                                          \
         { (Mode) mode, bias, out, out_width, (Activation)activation }
+// For compute capability 12, ptxas would fit a fifth block with a register too few, and spill it.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+#define NARROW_8_BOUNDS 256, 4
+#else
+#define NARROW_8_BOUNDS 256
+#endif
 #define FORMAT_KERNELS(format, name)                                                                                    \
-    KERNEL(256) narrow_8_##name(PRODUCT_PARAMETERS) { narrow<format, 1>(PRODUCT_ARGUMENTS); }                           \
+    KERNEL(NARROW_8_BOUNDS) narrow_8_##name(PRODUCT_PARAMETERS) { narrow<format, 1>(PRODUCT_ARGUMENTS); }               \
     KERNEL(256) narrow_32_##name(PRODUCT_PARAMETERS) { narrow<format, 4>(PRODUCT_ARGUMENTS); }                          \
     KERNEL(256) wide_##name(PRODUCT_PARAMETERS) { wide<format>(PRODUCT_ARGUMENTS); }                                    \
     KERNEL(128) gather_##name(const u8* codes, const u16* scales, const u16* minimums, int n_rows, int n_cols,          \

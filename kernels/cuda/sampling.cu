@@ -267,8 +267,8 @@ DEVICE u32 choose(Row& row, const Request& request) {
     return walk(row, WEIGHT, goal < total ? goal : total - 1);
 }
 
-// A block a request. The logits are [n_rows][n_vocab], and no two requests are of the same row, which is left adjusted;
-// `raw` has a place for each adjustment.
+// A block a request. The logits are [n_rows][n_vocab], and no two requests are of the same row, which is adjusted in place and
+// left as it was; `raw` has a place for each adjustment.
 KERNEL(512) sample(float* logits, int n_vocab, const u32* masks, const Adjustment* adjustments, float* raw,
                    const Request* requests, Answer* answers) {
     SHARED(u64, of_warp, N_WARPS);
@@ -299,12 +299,10 @@ KERNEL(512) sample(float* logits, int n_vocab, const u32* masks, const Adjustmen
     row.mask = request.mask < 0 ? nullptr : masks + request.mask;
     row.n_tokens = request.n_tokens;
     answer.token = choose(row, request);
-    if (answer.token != NO_TOKEN) answer.logit = own[answer.token];
-    if (threadIdx.x == 0) found[0] = NO_TOKEN;
     __syncthreads();
     for (int i = threadIdx.x; i < request.n_adjustments; i += 512)
-        if (adjustments[request.first_adjustment + i].token == answer.token) found[0] = request.first_adjustment + i;
+        own[adjustments[request.first_adjustment + i].token] = raw[request.first_adjustment + i];
     __syncthreads();
-    if (found[0] != NO_TOKEN) answer.logit = raw[found[0]];
+    if (answer.token != NO_TOKEN) answer.logit = own[answer.token];
     if (threadIdx.x == 0) answers[blockIdx.x] = answer;
 }

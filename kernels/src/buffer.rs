@@ -1,5 +1,9 @@
 //! Activations of the CPU devices: rows of f32.
 
+use std::collections::BTreeSet;
+
+use crate::{Draw, Drawn};
+
 /// `[n_rows, width]` f32, row after row.
 #[derive(Debug, Clone, Default)]
 pub struct Buffer {
@@ -54,6 +58,15 @@ impl Buffer {
         let rows = self.rows().zip(columns);
         rows.flat_map(|(row, columns)| columns.iter().map(|&column| row[column as usize]))
             .collect()
+    }
+
+    /// The draws' choices, each of a row of its own.
+    pub(crate) fn sample(&mut self, draws: &[Draw<'_>]) -> Vec<Drawn> {
+        let width = self.width;
+        let row_idxs: BTreeSet<usize> = draws.iter().map(|draw| draw.row_idx).collect();
+        assert_eq!(row_idxs.len(), draws.len(), "a row is drawn from twice");
+        let drawn = |draw: &Draw<'_>| draw.of(&mut self.values[draw.row_idx * width..][..width]);
+        draws.iter().map(drawn).collect()
     }
 
     /// Replaces everything by whole rows of `values`.

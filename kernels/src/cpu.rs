@@ -18,8 +18,8 @@ use crate::simd::{Kernel, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 use crate::{
-    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvShape,
-    MatrixPart, Norm, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
+    KvShape, MatrixPart, Norm, RopeLayout, Slot,
 };
 use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
@@ -360,6 +360,10 @@ impl Device for Cpu {
 
     fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer) {
         out.select(x, rows);
+    }
+
+    fn sample(&mut self, logits: &mut Self::Buffer, draws: &[Draw<'_>]) -> Vec<Drawn> {
+        logits.sample(draws)
     }
 
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {

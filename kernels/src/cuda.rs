@@ -18,6 +18,8 @@ mod probe;
 mod products;
 mod room;
 mod sample;
+mod segments;
+mod staging;
 #[cfg(test)]
 mod tests;
 
@@ -29,4 +31,3 @@ pub use emulator::emulated;
 pub use error::CudaError;
 pub use matrix::CudaMatrix;
 pub use probe::{CudaProbe, GpuInfo};
-pub use sample::{Draw, Drawn};

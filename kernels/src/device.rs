@@ -5,7 +5,7 @@
 //! inputs to `n_rows` outputs; how activations are rounded before they meet it is the device's
 //! business. *Keys and values* live in pages of a pool; a *slot* is one token's place in it.
 
-use crate::{BLOCK_LEN, BlockFormat, KernelError, KvShape};
+use crate::{BLOCK_LEN, BlockFormat, Draw, Drawn, KernelError, KvShape};
 
 /// Which elements of a head are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -298,6 +298,13 @@ pub trait Device: Send {
 
     /// `out[i] = x[rows[i]]`.
     fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer);
+
+    /// Chooses a token of each draw's row of `logits` as [`Draw::of`] defines it; log-probabilities may differ by rounding. The
+    /// rows are left as they were.
+    ///
+    /// # Panics
+    /// If two draws are of the same row, or there is no such row.
+    fn sample(&mut self, logits: &mut Self::Buffer, draws: &[Draw<'_>]) -> Vec<Drawn>;
 
     /// Moves values into a buffer; `values` is `[n_rows, width]`.
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]);

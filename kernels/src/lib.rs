@@ -38,8 +38,7 @@ pub use cpu::{Cpu, Matrix, Tier};
 #[cfg(any(test, feature = "emulator"))]
 pub use cuda::emulated;
 pub use cuda::{
-    Cuda, CudaBuffer, CudaError, CudaKv, CudaMatrix, CudaProbe, CudaVector, Draw, Drawn, Element,
-    GpuInfo,
+    Cuda, CudaBuffer, CudaError, CudaKv, CudaMatrix, CudaProbe, CudaVector, Element, GpuInfo,
 };
 pub use device::{
     Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, MatrixData, MatrixPart, Norm,
@@ -50,4 +49,4 @@ pub use kv::{KvElement, KvFormat, KvPool, KvShape};
 pub use peak::Peak;
 pub use reference::{Reference, ReferenceMatrix};
 pub use rows::{log_sum_exp, row_max};
-pub use sampling::{Adjustment, Allowed, Sampler, choose, highest, logprob};
+pub use sampling::{Adjustment, Allowed, Draw, Drawn, Sampler, choose, highest, logprob};

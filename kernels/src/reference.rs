@@ -5,8 +5,8 @@ use crate::kv::KvPool;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::{
-    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvShape,
-    MatrixData, MatrixPart, Norm, RopeLayout, Slot, rope,
+    Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
+    KvShape, MatrixData, MatrixPart, Norm, RopeLayout, Slot, rope,
 };
 
 /// A CPU device with f32 weights, activations, keys and values and scalar arithmetic.
@@ -326,6 +326,10 @@ impl Device for Reference {
 
     fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer) {
         out.select(x, rows);
+    }
+
+    fn sample(&mut self, logits: &mut Self::Buffer, draws: &[Draw<'_>]) -> Vec<Drawn> {
+        logits.sample(draws)
     }
 
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {

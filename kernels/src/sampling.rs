@@ -137,6 +137,61 @@ impl Adjustment {
     }
 }
 
+/// One row's choice.
+#[derive(Debug, Clone, Copy)]
+pub struct Draw<'a> {
+    /// The row of logits.
+    pub row_idx: usize,
+    /// Penalties and bias, one a token, applied before anything else.
+    pub adjustments: &'a [Adjustment],
+    /// The tokens among which to choose.
+    pub allowed: Allowed<'a>,
+    /// How.
+    pub sampler: Sampler,
+    /// In [0, 1).
+    pub random: f64,
+    /// Whether the log-probability is wanted, which takes reading the row once more.
+    pub wants_logprob: bool,
+}
+
+/// A token that was drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drawn {
+    /// What [`choose`] takes; None if nothing is allowed.
+    pub token: Option<u32>,
+    /// The natural logarithm of its probability before adjustments, mask and temperature; not a number unless it was wanted.
+    pub logprob: f32,
+}
+
+impl Draw<'_> {
+    /// The choice of a row, which is adjusted in place and left as it was.
+    #[must_use]
+    pub fn of(&self, row: &mut [f32]) -> Drawn {
+        let log_sum = self.wants_logprob.then(|| crate::log_sum_exp(row));
+        let place = |adjustment: &Adjustment| adjustment.token as usize;
+        let raw: Vec<f32> = self
+            .adjustments
+            .iter()
+            .map(|adjustment| row.get(place(adjustment)).copied().unwrap_or_default())
+            .collect();
+        for adjustment in self.adjustments {
+            adjustment.apply(row);
+        }
+        let token = choose(row, self.sampler, self.allowed, self.random);
+        for (adjustment, logit) in self.adjustments.iter().zip(raw) {
+            if let Some(place) = row.get_mut(place(adjustment)) {
+                *place = logit;
+            }
+        }
+        let logit = token.map(|token| row[token as usize]);
+        let logprob = log_sum.zip(logit);
+        Drawn {
+            token,
+            logprob: logprob.map_or(f32::NAN, |(log_sum, logit)| self::logprob(logit, log_sum)),
+        }
+    }
+}
+
 /// Chooses among the allowed tokens with `random` in [0, 1). Logits that are not numbers count as negative infinity;
 /// where no allowed logit is finite, the lowest allowed id is taken. None only if nothing is allowed.
 #[must_use]

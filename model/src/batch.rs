@@ -1,5 +1,7 @@
 //! What the decoder takes and gives: ragged batches of spans in, rows of logits out.
 
+use lmrun_kernels::{Draw, Drawn};
+
 use crate::{Config, ModelError, TokenId};
 
 /// How activations are held while weights are applied to them.
@@ -78,6 +80,8 @@ pub struct Batch<'a> {
 pub enum Pick<'a> {
     /// All of them.
     All,
+    /// All of them, left where they were computed: none comes back, and [`Decoder::draw`] chooses among them.
+    Held,
     /// Those of these tokens, which ascend. None at all costs nothing.
     Tokens(&'a [TokenId]),
 }
@@ -116,7 +120,7 @@ impl Logits {
         self.ends.len()
     }
 
-    /// Row `row_idx`: `[n_vocab]`, or of the tokens that were picked.
+    /// Row `row_idx`: `[n_vocab]`, or of the tokens that were picked; empty if it was held.
     ///
     /// # Panics
     /// If there is no such row.
@@ -177,6 +181,13 @@ pub trait Decoder: Send {
         batch: &Batch<'_>,
         picks: &[Pick<'_>],
     ) -> Result<Logits, ModelError>;
+
+    /// Chooses a token of each draw's row, one that the last forward pass held, as [`Draw::of`] defines it; a
+    /// log-probability may differ by rounding. The rows stay as they are, and can be drawn from again.
+    ///
+    /// # Panics
+    /// If two draws are of the same row, or a row was not held.
+    fn draw(&mut self, draws: &[Draw<'_>]) -> Vec<Drawn>;
 
     /// Copies the keys and values of the first `n_tokens` positions of page `from` to page `to`.
     ///

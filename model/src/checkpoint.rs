@@ -127,7 +127,7 @@ impl Checkpoint {
     }
 
     /// Loads the weights onto a GPU and makes a decoder of them. Weights stay quantised as they are; products round
-    /// activations to 16 bits, and keys and values are kept in 16 bits.
+    /// activations to 16 bits, and keys and values are kept as the device does: in 16 bits, or in eight.
     ///
     /// # Errors
     /// As [`Checkpoint::decoder`]; also if the reference precision is asked for, which is the CPU's, or the heads are of a

@@ -6,7 +6,9 @@
 
 use std::cell::RefCell;
 
-use lmrun_kernels::{AttentionLayer, AttentionSpan, Device, Grain, Heads, KvShape, Norm, Slot};
+use lmrun_kernels::{
+    AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KvShape, Norm, Slot,
+};
 
 use crate::config::rope_frequencies;
 use crate::weights::{LayerWeight, Loader, Source, Weight};
@@ -63,7 +65,10 @@ struct Buffers<D: Device> {
     last_attended: D::Buffer,
     /// The rows of `last_x` that one kind of head product is for, where there are two.
     head_x: D::Buffer,
+    /// The rows of which all logits are computed.
     logits: D::Buffer,
+    /// Those of them that are read, where others are held.
+    read_logits: D::Buffer,
 }
 
 /// A decoder on a device.
@@ -80,6 +85,8 @@ pub(crate) struct DeviceDecoder<D: Device> {
     head: Option<D::Matrix>,
     rotations: Vec<Rotation<D>>,
     buffers: Buffers<D>,
+    /// Where in `buffers.logits` the last forward pass holds each of its rows.
+    held: Vec<Option<usize>>,
 }
 
 impl Config {
@@ -219,6 +226,7 @@ impl<D: Device> DeviceDecoder<D> {
             last_attended: device.buffer(n_query),
             head_x: device.buffer(config.hidden),
             logits: device.buffer(config.n_vocab),
+            read_logits: device.buffer(config.n_vocab),
         };
         let rotation = |rope| Rotation::new(&device, rope);
         Ok(Self {
@@ -233,6 +241,7 @@ impl<D: Device> DeviceDecoder<D> {
             final_norm,
             head,
             buffers,
+            held: Vec::new(),
         })
     }
 
@@ -307,62 +316,102 @@ impl<D: Device> DeviceDecoder<D> {
         }
     }
 
-    /// The picked logits of the rows of `last_x`.
+    /// The picked logits of the rows of `last_x`, those that are held excepted.
     fn logits(&mut self, picks: &[Pick<'_>]) -> Logits {
-        let (mut whole, mut picked) = (Vec::new(), Vec::new());
+        // Rows of `last_x` that need all logits, and those among them that are read.
+        let (mut whole, mut read) = (Vec::new(), Vec::new());
+        let mut picked = Vec::new();
+        self.held = vec![None; picks.len()];
         for (row_idx, pick) in picks.iter().enumerate() {
             match pick {
-                Pick::All => whole.push(row_idx),
+                Pick::All => {
+                    read.push(whole.len());
+                    whole.push(row_idx);
+                }
+                Pick::Held => {
+                    self.held[row_idx] = Some(whole.len());
+                    whole.push(row_idx);
+                }
                 Pick::Tokens([]) => {}
                 Pick::Tokens(tokens) => picked.push((row_idx, *tokens)),
             }
         }
-        let n_vocab = self.config.n_vocab;
-        let (device, buffers) = (&mut self.device, &mut self.buffers);
-        let norm = || {
-            Some(Norm {
-                weight: &self.final_norm,
-                eps: self.config.norm_eps,
-            })
-        };
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        if whole.len() == picks.len() && !whole.is_empty() {
-            device.matmul(head, None, &buffers.last_x, norm(), &mut buffers.logits);
-            if let Some(cap) = self.config.logit_softcap {
-                device.softcap(&mut buffers.logits, cap);
-            }
-            return Logits::new(device.read(&buffers.logits), n_vocab);
+        self.compute_whole(&whole, picks.len());
+        let of_whole = self.read_whole(&read, whole.len());
+        if read.len() == picks.len() {
+            return Logits::new(of_whole, self.config.n_vocab);
         }
-        let (mut of_whole, mut of_picked) = (Vec::new(), Vec::new());
-        if !whole.is_empty() {
-            device.select_rows(&buffers.last_x, &whole, &mut buffers.head_x);
-            device.matmul(head, None, &buffers.head_x, norm(), &mut buffers.logits);
-            if let Some(cap) = self.config.logit_softcap {
-                device.softcap(&mut buffers.logits, cap);
-            }
-            of_whole = device.read(&buffers.logits);
-        }
-        if !picked.is_empty() {
-            let (rows, tokens): (Vec<usize>, Vec<&[TokenId]>) = picked.into_iter().unzip();
-            device.select_rows(&buffers.last_x, &rows, &mut buffers.head_x);
-            of_picked = device.matmul_picked(head, &buffers.head_x, norm(), &tokens);
-            if let Some(cap) = self.config.logit_softcap {
-                let mut capped = device.buffer(1);
-                device.write(&mut capped, &of_picked);
-                device.softcap(&mut capped, cap);
-                of_picked = device.read(&capped);
-            }
-        }
+        let of_picked = self.compute_picked(picked);
         let (mut of_whole, mut of_picked) = (of_whole.as_slice(), of_picked.as_slice());
         Logits::of_rows(picks.iter().map(|pick| {
             let (source, len) = match pick {
-                Pick::All => (&mut of_whole, n_vocab),
+                Pick::All => (&mut of_whole, self.config.n_vocab),
+                Pick::Held => (&mut of_whole, 0),
                 Pick::Tokens(tokens) => (&mut of_picked, tokens.len()),
             };
             source
                 .split_off(..len)
                 .expect("a row has what was picked of it")
         }))
+    }
+
+    /// All logits of some of the `n_rows` of `last_x`.
+    fn compute_whole(&mut self, rows: &[usize], n_rows: usize) {
+        if rows.is_empty() {
+            return;
+        }
+        let (device, buffers) = (&mut self.device, &mut self.buffers);
+        let x = if rows.len() == n_rows {
+            &buffers.last_x
+        } else {
+            device.select_rows(&buffers.last_x, rows, &mut buffers.head_x);
+            &buffers.head_x
+        };
+        let norm = Norm {
+            weight: &self.final_norm,
+            eps: self.config.norm_eps,
+        };
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        device.matmul(head, None, x, Some(norm), &mut buffers.logits);
+        if let Some(cap) = self.config.logit_softcap {
+            device.softcap(&mut buffers.logits, cap);
+        }
+    }
+
+    /// Some of the `n_rows` that [`Self::compute_whole`] has computed.
+    fn read_whole(&mut self, rows: &[usize], n_rows: usize) -> Vec<f32> {
+        let (device, buffers) = (&mut self.device, &mut self.buffers);
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        if rows.len() == n_rows {
+            return device.read(&buffers.logits);
+        }
+        device.select_rows(&buffers.logits, rows, &mut buffers.read_logits);
+        device.read(&buffers.read_logits)
+    }
+
+    /// Some logits of some rows of `last_x`, one row after another.
+    fn compute_picked(&mut self, picked: Vec<(usize, &[TokenId])>) -> Vec<f32> {
+        if picked.is_empty() {
+            return Vec::new();
+        }
+        let (rows, tokens): (Vec<usize>, Vec<&[TokenId]>) = picked.into_iter().unzip();
+        let (device, buffers) = (&mut self.device, &mut self.buffers);
+        let norm = Norm {
+            weight: &self.final_norm,
+            eps: self.config.norm_eps,
+        };
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        device.select_rows(&buffers.last_x, &rows, &mut buffers.head_x);
+        let logits = device.matmul_picked(head, &buffers.head_x, Some(norm), &tokens);
+        let Some(cap) = self.config.logit_softcap else {
+            return logits;
+        };
+        let mut capped = device.buffer(1);
+        device.write(&mut capped, &logits);
+        device.softcap(&mut capped, cap);
+        device.read(&capped)
     }
 
     fn check_picks(&self, picks: &[Pick<'_>], n_rows: usize) -> Result<(), ModelError> {
@@ -374,7 +423,7 @@ impl<D: Device> DeviceDecoder<D> {
         }
         let n_vocab = self.config.n_vocab;
         let mut picked = picks.iter().filter_map(|pick| match pick {
-            Pick::All => None,
+            Pick::All | Pick::Held => None,
             Pick::Tokens(tokens) => tokens.last(),
         });
         match picked.find(|token| **token as usize >= n_vocab) {
@@ -504,6 +553,7 @@ impl<D: Device> Decoder for DeviceDecoder<D> {
         let rows = Rows::of(batch, self.page_size);
         self.check_picks(picks, rows.outputs.len())?;
         if rows.tokens.is_empty() {
+            self.held.clear();
             return Ok(Logits::new(Vec::new(), self.config.n_vocab));
         }
         self.device
@@ -519,6 +569,17 @@ impl<D: Device> Decoder for DeviceDecoder<D> {
         }
         self.run_layers(&rows);
         Ok(self.logits(picks))
+    }
+
+    fn draw(&mut self, draws: &[Draw<'_>]) -> Vec<Drawn> {
+        let draws: Vec<Draw<'_>> = draws
+            .iter()
+            .map(|draw| Draw {
+                row_idx: self.held[draw.row_idx].expect("only held rows are drawn from"),
+                ..*draw
+            })
+            .collect();
+        self.device.sample(&mut self.buffers.logits, &draws)
     }
 
     fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize) {

@@ -35,6 +35,7 @@ fn engine_options(arguments: &EngineArguments) -> EngineOptions {
         n_threads: arguments.threads.unwrap_or(0),
         kv_tokens: arguments.kv_tokens.unwrap_or(0),
         device: arguments.device,
+        kv_format: arguments.kv_type,
         ..EngineOptions::default()
     }
 }

@@ -1,9 +1,15 @@
 //! The sampler against a naive one that sorts everything and computes in f64, and its draws against its probabilities.
 
 use lmrun_grammar::TokenMask;
+use lmrun_kernels::Allowed;
 use proptest::prelude::*;
 
 use super::*;
+
+/// A choice by a request's settings.
+fn choose(row: &[f32], sampling: &Sampling, allowed: Allowed<'_>, random: f64) -> Option<TokenId> {
+    lmrun_kernels::choose(row, sampler_of(sampling), allowed, random)
+}
 
 const ALL: Allowed<'static> = Allowed {
     n_tokens: usize::MAX,
@@ -231,7 +237,9 @@ fn penalties_and_bias_do_what_they_say() {
     let mut counts = TokenCounts::new(&sampling, &[0, 1]);
     [1, 2, 2].into_iter().for_each(|token| counts.push(token));
     let mut row = [4.0, -4.0, 4.0, 0.0, 1.0];
-    penalise(&mut row, &sampling, &counts);
+    for adjustment in adjustments(&sampling, &counts) {
+        adjustment.apply(&mut row);
+    }
     assert_eq!(row, [2.0, -8.0 - 0.75, 2.0 - 1.0, 10.0, 1.0]);
 }
 

@@ -5,6 +5,7 @@
 //! position panics.
 
 mod constrained;
+mod devices;
 mod exactness;
 mod forcing;
 mod scoring;
@@ -16,6 +17,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use lmrun_grammar::Vocabulary;
+use lmrun_kernels::{Draw, Drawn};
 use lmrun_model::{
     Activation, Architecture, Batch, Config, Decoder, LayerConfig, Logits, ModelError, Pick,
 };
@@ -87,47 +89,54 @@ pub(crate) struct FakeDecoder {
     panics_at: Option<usize>,
     /// Fails in this one.
     fails_at: Option<usize>,
+    /// The rows that the last forward pass held.
+    held: Vec<Option<Vec<f32>>>,
+}
+
+/// The fake's configuration.
+pub(crate) fn config() -> Config {
+    Config {
+        name: "fake".into(),
+        architecture: Architecture::Llama,
+        layers: vec![LayerConfig {
+            window: None,
+            rope: None,
+        }],
+        n_heads: 1,
+        n_kv_heads: 1,
+        head_dim: 2,
+        hidden: 2,
+        ff: 2,
+        n_vocab: N_VOCAB,
+        context_length: CONTEXT_LENGTH,
+        norm_eps: 1e-5,
+        ropes: Vec::new(),
+        attention_scale: 1.0,
+        score_softcap: None,
+        logit_softcap: None,
+        embedding_scale: 1.0,
+        activation: Activation::Silu,
+        norm_offset: 0.0,
+        post_norms: false,
+        is_fused: false,
+        tied_head: true,
+        qkv_bias: false,
+        output_bias: false,
+        qk_norm: false,
+    }
 }
 
 impl FakeDecoder {
     pub(crate) fn new(n_pages: usize, page_size: usize) -> Self {
-        let config = Config {
-            name: "fake".into(),
-            architecture: Architecture::Llama,
-            layers: vec![LayerConfig {
-                window: None,
-                rope: None,
-            }],
-            n_heads: 1,
-            n_kv_heads: 1,
-            head_dim: 2,
-            hidden: 2,
-            ff: 2,
-            n_vocab: N_VOCAB,
-            context_length: CONTEXT_LENGTH,
-            norm_eps: 1e-5,
-            ropes: Vec::new(),
-            attention_scale: 1.0,
-            score_softcap: None,
-            logit_softcap: None,
-            embedding_scale: 1.0,
-            activation: Activation::Silu,
-            norm_offset: 0.0,
-            post_norms: false,
-            is_fused: false,
-            tied_head: true,
-            qkv_bias: false,
-            output_bias: false,
-            qk_norm: false,
-        };
         let pages = vec![vec![None; page_size]; n_pages];
         Self {
-            config,
+            config: config(),
             page_size,
             pages,
             n_forwards: 0,
             panics_at: None,
             fails_at: None,
+            held: Vec::new(),
         }
     }
 
@@ -196,11 +205,16 @@ impl Decoder for FakeDecoder {
         }
         let whole = Logits::new(values, N_VOCAB);
         assert_eq!(whole.n_rows(), picks.len(), "a pick for each row");
+        self.held = vec![None; picks.len()];
         let rows: Vec<Vec<f32>> = picks
             .iter()
             .enumerate()
             .map(|(row_idx, pick)| match pick {
                 Pick::All => whole.row(row_idx).to_vec(),
+                Pick::Held => {
+                    self.held[row_idx] = Some(whole.row(row_idx).to_vec());
+                    Vec::new()
+                }
                 Pick::Tokens(tokens) => {
                     let row = whole.row(row_idx);
                     tokens.iter().map(|&token| row[token as usize]).collect()
@@ -208,6 +222,14 @@ impl Decoder for FakeDecoder {
             })
             .collect();
         Ok(Logits::of_rows(rows.iter().map(Vec::as_slice)))
+    }
+
+    fn draw(&mut self, draws: &[Draw<'_>]) -> Vec<Drawn> {
+        let drawn = draws.iter().map(|draw| {
+            let row = self.held[draw.row_idx].as_mut();
+            draw.of(row.expect("a row that was held"))
+        });
+        drawn.collect()
     }
 
     fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize) {
@@ -281,12 +303,17 @@ impl Bench {
     pub(crate) fn new(setting: Setting) -> Self {
         let mut decoder = FakeDecoder::new(setting.n_pages, setting.page_size);
         (decoder.panics_at, decoder.fails_at) = (setting.panics_at, setting.fails_at);
+        Self::over(Box::new(decoder), setting)
+    }
+
+    /// A bench over a decoder of the fake's vocabulary.
+    pub(crate) fn over(decoder: Box<dyn Decoder>, setting: Setting) -> Self {
         let limits = Limits {
             max_batch_tokens: setting.max_batch_tokens,
             max_running: setting.max_running,
         };
         Self {
-            core: Core::new(Box::new(decoder), limits, setting.prefix_cache),
+            core: Core::new(decoder, limits, setting.prefix_cache),
             limits: RequestLimits {
                 context_length: CONTEXT_LENGTH,
                 page_size: setting.page_size,

@@ -2,35 +2,46 @@
 // take the place of libcuda and of libnvrtc. The generated file that compiles the kernels includes it and defines `variants`.
 //
 // A "cubin" is the text of the options it was compiled with.
+//
+// A stream does nothing until it is waited for: launches, and copies from and to pinned memory, are carried out then, in order,
+// with what pinned memory holds by then. Pageable memory is read or written before a copy returns, as the driver does it.
 #pragma once
 
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "emulator.hpp"
 
 namespace emulator {
 
-typedef std::function<void(void**)> Launcher;
+typedef std::function<void()> Operation;
+// What a launch with these parameters will run, which are copied.
+typedef std::function<Operation(void**)> Binder;
 
 template <class... Arguments, size_t... I>
-Launcher launcher_of(void (*kernel)(Arguments...), std::index_sequence<I...>) {
-    return [kernel](void** parameters) { kernel(*(Arguments*)parameters[I]...); };
+Binder binder_of(void (*kernel)(Arguments...), std::index_sequence<I...>) {
+    return [kernel](void** parameters) {
+        std::tuple<Arguments...> values(*(Arguments*)parameters[I]...);
+        return [kernel, values] { std::apply(kernel, values); };
+    };
 }
 
 struct Kernel {
     const char* name;
-    Launcher launch;
+    Binder bind;
     size_t n_parameters;
 };
 
 template <class... Arguments>
 Kernel kernel_of(const char* name, void (*kernel)(Arguments...)) {
-    return {name, launcher_of(kernel, std::index_sequence_for<Arguments...>{}), sizeof...(Arguments)};
+    return {name, binder_of(kernel, std::index_sequence_for<Arguments...>{}), sizeof...(Arguments)};
 }
 
 struct Variant {
@@ -51,7 +62,7 @@ struct Program {
     std::string source, options, log;
 };
 
-enum { SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, INVALID_IMAGE = 200, NOT_FOUND = 500 };
+enum { SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 101, INVALID_IMAGE = 200, NOT_FOUND = 500, CAPTURED = 900 };
 
 static const size_t TOTAL_MEMORY = (size_t)4 << 30;
 
@@ -64,6 +75,40 @@ struct Allocation {
 };
 static std::map<uint64_t, Allocation> allocations;
 static size_t n_allocated;
+
+typedef std::vector<Operation> Graph;
+
+struct Stream {
+    std::vector<Operation> waiting;
+    // None while the stream is not captured.
+    std::unique_ptr<Graph> captured;
+
+    void add(Operation operation) { (captured ? *captured : waiting).push_back(std::move(operation)); }
+
+    int finish() {
+        if (captured) return CAPTURED;
+        std::vector<Operation> operations;
+        operations.swap(waiting);
+        for (const Operation& operation : operations) operation();
+        return SUCCESS;
+    }
+};
+
+// A card that is held; each has streams of its own.
+struct Context {
+    std::vector<Stream*> streams;
+};
+static thread_local Context* current;
+// Pinned memory: where it begins, and its bytes.
+static std::map<uint64_t, size_t> pinned;
+
+static bool is_pinned(const void* address) {
+    std::lock_guard<std::mutex> guard(mutex);
+    auto after = pinned.upper_bound((uint64_t)address);
+    if (after == pinned.begin()) return false;
+    --after;
+    return (uint64_t)address < after->first + after->second;
+}
 
 // Fresh memory holds NaNs, ends at a page that cannot be touched, and is aligned to 16 bytes.
 static int allocate(uint64_t* address, size_t n_bytes) {
@@ -94,14 +139,32 @@ static int release(uint64_t address) {
 }
 
 static int launch(Function* function, unsigned x, unsigned y, unsigned z, unsigned n_threads, unsigned n_dynamic,
-                  void** parameters) {
+                  Stream* stream, void** parameters) {
     if (x == 0 || y == 0 || z == 0 || n_dynamic > function->dynamic_limit) return INVALID;
-    const Kernel* kernel = function->kernel;
-    for (block_index.z = 0; block_index.z < z; block_index.z++)
-        for (block_index.y = 0; block_index.y < y; block_index.y++)
-            for (block_index.x = 0; block_index.x < x; block_index.x++)
-                run_block([&] { kernel->launch(parameters); }, n_threads, n_dynamic, seed);
+    Operation kernel = function->kernel->bind(parameters);
+    uint64_t own_seed = seed;
+    stream->add([=] {
+        for (block_index.z = 0; block_index.z < z; block_index.z++)
+            for (block_index.y = 0; block_index.y < y; block_index.y++)
+                for (block_index.x = 0; block_index.x < x; block_index.x++)
+                    run_block(kernel, n_threads, n_dynamic, own_seed);
+    });
     return SUCCESS;
+}
+
+static int upload(uint64_t to, const void* from, size_t n, Stream* stream) {
+    if (is_pinned(from)) {
+        stream->add([=] { memcpy((void*)to, from, n); });
+    } else {
+        std::string bytes((const char*)from, n);
+        stream->add([=] { memcpy((void*)to, bytes.data(), n); });
+    }
+    return SUCCESS;
+}
+
+static int download(void* to, uint64_t from, size_t n, Stream* stream) {
+    stream->add([=] { memcpy(to, (void*)from, n); });
+    return is_pinned(to) ? SUCCESS : stream->finish();
 }
 
 static bool has_option(const std::string& options, const char* option) {
@@ -131,9 +194,9 @@ int cuDeviceGetAttribute(int* value, int attribute, int) {
     *value = attribute == 75 ? 8 : 0;
     return SUCCESS;
 }
-int cuDevicePrimaryCtxRetain(void** context, int) { return *context = (void*)1, SUCCESS; }
+int cuDevicePrimaryCtxRetain(void** context, int) { return *context = new Context{}, SUCCESS; }
 int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
-int cuCtxSetCurrent(void*) { return SUCCESS; }
+int cuCtxSetCurrent(void* context) { return current = (Context*)context, SUCCESS; }
 int cuMemGetInfo_v2(size_t* free, size_t* total) {
     std::lock_guard<std::mutex> guard(mutex);
     *total = TOTAL_MEMORY;
@@ -141,13 +204,60 @@ int cuMemGetInfo_v2(size_t* free, size_t* total) {
     return SUCCESS;
 }
 int cuMemAlloc_v2(uint64_t* address, size_t n_bytes) { return allocate(address, n_bytes); }
-int cuMemFree_v2(uint64_t address) { return release(address); }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t n, void*) { return memcpy((void*)to, from, n), SUCCESS; }
-int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t n, void*) { return memcpy(to, (void*)from, n), SUCCESS; }
-int cuMemsetD8Async(uint64_t to, unsigned char value, size_t n, void*) { return memset((void*)to, value, n), SUCCESS; }
-int cuStreamCreate(void** stream, unsigned) { return *stream = (void*)2, SUCCESS; }
-int cuStreamDestroy_v2(void*) { return SUCCESS; }
-int cuStreamSynchronize(void*) { return SUCCESS; }
+int cuMemFree_v2(uint64_t address) {
+    for (Stream* stream : current->streams) stream->finish();
+    return release(address);
+}
+int cuMemAllocHost_v2(void** start, size_t n_bytes) {
+    uint64_t address;
+    int code = allocate(&address, n_bytes);
+    if (code != SUCCESS) return code;
+    std::lock_guard<std::mutex> guard(mutex);
+    pinned[address] = n_bytes;
+    return *start = (void*)address, SUCCESS;
+}
+int cuMemFreeHost(void* start) {
+    {
+        std::lock_guard<std::mutex> guard(mutex);
+        if (pinned.erase((uint64_t)start) == 0) return INVALID;
+    }
+    return release((uint64_t)start);
+}
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t n, void* stream) {
+    return upload(to, from, n, (Stream*)stream);
+}
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t n, void* stream) {
+    return download(to, from, n, (Stream*)stream);
+}
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t n, void* stream) {
+    ((Stream*)stream)->add([=] { memset((void*)to, value, n); });
+    return SUCCESS;
+}
+int cuStreamCreate(void** stream, unsigned) {
+    current->streams.push_back(new Stream{});
+    return *stream = current->streams.back(), SUCCESS;
+}
+// What is asked of a stream that is being destroyed is still done; the process keeps the rest, which is small.
+int cuStreamDestroy_v2(void* stream) { return ((Stream*)stream)->finish(); }
+int cuStreamSynchronize(void* stream) { return ((Stream*)stream)->finish(); }
+int cuStreamBeginCapture_v2(void* stream, unsigned) {
+    if (((Stream*)stream)->captured) return INVALID;
+    ((Stream*)stream)->captured.reset(new Graph{});
+    return SUCCESS;
+}
+int cuStreamEndCapture(void* stream, void** graph) {
+    *graph = ((Stream*)stream)->captured.release();
+    return *graph ? SUCCESS : INVALID;
+}
+int cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
+    return *executable = new Graph(*(Graph*)graph), SUCCESS;
+}
+int cuGraphLaunch(void* executable, void* stream) {
+    for (const Operation& operation : *(Graph*)executable) ((Stream*)stream)->add(operation);
+    return SUCCESS;
+}
+int cuGraphDestroy(void* graph) { return delete (Graph*)graph, SUCCESS; }
+int cuGraphExecDestroy(void* executable) { return delete (Graph*)executable, SUCCESS; }
 int cuModuleLoadData(void** module, const void* image) {
     *module = (void*)variant_of((const char*)image);
     return *module ? SUCCESS : INVALID_IMAGE;
@@ -168,8 +278,8 @@ int cuFuncSetAttribute(void* function, int attribute, int value) {
     return SUCCESS;
 }
 int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned n_threads, unsigned, unsigned,
-                   unsigned n_dynamic, void*, void** parameters, void**) {
-    return launch((Function*)function, x, y, z, n_threads, n_dynamic, parameters);
+                   unsigned n_dynamic, void* stream, void** parameters, void**) {
+    return launch((Function*)function, x, y, z, n_threads, n_dynamic, (Stream*)stream, parameters);
 }
 int cuGetErrorName(int code, const char** name) {
     *name = code == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_UNKNOWN";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::device::{Cuda, CudaBuffer, Kernels};
 use super::driver::{Argument, Context, Memory};
 use super::plan::{ITEM_LEN, Plan, PlanShape, TILE_LEN};
-use super::room::{Room, must};
+use super::room::Room;
 use crate::{AttentionLayer, AttentionSpan, Heads, KvShape};
 
 /// Heads up to which attention can be computed whole.
@@ -68,6 +68,12 @@ impl Planned {
             return;
         }
         self.plan = Plan::new(spans, shape);
+        // Items of no tiles end at once. With them the grid is that of the next step too, which is then the same segment.
+        let n_items = self.plan.split_items.len() / ITEM_LEN;
+        if n_items > 0 {
+            let n_padded = n_items.next_power_of_two();
+            self.plan.split_items.resize(n_padded * ITEM_LEN, 0);
+        }
         self.pages.put(&self.plan.pages);
         self.entries.put(&self.plan.entries);
         self.whole_items.put(&self.plan.whole_items);
@@ -227,10 +233,8 @@ impl Cuda {
                 let mut arguments = self.attention_arguments(kv, layer, (x, queries), items);
                 arguments.extend(last);
                 let (kernel, grid) = (&kv.kernels[name], [n_items, n_kv_heads]);
-                must(
-                    self.context
-                        .launch(kernel, grid, N_THREADS, n_shared, &arguments),
-                );
+                self.context
+                    .launch(kernel, grid, N_THREADS, n_shared, &arguments);
             };
         let planned = &self.planned;
         let n_whole = planned.plan.whole_items.len() / ITEM_LEN;
@@ -260,6 +264,6 @@ impl Cuda {
         arguments.extend([partials, to].concat());
         let grid = [planned.plan.merges.len() / 3, queries.n_heads];
         let kernel = &kv.kernels["attention_merge"];
-        must(self.context.launch(kernel, grid, 256, 0, &arguments));
+        self.context.launch(kernel, grid, 256, 0, &arguments);
     }
 }

@@ -18,8 +18,8 @@ use super::room::{Room, must};
 use super::sample::Sampling;
 use super::{CudaError, Element, probe};
 use crate::{
-    Activation, AttentionLayer, AttentionSpan, Device, Grain, Heads, KernelError, KvFormat,
-    KvShape, MatrixPart, Norm, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
+    KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
 };
 
 /// Dynamic shared memory of the wide kernels: two stages of 192 rows of 72 elements.
@@ -186,10 +186,8 @@ impl Cuda {
         n_shared: usize,
         arguments: &[Argument],
     ) {
-        must(
-            self.context
-                .launch(&self.kernels[name], grid, 256, n_shared, arguments),
-        );
+        self.context
+            .launch(&self.kernels[name], grid, 256, n_shared, arguments);
     }
 
     /// As many blocks of 256 threads as `n_threads` fill.
@@ -462,7 +460,7 @@ impl Device for Cuda {
         ];
         let n_warps = 2 * slots.len() * shape.n_kv_heads;
         let (kernel, grid) = (&kv.kernels["kv_scatter"], [n_warps.div_ceil(8), 1]);
-        must(self.context.launch(kernel, grid, 256, 0, &arguments));
+        self.context.launch(kernel, grid, 256, 0, &arguments);
     }
 
     fn attention(
@@ -503,6 +501,10 @@ impl Device for Cuda {
             out.resize(rows.len()).into(),
         ];
         self.launch("select_rows", [rows.len(), 1], 0, &arguments);
+    }
+
+    fn sample(&mut self, logits: &mut Self::Buffer, draws: &[Draw<'_>]) -> Vec<Drawn> {
+        self.draw_rows(logits, draws)
     }
 
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {

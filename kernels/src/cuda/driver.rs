@@ -1,14 +1,16 @@
 //! A GPU, its memory and its kernels, as values that clean up after themselves.
 //!
 //! All work goes to one stream, in order: memory that a kernel reads may be given back or overwritten by whatever is asked
-//! for later.
+//! for later. Launches are collected to segments (segments.rs), which end before anything else is asked of the stream.
 
-use std::ffi::{c_int, c_void};
-use std::sync::Arc;
+use std::ffi::c_int;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::CudaError;
 use super::compile::{Source, kernel_name, text_of};
 use super::library::{Driver, Opaque};
+use super::segments::{Launch, Segments};
+use super::staging::{STAGED_LIMIT, Staging};
 
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR` and `_MINOR`.
 const CAPABILITY: [c_int; 2] = [75, 76];
@@ -83,12 +85,19 @@ impl Driver {
     }
 }
 
+/// What is on its way to the stream.
+struct Queue {
+    staging: Staging,
+    segments: Segments,
+}
+
 /// A GPU that is ready.
 pub(crate) struct Context {
     driver: Driver,
     device: c_int,
     handle: Opaque,
     stream: Opaque,
+    queue: Mutex<Queue>,
     pub(crate) name: String,
     pub(crate) capability: (i32, i32),
 }
@@ -125,6 +134,10 @@ impl Context {
             device,
             handle,
             stream: std::ptr::null_mut(),
+            queue: Mutex::new(Queue {
+                staging: Staging::none(),
+                segments: Segments::new(),
+            }),
             name,
             capability,
         };
@@ -133,6 +146,7 @@ impl Context {
         // SAFETY: `stream` is writable, the context is current.
         let code = unsafe { (context.driver.create_stream)(stream, NON_BLOCKING) };
         context.driver.check("cuStreamCreate", code)?;
+        context.queue().staging = Staging::new(&context.driver)?;
         Ok(Arc::new(context))
     }
 
@@ -200,7 +214,8 @@ impl Context {
         names.map(|name| Function::new(&module, name)).collect()
     }
 
-    /// Runs a kernel on `grid` blocks of `n_threads`, with `n_shared` bytes of dynamic shared memory.
+    /// Asks for a kernel on `grid` blocks of `n_threads`, with `n_shared` bytes of dynamic shared memory. What is wrong with
+    /// it is told by what next goes to the stream or comes from it.
     pub(crate) fn launch(
         &self,
         function: &Function,
@@ -208,54 +223,58 @@ impl Context {
         n_threads: usize,
         n_shared: usize,
         arguments: &[Argument],
-    ) -> Result<(), CudaError> {
+    ) {
         if grid.contains(&0) {
-            return Ok(());
+            return;
         }
-        self.bind()?;
-        let mut words: Vec<u64> = arguments.iter().map(|argument| argument.bits()).collect();
-        let mut pointers: Vec<*mut c_void> = words
-            .iter_mut()
-            .map(|word| (&raw mut *word).cast())
-            .collect();
-        let [x, y] = grid.map(|n| u32::try_from(n).expect("a batch has fewer blocks than 2^32"));
-        // SAFETY: the pointers are to as many words as the kernel has parameters, in their order and of their sizes (the
-        // emulator runs every one), which it copies before it returns. What the kernel does with the addresses among them is
-        // its caller's contract: each is of memory that lives until the stream has passed this launch.
-        let code = unsafe {
-            (self.driver.launch)(
-                function.handle,
-                x,
-                y,
-                1,
-                n_threads as u32,
-                1,
-                1,
-                n_shared as u32,
-                self.stream,
-                pointers.as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
-        };
-        self.driver.check("cuLaunchKernel", code)
+        let parameters: Vec<u64> = arguments.iter().map(|argument| argument.bits()).collect();
+        let count = |n| u32::try_from(n).expect("a batch has fewer blocks than 2^32");
+        self.queue().segments.push(&Launch {
+            function: function.handle,
+            grid: grid.map(count),
+            n_threads: n_threads as u32,
+            n_shared: n_shared as u32,
+            parameters: &parameters,
+        });
     }
 
-    /// Waits until everything asked for is done.
-    pub(crate) fn synchronize(&self) -> Result<(), CudaError> {
+    /// What is on its way. A panic leaves it whole: with launches, or a piece of memory, that nobody waits for.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is on its way, of which all launches are now the stream's; this GPU is the calling thread's.
+    fn flushed(&self) -> Result<MutexGuard<'_, Queue>, CudaError> {
         self.bind()?;
-        // SAFETY: the stream lives as long as this value.
-        let code = unsafe { (self.driver.synchronize)(self.stream) };
-        self.driver.check("cuStreamSynchronize", code)
+        let mut queue = self.queue();
+        queue.segments.end(&self.driver, self.stream)?;
+        Ok(queue)
+    }
+
+    /// Has every kernel launched by itself.
+    #[cfg(test)]
+    pub(crate) fn without_graphs(&self) {
+        self.queue().segments.is_on = false;
+    }
+
+    /// Graphs, and how often one was launched.
+    #[cfg(test)]
+    pub(crate) fn graph_counts(&self) -> (usize, u64) {
+        self.queue().segments.counts()
     }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
         // There is nothing to do about a failure here.
-        let _ = self.bind();
+        drop(self.flushed());
         // SAFETY: memory and modules hold the context, so none is left; the stream is this value's own.
         unsafe {
             let _ = (self.driver.synchronize)(self.stream);
+            let mut queue = self.queue();
+            queue.segments.forget(&self.driver);
+            queue.staging.free(&self.driver);
+            drop(queue);
             let _ = (self.driver.destroy_stream)(self.stream);
             let _ = (self.driver.release_context)(self.device);
         }
@@ -305,8 +324,11 @@ impl Memory {
         if n_bytes == 0 {
             return Ok(());
         }
-        self.context.bind()?;
+        let mut queue = self.context.flushed()?;
         let (driver, stream) = (&self.context.driver, self.context.stream);
+        if n_bytes <= STAGED_LIMIT {
+            return queue.staging.upload(values, self.address, (driver, stream));
+        }
         // SAFETY: the memory has room for all of `values`. Pageable memory is read before the call returns.
         let code =
             unsafe { (driver.upload)(self.address, values.as_ptr().cast(), n_bytes, stream) };
@@ -324,20 +346,26 @@ impl Memory {
             "{n_bytes} bytes of {}",
             self.n_bytes
         );
-        self.context.bind()?;
+        let mut queue = self.context.flushed()?;
         let mut values = vec![T::default(); n_values];
         let (driver, stream) = (&self.context.driver, self.context.stream);
+        if n_bytes <= STAGED_LIMIT {
+            queue
+                .staging
+                .download(&mut values, self.address, (driver, stream))?;
+            return Ok(values);
+        }
         // SAFETY: both sides have `n_bytes`, and the values stay until the stream has been waited for.
         let code =
             unsafe { (driver.download)(values.as_mut_ptr().cast(), self.address, n_bytes, stream) };
         driver.check("cuMemcpyDtoH", code)?;
-        self.context.synchronize()?;
+        queue.staging.wait(driver, stream)?;
         Ok(values)
     }
 
     /// Fills it with zeros.
     pub(crate) fn clear(&self) -> Result<(), CudaError> {
-        self.context.bind()?;
+        let _queue = self.context.flushed()?;
         let (driver, stream) = (&self.context.driver, self.context.stream);
         // SAFETY: the memory has this length.
         let code = unsafe { (driver.fill)(self.address, 0, self.n_bytes, stream) };
@@ -347,7 +375,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        let _ = self.context.bind();
+        drop(self.context.flushed());
         // SAFETY: allocated by this context and freed once; the driver waits for what still uses it.
         let _ = unsafe { (self.context.driver.free)(self.address) };
     }
@@ -366,7 +394,11 @@ unsafe impl Sync for Module {}
 
 impl Drop for Module {
     fn drop(&mut self) {
-        let _ = self.context.bind();
+        if let Ok(mut queue) = self.context.flushed() {
+            let staging = &mut queue.staging;
+            let _ = staging.wait(&self.context.driver, self.context.stream);
+            queue.segments.forget(&self.context.driver);
+        }
         // SAFETY: its functions hold the module, so none is left.
         let _ = unsafe { (self.context.driver.unload_module)(self.handle) };
     }

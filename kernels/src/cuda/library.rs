@@ -43,7 +43,7 @@ macro_rules! functions {
     };
 }
 
-/// A `CUcontext`, `CUstream`, `CUmodule` or `CUfunction`, or an `nvrtcProgram`.
+/// A handle: a `CUcontext`, `CUstream`, `CUmodule`, `CUfunction`, `CUgraph` or `CUgraphExec`, or an `nvrtcProgram`.
 pub(crate) type Opaque = *mut c_void;
 
 functions! {
@@ -61,6 +61,8 @@ functions! {
         memory_info = "cuMemGetInfo_v2" (*mut usize, *mut usize);
         allocate = "cuMemAlloc_v2" (*mut u64, usize);
         free = "cuMemFree_v2" (u64);
+        allocate_host = "cuMemAllocHost_v2" (*mut *mut c_void, usize);
+        free_host = "cuMemFreeHost" (*mut c_void);
         upload = "cuMemcpyHtoDAsync_v2" (u64, *const c_void, usize, Opaque);
         download = "cuMemcpyDtoHAsync_v2" (*mut c_void, u64, usize, Opaque);
         fill = "cuMemsetD8Async" (u64, u8, usize, Opaque);
@@ -75,6 +77,12 @@ functions! {
             Opaque, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Opaque, *mut *mut c_void,
             *mut *mut c_void
         );
+        begin_capture = "cuStreamBeginCapture_v2" (Opaque, c_uint);
+        end_capture = "cuStreamEndCapture" (Opaque, *mut Opaque);
+        instantiate_graph = "cuGraphInstantiateWithFlags" (*mut Opaque, Opaque, u64);
+        launch_graph = "cuGraphLaunch" (Opaque, Opaque);
+        destroy_graph = "cuGraphDestroy" (Opaque);
+        destroy_executable = "cuGraphExecDestroy" (Opaque);
         error_name = "cuGetErrorName" (c_int, *mut *const c_char);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::device::{Cuda, CudaBuffer};
 use super::driver::Context;
 use super::room::{Room, must};
-use crate::{Adjustment, Allowed, Sampler};
+use crate::{Adjustment, Allowed, Draw, Drawn};
 
 /// Threads of a block of `sample`.
 const N_THREADS: usize = 512;
@@ -15,32 +15,6 @@ const ADJUSTMENT_LEN: usize = 4;
 const ANSWER_LEN: usize = 6;
 /// The number of no token, and of no mask.
 const NONE: u32 = u32::MAX;
-
-/// One row's choice.
-#[derive(Debug, Clone, Copy)]
-pub struct Draw<'a> {
-    /// The row of logits.
-    pub row_idx: usize,
-    /// Penalties and bias, one a token, applied before anything else.
-    pub adjustments: &'a [Adjustment],
-    /// The tokens among which to choose.
-    pub allowed: Allowed<'a>,
-    /// How.
-    pub sampler: Sampler,
-    /// In [0, 1).
-    pub random: f64,
-    /// Whether the log-probability is wanted, which takes reading the row once more.
-    pub wants_logprob: bool,
-}
-
-/// A token that was drawn.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Drawn {
-    /// The very token that [`crate::choose`] takes; None if nothing is allowed.
-    pub token: Option<u32>,
-    /// The natural logarithm of its probability before adjustments, mask and temperature; not a number unless it was wanted.
-    pub logprob: f32,
-}
 
 /// What the draws of a batch are told and leave.
 pub(super) struct Sampling {
@@ -142,12 +116,8 @@ impl Words {
 }
 
 impl Cuda {
-    /// Chooses a token of each draw's row of `logits`: the very one that [`crate::choose`] takes of the adjusted row. The
-    /// rows are left adjusted.
-    ///
-    /// # Panics
-    /// If two draws are of the same row, or there is no such row.
-    pub fn sample(&mut self, logits: &mut CudaBuffer, draws: &[Draw<'_>]) -> Vec<Drawn> {
+    /// See [`crate::Device::sample`].
+    pub(super) fn draw_rows(&mut self, logits: &mut CudaBuffer, draws: &[Draw<'_>]) -> Vec<Drawn> {
         let mut is_drawn = vec![false; logits.n_rows];
         for draw in draws {
             let was_drawn = std::mem::replace(&mut is_drawn[draw.row_idx], true);
@@ -175,10 +145,8 @@ impl Cuda {
             rooms.answers.held().into(),
         ];
         let kernel = &self.kernels["sample"];
-        must(
-            self.context
-                .launch(kernel, [draws.len(), 1], N_THREADS, 0, &arguments),
-        );
+        self.context
+            .launch(kernel, [draws.len(), 1], N_THREADS, 0, &arguments);
         let answers: Vec<u32> = must(self.sampling.answers.held().download(n_answer_words));
         let answers = answers.as_chunks::<ANSWER_LEN>().0;
         draws

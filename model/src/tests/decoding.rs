@@ -1,6 +1,6 @@
 //! The decoder: true to the equations, and the same however its work is cut up.
 
-use lmrun_kernels::{Element, emulated};
+use lmrun_kernels::{Adjustment, Allowed, Draw, Element, Sampler, emulated};
 
 use super::oracle;
 use super::synthetic::{GgufFile, Model, N_VOCAB, Random, TempDir, write_folder};
@@ -301,15 +301,30 @@ fn picked_logits_are_those_of_the_whole_head() {
             Pick::All,
             Pick::Tokens(&some),
         ];
+        let held = [
+            Pick::Held,
+            Pick::All,
+            Pick::Tokens(&some),
+            Pick::Held,
+            Pick::All,
+            Pick::Held,
+        ];
         for machine in machines() {
             let mut decoder = decoder(&checkpoint, machine, 2);
             let all = bits(&run(&mut *decoder, spans()));
-            for picks in [mixed, [Pick::Tokens(&some); 6], [Pick::Tokens(&[]); 6]] {
+            for picks in [
+                mixed,
+                held,
+                [Pick::Held; 6],
+                [Pick::Tokens(&some); 6],
+                [Pick::Tokens(&[]); 6],
+            ] {
                 let batch = Batch { spans: spans() };
                 let given = bits(&decoder.forward_picked(&batch, &picks).unwrap());
                 for ((pick, all), given) in picks.iter().zip(&all).zip(&given) {
                     let expected: Vec<u32> = match pick {
                         Pick::All => all.clone(),
+                        Pick::Held => Vec::new(),
                         Pick::Tokens(tokens) => tokens.iter().map(|&t| all[t as usize]).collect(),
                     };
                     assert!(*given == expected, "{machine:?}, {pick:?}");
@@ -323,6 +338,68 @@ fn picked_logits_are_those_of_the_whole_head() {
                 assert!(matches!(refused, Err(ModelError::Batch(_))), "{picks:?}");
             }
         }
+    }
+}
+
+/// Rows are drawn from where they are held, in any order, and again under another mask; log-probabilities are of the
+/// model's own distribution, adjusted or not.
+#[test]
+fn held_rows_are_drawn_from_as_if_they_were_read() {
+    let dir = TempDir::new("draws");
+    let file = GgufFile::of(&Model::new("llama", false));
+    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    let (tokens, pages) = (tokens(5, 8), [2, 0]);
+    let batch = || Batch {
+        spans: vec![whole(&tokens, &pages)],
+    };
+    let adjustments = [Adjustment {
+        token: 9,
+        repetition: 1.5,
+        less: 0.5,
+        more: 3.0,
+    }];
+    let mut evens = vec![0x5555_5555_5555_5555; N_VOCAB.div_ceil(64)];
+    evens[0] &= !1;
+    for machine in machines() {
+        let mut decoder = decoder(&checkpoint, machine, 2);
+        let all = decoder.forward(&batch()).unwrap();
+        let some = [0];
+        let picks = [
+            Pick::Held,
+            Pick::Tokens(&some),
+            Pick::Held,
+            Pick::All,
+            Pick::Held,
+        ];
+        decoder.forward_picked(&batch(), &picks).unwrap();
+        for mask in [None, Some(evens.as_slice())] {
+            for temperature in [0.0, 0.8] {
+                let draw = |row_idx| Draw {
+                    row_idx,
+                    adjustments: &adjustments,
+                    allowed: Allowed {
+                        n_tokens: N_VOCAB,
+                        mask,
+                        banned: &[7],
+                    },
+                    sampler: Sampler {
+                        temperature,
+                        top_p: 0.95,
+                        ..Sampler::default()
+                    },
+                    random: 0.3 + 0.1 * row_idx as f64,
+                    wants_logprob: true,
+                };
+                let draws = [4, 0, 2].map(draw);
+                for (draw, drawn) in draws.iter().zip(decoder.draw(&draws)) {
+                    let expected = draw.of(&mut all.row(draw.row_idx).to_vec());
+                    assert_eq!(drawn.token, expected.token, "{machine:?}, {draw:?}");
+                    assert!((drawn.logprob - expected.logprob).abs() < 1e-5, "{drawn:?}");
+                }
+            }
+        }
+        let n_drawn = decoder.draw(&[]).len();
+        assert_eq!(n_drawn, 0);
     }
 }
 

@@ -4,6 +4,7 @@ mod attention;
 mod products;
 mod rows;
 mod samples;
+mod segments;
 
 use crate::Device;
 use crate::tests::{bits, error, query_key_value};

@@ -39,6 +39,8 @@ fn driver_text(init: i32, count: i32) -> String {
         "cuMemGetInfo_v2",
         "cuMemAlloc_v2",
         "cuMemFree_v2",
+        "cuMemAllocHost_v2",
+        "cuMemFreeHost",
         "cuMemcpyHtoDAsync_v2",
         "cuMemcpyDtoHAsync_v2",
         "cuMemsetD8Async",
@@ -50,6 +52,12 @@ fn driver_text(init: i32, count: i32) -> String {
         "cuModuleGetFunction",
         "cuFuncSetAttribute",
         "cuLaunchKernel",
+        "cuStreamBeginCapture_v2",
+        "cuStreamEndCapture",
+        "cuGraphInstantiateWithFlags",
+        "cuGraphLaunch",
+        "cuGraphDestroy",
+        "cuGraphExecDestroy",
         "cuGetErrorName",
     ] {
         text += &format!("int {name}() {{ return 999; }}\n");
