@@ -1,5 +1,11 @@
 //! Activations of the CPU devices: rows of f32.
 
+use crate::pool::Pool;
+use crate::shared::SharedSlice;
+
+/// Values that one thread copies at least: a row of logits of a large vocabulary.
+const N_WORTHWHILE: usize = 1 << 16;
+
 /// `[n_rows, width]` f32, row after row.
 #[derive(Debug, Clone, Default)]
 pub struct Buffer {
@@ -54,6 +60,20 @@ impl Buffer {
         let rows = self.rows().zip(columns);
         rows.flat_map(|(row, columns)| columns.iter().map(|&column| row[column as usize]))
             .collect()
+    }
+
+    /// All values, copied by all threads if they are many.
+    pub(crate) fn copied(&self, pool: &mut Pool) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.values.len());
+        let spare = SharedSlice::new(&mut values.spare_capacity_mut()[..self.values.len()]);
+        pool.run_split(self.values.len(), N_WORTHWHILE, |range| {
+            // SAFETY: ranges are split among the threads, so nobody else has this one.
+            let target = unsafe { spare.part_mut(range.clone()) };
+            target.write_copy_of_slice(&self.values[range]);
+        });
+        // SAFETY: the ranges, each of which has been written, cover them all.
+        unsafe { values.set_len(self.values.len()) };
+        values
     }
 
     /// Replaces everything by whole rows of `values`.
