@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::pool::Pool;
+use crate::shared::SharedSlice;
 use crate::{Draw, Drawn};
+
+/// Values that one thread copies at least: a row of logits of a large vocabulary.
+const N_WORTHWHILE: usize = 1 << 16;
 
 /// `[n_rows, width]` f32, row after row.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +72,20 @@ impl Buffer {
         assert_eq!(row_idxs.len(), draws.len(), "a row is drawn from twice");
         let drawn = |draw: &Draw<'_>| draw.of(&mut self.values[draw.row_idx * width..][..width]);
         draws.iter().map(drawn).collect()
+    }
+
+    /// All values, copied by all threads if they are many.
+    pub(crate) fn copied(&self, pool: &mut Pool) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.values.len());
+        let spare = SharedSlice::new(&mut values.spare_capacity_mut()[..self.values.len()]);
+        pool.run_split(self.values.len(), N_WORTHWHILE, |range| {
+            // SAFETY: ranges are split among the threads, so nobody else has this one.
+            let target = unsafe { spare.part_mut(range.clone()) };
+            target.write_copy_of_slice(&self.values[range]);
+        });
+        // SAFETY: the ranges, each of which has been written, cover them all.
+        unsafe { values.set_len(self.values.len()) };
+        values
     }
 
     /// Replaces everything by whole rows of `values`.

@@ -371,6 +371,6 @@ impl Device for Cpu {
     }
 
     fn read(&mut self, x: &Self::Buffer) -> Vec<f32> {
-        x.values().to_vec()
+        x.copied(&mut self.pool)
     }
 }

@@ -72,11 +72,16 @@ impl KvElement for bf16 {
     /// Saturates, so that no key or value becomes infinite by being stored; denormals become zero, as in the products.
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
-        if value.abs() < f32::MIN_POSITIVE {
-            return bf16::ZERO;
-        }
-        let limit = bf16::MAX.to_f32_const();
-        bf16::from_f32(value.clamp(-limit, limit))
+        // Without branches, so that loops over it become vectors.
+        const INFINITY: u32 = 0x7f80_0000;
+        let (sign, size) = (value.to_bits() >> 16 & 0x8000, value.to_bits() & !(1 << 31));
+        let is_number = size <= INFINITY;
+        // Half of what is left off, less what makes a tie even.
+        let nearest = (size.min(INFINITY) + 0x7fff + (size >> 16 & 1)) >> 16;
+        let saturated = sign | nearest.min(u32::from(bf16::MAX.to_bits()));
+        let bits = if is_number { saturated } else { sign | 0x7fc0 };
+        let is_denormal = size < f32::MIN_POSITIVE.to_bits();
+        bf16::from_bits(if is_denormal { 0 } else { bits as u16 })
     }
 }
 
@@ -259,9 +264,16 @@ fn put_head<T: KvElement>(
     } else {
         (shape.key_at(slot, 0), 2 * shape.n_lanes(), 1)
     };
-    for (i, pair) in head.as_chunks::<2>().0.iter().enumerate() {
-        let at = first + i * stride;
-        target[at] = T::from_f32(pair[0]);
-        target[at + next] = T::from_f32(pair[1]);
+    let mut rounded = [T::from_f32(0.0); LANES];
+    for (group_idx, group) in head.as_chunks::<LANES>().0.iter().enumerate() {
+        for (rounded, value) in rounded.iter_mut().zip(group) {
+            *rounded = T::from_f32(*value);
+        }
+        let first = first + group_idx * LANES / 2 * stride;
+        for (i, pair) in rounded.as_chunks::<2>().0.iter().enumerate() {
+            let at = first + i * stride;
+            target[at] = pair[0];
+            target[at + next] = pair[1];
+        }
     }
 }

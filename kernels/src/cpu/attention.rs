@@ -261,11 +261,8 @@ impl ItemKernel<'_> {
         for (query, scaled) in queries.iter().zip(targets) {
             let row = self.inputs.x.row(query.row_idx);
             let head = &row[self.inputs.queries.first + query.head_idx * head_dim..][..head_dim];
-            for (scaled, pair) in scaled.iter_mut().zip(head.as_chunks::<2>().0) {
-                *scaled = [
-                    KvElement::from_f32(pair[0] * scale),
-                    KvElement::from_f32(pair[1] * scale),
-                ];
+            for (scaled, value) in scaled.as_flattened_mut().iter_mut().zip(head) {
+                *scaled = KvElement::from_f32(value * scale);
             }
         }
     }
@@ -363,8 +360,9 @@ impl ItemKernel<'_> {
                 vectors[p] = load_pairs(s, line.first_chunk().expect("keys fill whole vectors"));
                 if Q <= N_FEW {
                     // As many lines of each as are read here and will be of values.
-                    simd::prefetch(ahead[p][0].wrapping_add(pair_idx * line_len).cast());
-                    simd::prefetch(ahead[p][1].wrapping_add(pair_idx * 2 * LANES).cast());
+                    let [keys, values] = ahead[p];
+                    simd::prefetch(keys.wrapping_add(pair_idx * line_len).cast());
+                    simd::prefetch(values.wrapping_add(pair_idx * 2 * LANES).cast());
                 }
             }
             for q in 0..Q {

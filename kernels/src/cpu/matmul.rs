@@ -31,7 +31,7 @@ const N_WORTHWHILE: usize = 4;
 /// Columns that one pass over two tiles takes together, at most.
 const N_TOGETHER: usize = 6;
 /// Bytes between the weights that are multiplied and those that are fetched, where each is multiplied once.
-const N_AHEAD: usize = 4096;
+const N_AHEAD: usize = 8192;
 
 /// The norm that activations go through first: its weight and epsilon.
 pub(crate) type Norm<'a> = (&'a [f32], f32);
@@ -585,21 +585,32 @@ where
         let blocks: [&Block; C] = std::array::from_fn(|c| &columns[c][block_idx]);
         match group.fetching {
             Fetching::Nothing => {}
-            Fetching::Near => fetch::<false>(block, N_AHEAD),
-            Fetching::NextPair => fetch::<true>(block, pair.len()),
+            Fetching::Near => fetch(block, N_AHEAD),
+            Fetching::NextPair => fetch(block, pair.len()),
         }
-        let first_dots = dots::<S, W, H, T, C, 0>(s, block, first, &blocks);
-        if H == 1 {
-            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (0, first_dots), &mut sums);
-        } else if C == 1 {
-            // All codes before the scales behind them: lines in ascending order are what the machine fetches best.
-            let second = dots::<S, W, H, T, C, 1>(s, block, first, &blocks);
-            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (0, first_dots), &mut sums);
-            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (1, second), &mut sums);
-        } else {
-            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (0, first_dots), &mut sums);
-            let second = dots::<S, W, H, T, C, 1>(s, block, first, &blocks);
-            scale_and_add::<S, W, H, T, C>(s, (block, first), &blocks, (1, second), &mut sums);
+        // All codes before the scales behind them: lines in ascending order are what the machine fetches best.
+        let mut scaled = [[s.splat(0.0); C]; T];
+        add_scaled(
+            s,
+            dots::<S, W, H, T, C, 0>(s, block, first, &blocks),
+            0,
+            &blocks,
+            &mut scaled,
+        );
+        if H == 2 {
+            add_scaled(
+                s,
+                dots::<S, W, H, T, C, 1>(s, block, first, &blocks),
+                1,
+                &blocks,
+                &mut scaled,
+            );
+        }
+        for t in 0..T {
+            let scales = halves(s, block, W::LAYOUT.scales_at(first + t));
+            for c in 0..C {
+                sums[t][c] = s.mul_add(scaled[t][c], scales, sums[t][c]);
+            }
         }
         if W::LAYOUT.has_minimums {
             for (t, sums) in sums.iter_mut().enumerate() {
@@ -614,21 +625,24 @@ where
     sums
 }
 
-/// Adds the products of one scale's part of a block, times both scales.
+/// Adds integer products times the scale of their activations; the first are not added to anything.
 #[inline(always)]
-fn scale_and_add<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize>(
+fn add_scaled<S: Simd, const T: usize, const C: usize>(
     s: S,
-    (block, first): (&[u8], usize),
+    dots: [[S::I; C]; T],
+    half: usize,
     blocks: &[&Block; C],
-    (half, dots): (usize, [[S::I; C]; T]),
-    sums: &mut [[S::F; C]; T],
+    scaled: &mut [[S::F; C]; T],
 ) {
-    for t in 0..T {
-        let scales = halves(s, block, W::LAYOUT.scales_at(first + t));
-        for c in 0..C {
-            let scale = s.splat(blocks[c].scales[half]);
-            let dot = s.mul(s.to_f32(dots[t][c]), scale);
-            sums[t][c] = s.mul_add(dot, scales, sums[t][c]);
+    for c in 0..C {
+        let scale = s.splat(blocks[c].scales[half]);
+        for t in 0..T {
+            let dot = s.to_f32(dots[t][c]);
+            scaled[t][c] = if half == 0 {
+                s.mul(dot, scale)
+            } else {
+                s.mul_add(dot, scale, scaled[t][c])
+            };
         }
     }
 }
@@ -667,16 +681,11 @@ fn dots<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize, co
     dots
 }
 
-/// Asks for the weights that lie some bytes after these, near enough to be multiplied or for later.
+/// Asks for the weights that lie some bytes after these.
 #[inline(always)]
-fn fetch<const IS_FOR_LATER: bool>(block: &[u8], n_ahead: usize) {
+fn fetch(block: &[u8], n_ahead: usize) {
     for line in block.chunks(LINE) {
-        let at = line.as_ptr().wrapping_add(n_ahead);
-        if IS_FOR_LATER {
-            simd::prefetch_for_later(at);
-        } else {
-            simd::prefetch(at);
-        }
+        simd::prefetch(line.as_ptr().wrapping_add(n_ahead));
     }
 }
 

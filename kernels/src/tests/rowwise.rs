@@ -378,3 +378,14 @@ fn a_panic_in_a_share_reaches_the_caller_and_leaves_the_pool_usable() {
     });
     assert_eq!(count.into_inner(), 3);
 }
+
+#[test]
+fn what_is_read_is_what_was_written_however_many_threads_copy_it() {
+    let values: Vec<f32> = (0..200_001).map(|i| i as f32).collect();
+    for (n_threads, len) in [(1, 200_001), (3, 200_001), (3, 7), (3, 0)] {
+        let mut device = Cpu::new(n_threads);
+        let mut x = device.buffer(1);
+        device.write(&mut x, &values[..len]);
+        assert_eq!(device.read(&x), values[..len], "{n_threads} threads");
+    }
+}
