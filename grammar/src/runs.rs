@@ -144,28 +144,33 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
 ) -> Result<Run, GrammarError> {
     let mut seen: SmallVec<[S; 16]> = SmallVec::from_elem(start, 1);
     let mut n_done = 0;
-    // The groups with characters that lead on from what was followed, and whether all was.
-    let (mut alive, mut all_followed) = (0, true);
+    // The groups with characters that lead on from what was followed, whether all was, and whether a
+    // state comes again after more characters.
+    let (mut alive, mut all_followed, mut comes_back) = (0, true, false);
     for n_characters in 0..MAX_FOLLOWED {
-        let n_reached = seen.len();
+        let (level, n_reached) = (n_done, seen.len());
         while n_done < n_reached {
             let after = automaton.targets(seen[n_done])?;
             let dying = after.dead & groups;
             if n_characters > 0 && weight(dying) * 4 > weight(groups) {
-                let mut all_end = true;
-                for &state in &seen[n_done..n_reached] {
+                let mut all_end = all_followed && !comes_back;
+                for &state in &seen[level..n_reached] {
                     all_end &= automaton.targets(state)?.alive == 0;
                 }
                 return Ok(Run {
                     groups,
                     n_characters,
-                    is_exact: all_followed && all_end && alive & !groups == 0,
+                    is_exact: all_end && alive & !groups == 0,
                 });
             }
             groups &= !dying;
             alive |= after.alive;
             for &(target, of) in &after.list {
-                if of & groups == 0 || seen.contains(&target) {
+                if of & groups == 0 {
+                    continue;
+                }
+                if let Some(place) = seen.iter().position(|&known| known == target) {
+                    comes_back |= place < n_reached;
                     continue;
                 }
                 let is_covered = |&known: &S| automaton.covers(target, known);
