@@ -56,11 +56,16 @@ pub(crate) struct Run {
 
 impl Run {
     /// No text at all.
-    pub(crate) const NONE: Self = Self {
-        groups: 0,
-        n_characters: 0,
-        is_exact: false,
-    };
+    pub(crate) const NONE: Self = Self::at_least(0, 0);
+
+    /// Text of these, and perhaps other.
+    const fn at_least(groups: Groups, n_characters: u8) -> Self {
+        Self {
+            groups,
+            n_characters,
+            is_exact: false,
+        }
+    }
 
     /// Whether it tells of each text out of `groups` if that dies.
     pub(crate) fn decides(self, groups: Groups) -> bool {
@@ -194,18 +199,10 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
             });
         }
         if seen.len() - n_reached > MAX_NEW_STATES {
-            return Ok(Run {
-                groups,
-                n_characters: n_characters + 1,
-                is_exact: false,
-            });
+            return Ok(Run::at_least(groups, n_characters + 1));
         }
     }
-    Ok(Run {
-        groups,
-        n_characters: MAX_FOLLOWED,
-        is_exact: false,
-    })
+    Ok(Run::at_least(groups, MAX_FOLLOWED))
 }
 
 /// The runs of one automaton as far as they were asked for.
