@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::TokenId;
 use crate::closers::Closers;
-use crate::json::masks::Interior;
+use crate::json::inside::Interior;
 use crate::memo::MaskMemo;
 use crate::openers::Openers;
 use crate::trie::TokenTrie;

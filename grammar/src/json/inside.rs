@@ -1,0 +1,325 @@
+//! The inside of strings: which tokens stay there, by the string alone.
+//!
+//! A string without a length is its pattern's state, one with a length that state and a count. Words
+//! are taken by what is known of either ([`crate::runs`]); the others are walked, byte by byte.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use crate::alphabet::{Alphabet, Targets};
+use crate::json::frame::{Frame, Name, Other, Stack};
+use crate::json::machine::{JsonLanguage, Parser};
+use crate::json::members::{object_automaton, step_other};
+use crate::json::patterns::AutomatonId;
+use crate::json::shape::Others;
+use crate::json::string::{Body, InteriorKey, StringShape};
+use crate::json::text::{BOUNDARY, Text};
+use crate::memo::Reach;
+use crate::regex::product::Automaton;
+use crate::runs::{Followed, Run, Runs, run};
+use crate::trie::TokenTrie;
+use crate::{GrammarError, Vocabulary};
+
+/// What the inside of a string depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Interior {
+    String(InteriorKey),
+    /// A member's name that is none of the declared ones.
+    Name(Text),
+    /// The same, of an automaton of names.
+    Matching(AutomatonId, Other),
+}
+
+impl Interior {
+    /// Whether it means the same in every constraint.
+    fn is_common(&self) -> bool {
+        match self {
+            Self::String(key) => key.is_common(),
+            Self::Name(_) => true,
+            Self::Matching(..) => false,
+        }
+    }
+}
+
+/// The part of a stack's mask that depends on the inside of a string alone.
+pub(super) struct Inside {
+    pub(super) reach: Arc<Reach>,
+    /// Added to the distances of `reach`, at least and at most, to get those of the whole output.
+    pub(super) offsets: (usize, usize),
+}
+
+/// The runs of an automaton.
+fn runs_of<'r>(
+    runs: &'r mut HashMap<Option<usize>, Runs>,
+    automaton: Option<usize>,
+    automata: &[Automaton],
+) -> &'r mut Runs {
+    runs.entry(automaton).or_insert_with(|| {
+        Runs::new(match automaton {
+            Some(idx) => Alphabet::new(|byte| automata[idx].class(byte)),
+            None => Alphabet::new(|_| 0),
+        })
+    })
+}
+
+impl JsonLanguage {
+    /// Whether the tokens without a quote are told by the inside of the top string alone. Those of
+    /// names that may be used up depend on the names that came, too.
+    pub(super) fn has_inside(&self, top: &Frame) -> bool {
+        match top {
+            Frame::String { .. } => true,
+            Frame::Name { members, name } => {
+                let others = &self.parser.tables.object(members.shape).others;
+                name.other.is_some() && !(others.run_out() && members.used.is_some())
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what ends the top string can be asked of the two halves of a token. Declared names are
+    /// spelled in one way.
+    pub(super) fn cut_at_quote(&self, top: &Frame) -> bool {
+        match top {
+            Frame::String { body, .. } => !body.text.takes_quote(),
+            Frame::Name { members, name } => match (name.other, name.declared) {
+                (Some(other), _) => self.has_inside(top) && !other.text.takes_quote(),
+                (None, Some(node)) => {
+                    let names = &self.parser.tables.object(members.shape).names;
+                    names.child(node, b'"').is_none()
+                }
+                (None, None) => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The tokens that cannot leave the top string. One with a quote can, after a backslash.
+    pub(super) fn staying<'v>(
+        &self,
+        top: &Frame,
+        vocabulary: &'v Vocabulary,
+    ) -> impl Iterator<Item = &'v TokenTrie> + use<'v> {
+        let escaped = vocabulary.closers().escaped();
+        let escaped = self.cut_at_quote(top).then_some(escaped);
+        std::iter::once(vocabulary.unquoted()).chain(escaped)
+    }
+
+    /// What is known of the inside of the top string, if it has one.
+    pub(super) fn inside(
+        &mut self,
+        stack: &Stack,
+        vocabulary: &Vocabulary,
+        measured: bool,
+    ) -> Result<Option<Inside>, GrammarError> {
+        if !self.has_inside(&stack.top) {
+            return Ok(None);
+        }
+        let longest = vocabulary.longest();
+        let outer = stack.outer.as_ref().map_or(0, |outer| outer.cost);
+        let (interior, (low, high)) = match &stack.top {
+            Frame::String { shape, body } => {
+                let strings = self.parser.tables.string(*shape);
+                let key = strings.interior_key(*shape, body, longest);
+                (
+                    Interior::String(key),
+                    strings.interior_offsets(body, longest),
+                )
+            }
+            Frame::Name {
+                members,
+                name: Name {
+                    other: Some(other), ..
+                },
+            } => {
+                let others = &self.parser.tables.object(members.shape).others;
+                let interior = match others {
+                    Others::Matching { automaton, .. } => Interior::Matching(*automaton, *other),
+                    _ => Interior::Name(other.text),
+                };
+                (interior, self.parser.name_offsets(members))
+            }
+            _ => return Ok(None),
+        };
+        let known = if interior.is_common() {
+            vocabulary.common().get(vocabulary, interior)
+        } else {
+            self.masks.interiors.get(vocabulary, interior)
+        };
+        let reach = match known.filter(|known| known.measured || !measured) {
+            Some(known) => known,
+            None => {
+                let mut found = match measured {
+                    true => Reach::new(vocabulary),
+                    false => Reach::unmeasured(vocabulary),
+                };
+                for tokens in self.staying(&stack.top, vocabulary) {
+                    self.interior(&stack.top, tokens, &mut found)?;
+                }
+                let found = Arc::new(found);
+                if interior.is_common() {
+                    vocabulary.common().insert(vocabulary, interior, &found);
+                } else {
+                    self.masks.interiors.insert(vocabulary, interior, &found);
+                }
+                found
+            }
+        };
+        let offsets = (low.saturating_add(outer), high.saturating_add(outer));
+        Ok(Some(Inside { reach, offsets }))
+    }
+
+    /// Adds the tokens of a trie, which have no quotes, that stay within the top string; of a name that
+    /// is not declared.
+    pub(super) fn interior(
+        &mut self,
+        top: &Frame,
+        tokens: &TokenTrie,
+        reach: &mut Reach,
+    ) -> Result<(), GrammarError> {
+        let Parser {
+            tables, verdicts, ..
+        } = &mut self.parser;
+        let automata = verdicts.patterns.automata.as_mut_slice();
+        match top {
+            Frame::String { shape, body } => {
+                let strings = tables.string(*shape);
+                let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
+                let place = InString {
+                    start: *body,
+                    step: |automata: &mut [Automaton], body, byte| {
+                        strings.step(body, byte, automata)
+                    },
+                    run: |automata: &mut [Automaton], runs: &mut Runs, body: Body| {
+                        let automaton = automaton.map(|idx| &mut automata[idx]);
+                        string_run(strings, automaton, runs, body)
+                    },
+                    distance: |automata: &[Automaton], body: &Body| {
+                        strings.interior_distance(body, automata)
+                    },
+                };
+                let runs = runs_of(&mut self.masks.runs, automaton, automata);
+                place.add((automata, runs), tokens, reach)
+            }
+            Frame::Name {
+                members,
+                name: Name {
+                    other: Some(other), ..
+                },
+            } => {
+                let automaton = object_automaton(&tables.object(members.shape).others);
+                let place = InString {
+                    start: *other,
+                    step: |automata: &mut [Automaton], other, byte| {
+                        step_other(automaton, automata, other, byte)
+                    },
+                    run: |automata: &mut [Automaton], runs: &mut Runs, other: Other| {
+                        let automaton = automaton.map(|idx| &mut automata[idx]);
+                        match other.text {
+                            BOUNDARY => runs.run(other.state, automaton),
+                            _ => Ok(Run::NONE),
+                        }
+                    },
+                    distance: |automata: &[Automaton], other: &Other| match automaton {
+                        Some(idx) => automata[idx].distance(other.state),
+                        None => other.text.distance(),
+                    },
+                };
+                let runs = runs_of(&mut self.masks.runs, automaton, automata);
+                place.add((automata, runs), tokens, reach)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A place within a string, how bytes move it on, and what is known of those that may follow.
+struct InString<S, F, R, D> {
+    start: S,
+    step: F,
+    run: R,
+    distance: D,
+}
+
+impl<S, F, R, D> InString<S, F, R, D>
+where
+    S: Copy + Eq + Hash,
+    F: Fn(&mut [Automaton], S, u8) -> Result<Option<S>, GrammarError>,
+    R: Fn(&mut [Automaton], &mut Runs, S) -> Result<Run, GrammarError>,
+    D: Fn(&[Automaton], &S) -> usize,
+{
+    /// Adds the tokens of a trie that can be followed from here. Runs know no distances.
+    fn add(
+        &self,
+        mut context: (&mut [Automaton], &mut Runs),
+        tokens: &TokenTrie,
+        reach: &mut Reach,
+    ) -> Result<(), GrammarError> {
+        if reach.measured {
+            return tokens.walk(
+                &mut context.0,
+                self.start,
+                |automata, &state, byte| (self.step)(automata, state, byte),
+                |automata, token, state| reach.add(token, (self.distance)(automata, state)),
+            );
+        }
+        tokens.walk_in_runs(
+            &mut context,
+            self.start,
+            |(automata, _), &state, byte| (self.step)(automata, state, byte),
+            |(automata, runs), &state| (self.run)(automata, runs, state),
+            &mut reach.mask,
+        )
+    }
+}
+
+/// The longest run from a place in a string.
+fn string_run(
+    strings: &StringShape,
+    automaton: Option<&mut Automaton>,
+    runs: &mut Runs,
+    body: Body,
+) -> Result<Run, GrammarError> {
+    if body.text != BOUNDARY {
+        return Ok(Run::NONE);
+    }
+    let Some((state, n_free)) = strings.without_lengths(&body) else {
+        let mut counted = Counted {
+            strings,
+            automaton,
+            runs,
+        };
+        return run(body, &mut counted);
+    };
+    let run = runs.run(state, automaton)?;
+    let n_characters = run.n_characters.min(n_free);
+    let is_whole = n_characters == run.n_characters || strings.n_left(&body) == Some(n_free.into());
+    Ok(Run {
+        n_characters,
+        is_exact: run.is_exact && is_whole,
+        ..run
+    })
+}
+
+/// Strings whose length decides, too, what may follow.
+struct Counted<'a> {
+    strings: &'a StringShape,
+    automaton: Option<&'a mut Automaton>,
+    runs: &'a mut Runs,
+}
+
+impl Followed<Body> for Counted<'_> {
+    fn targets(&mut self, body: Body) -> Result<Arc<Targets<Body>>, GrammarError> {
+        let of_state = self
+            .runs
+            .targets(body.state, self.automaton.as_deref_mut())?;
+        let automaton = self.automaton.as_deref();
+        let targets = self.strings.after_character(&body, &of_state, automaton);
+        Ok(Arc::new(targets))
+    }
+
+    fn covers(&self, _: Body, _: Body) -> bool {
+        false
+    }
+}

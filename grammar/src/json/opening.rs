@@ -1,0 +1,105 @@
+//! Masks where a value may begin: tokens up to what opens a string or a number, then their tails.
+
+use crate::json::context::Found;
+use crate::json::frame::{Frame, Name};
+use crate::json::machine::{JsonLanguage, JsonState};
+use crate::trie::TokenTrie;
+use crate::{GrammarError, Vocabulary};
+
+impl JsonLanguage {
+    /// Adds the tokens that may follow a value's place or end, of those that open a string or a number
+    /// where it stays in it by what that value takes.
+    pub(super) fn opening_tokens(
+        &mut self,
+        start: &JsonState,
+        vocabulary: &Vocabulary,
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
+        let openers = vocabulary.openers();
+        self.survey(openers.others(), start.clone(), found)?;
+        'prefixes: for (prefix, tails) in openers.each() {
+            let mut opened = start.clone();
+            for &byte in prefix {
+                let next = self.step(&opened, byte)?;
+                if self.parser.reads.take_text() {
+                    found.undecided.extend(tails.tokens());
+                    continue 'prefixes;
+                }
+                match next {
+                    Some(next) => opened = next,
+                    None => continue 'prefixes,
+                }
+            }
+            for stack in &opened.parses {
+                if !self.stay_within(&stack.top, tails, found)? {
+                    self.survey(tails, opened.of(stack.clone()), found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the tokens of a trie, none of which can leave it, that the top string or number takes; false
+    /// if more than these must be asked.
+    fn stay_within(
+        &mut self,
+        top: &Frame,
+        tokens: &TokenTrie,
+        found: &mut Found,
+    ) -> Result<bool, GrammarError> {
+        if let Frame::Number { shape, number } = top {
+            let numbers = self.parser.tables.number(*shape);
+            tokens.walk(
+                &mut found.reach.mask,
+                *number,
+                |_, &number, byte| Ok(numbers.step(number, byte)),
+                |mask, token, _| mask.allow(token),
+            )?;
+            return Ok(true);
+        }
+        let is_cut = self.cut_at_quote(top);
+        if is_cut {
+            self.interior(top, tokens, &mut found.reach)?;
+            self.declared_tokens(top, 0, tokens, found)?;
+        }
+        Ok(is_cut)
+    }
+
+    /// Adds the tokens of a trie that go on with a declared name at the top.
+    pub(super) fn declared_tokens(
+        &self,
+        top: &Frame,
+        outer_cost: usize,
+        tokens: &TokenTrie,
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
+        let Frame::Name {
+            members,
+            name: Name {
+                declared: Some(node),
+                ..
+            },
+        } = top
+        else {
+            return Ok(());
+        };
+        let object = self.parser.tables.object(members.shape);
+        tokens.walk_nodes(
+            &mut found.reach,
+            *node,
+            |_, &node| object.names.bytes(node),
+            |_, &node, (_, byte)| {
+                let next = object.names.child(node, byte);
+                Ok(next.filter(|&node| object.reachable(node, members).next().is_some()))
+            },
+            |reach, token, &node| {
+                if !reach.measured {
+                    return reach.mask.allow(token);
+                }
+                let name = Name::declared(node);
+                let distance = self.parser.declared_distance(members, &name);
+                reach.add(token, distance.saturating_add(outer_cost));
+            },
+        )
+    }
+}
