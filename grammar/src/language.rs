@@ -181,7 +181,7 @@ impl RegexLanguage {
         vocabulary: &Vocabulary,
         limit: usize,
     ) -> Result<Reach, GrammarError> {
-        let mut reach = Reach::new(vocabulary);
+        let mut reach = Reach::new(vocabulary, true);
         vocabulary.all().walk(
             &mut self.dfa,
             state,

@@ -23,21 +23,13 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// No tokens yet.
-    pub(crate) fn new(vocabulary: &Vocabulary) -> Self {
+    /// No tokens yet, with distances if they are `measured`.
+    pub(crate) fn new(vocabulary: &Vocabulary, measured: bool) -> Self {
         Self {
             mask: TokenMask::new(vocabulary.n_tokens()),
             nearest: usize::MAX,
             furthest: 0,
-            measured: true,
-        }
-    }
-
-    /// No tokens yet, and no distances to come.
-    pub(crate) fn unmeasured(vocabulary: &Vocabulary) -> Self {
-        Self {
-            measured: false,
-            ..Self::new(vocabulary)
+            measured,
         }
     }
 

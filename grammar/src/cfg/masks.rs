@@ -137,7 +137,7 @@ impl CfgLanguage {
         self.machine.check_memory()?;
         let mut inside = TokenMask::new(vocabulary.n_tokens());
         self.inside(flat, vocabulary, usize::MAX, &mut inside)?;
-        let mut reach = Reach::new(vocabulary);
+        let mut reach = Reach::new(vocabulary, true);
         // How many of the tokens before each are not inside: where there are none, none is wanted.
         let mut n_wanted = 0;
         let wanted: Vec<u32> = once(0)
@@ -177,7 +177,7 @@ fn walk(
     vocabulary: &Vocabulary,
     limit: usize,
 ) -> Result<Reach, GrammarError> {
-    let mut reach = Reach::new(vocabulary);
+    let mut reach = Reach::new(vocabulary, true);
     vocabulary.all().walk(
         &mut machine.terminals[terminal as usize],
         state,

@@ -160,10 +160,7 @@ impl Found {
     /// Nothing yet, with distances if they are `measured`.
     pub(crate) fn new(vocabulary: &Vocabulary, measured: bool) -> Self {
         Self {
-            reach: match measured {
-                true => Reach::new(vocabulary),
-                false => Reach::unmeasured(vocabulary),
-            },
+            reach: Reach::new(vocabulary, measured),
             undecided: Vec::new(),
         }
     }

@@ -117,7 +117,7 @@ impl JsonLanguage {
             return Ok(None);
         }
         let longest = vocabulary.longest();
-        let outer = stack.outer.as_ref().map_or(0, |outer| outer.cost);
+        let outer = stack.outer_cost();
         let (interior, (low, high)) = match &stack.top {
             Frame::String { shape, body } => {
                 let strings = self.parser.tables.string(*shape);
@@ -150,10 +150,7 @@ impl JsonLanguage {
         let reach = match known.filter(|known| known.measured || !measured) {
             Some(known) => known,
             None => {
-                let mut found = match measured {
-                    true => Reach::new(vocabulary),
-                    false => Reach::unmeasured(vocabulary),
-                };
+                let mut found = Reach::new(vocabulary, measured);
                 for tokens in self.staying(&stack.top, vocabulary) {
                     self.interior(&stack.top, tokens, &mut found)?;
                 }
@@ -170,7 +167,7 @@ impl JsonLanguage {
         Ok(Some(Inside { reach, offsets }))
     }
 
-    /// Adds the tokens of a trie, which have no quotes, that stay within the top string; of a name that
+    /// Adds the tokens of a trie, none of which can leave it, that the top string takes; of a name, where it
     /// is not declared.
     pub(super) fn interior(
         &mut self,

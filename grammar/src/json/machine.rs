@@ -204,8 +204,8 @@ impl Parser {
     /// Fewest bytes to a whole text.
     pub(crate) fn distance(&self, parses: &[Stack]) -> usize {
         let distance = |stack: &Stack| {
-            let outer = stack.outer.as_ref().map_or(0, |outer| outer.cost);
-            self.frame_distance(&stack.top).saturating_add(outer)
+            self.frame_distance(&stack.top)
+                .saturating_add(stack.outer_cost())
         };
         parses.iter().map(distance).min().unwrap_or(usize::MAX)
     }

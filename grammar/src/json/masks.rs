@@ -12,7 +12,7 @@ use crate::json::frame::{Frame, Name, Stack};
 use crate::json::inside::Interior;
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::{goes_on, object_automaton, step_other};
-use crate::memo::{MaskMemo, Reach};
+use crate::memo::MaskMemo;
 use crate::regex::product::Automaton;
 use crate::runs::Runs;
 use crate::trie::TokenTrie;
@@ -94,7 +94,7 @@ impl JsonLanguage {
             } else if inside.reach.nearest.saturating_add(low) <= limit {
                 for tokens in self.staying(&stack.top, vocabulary) {
                     let start = state.of(stack.clone());
-                    mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+                    self.walk(tokens, start, limit, mask)?;
                 }
             }
         }
@@ -104,12 +104,12 @@ impl JsonLanguage {
         } else if known.nearest(stack) <= limit {
             let tokens = self.outside_tokens(stack, vocabulary);
             let start = state.of(stack.clone());
-            mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+            self.walk(tokens, start, limit, mask)?;
             return Ok(());
         }
         if let Some(tokens) = known.undecided() {
             let start = state.of(stack.clone());
-            mask.union(&self.walk(tokens, start, vocabulary, limit)?.mask);
+            self.walk(tokens, start, limit, mask)?;
         }
         Ok(())
     }
@@ -243,28 +243,25 @@ impl JsonLanguage {
         )
     }
 
-    /// Tokens that leave at most `limit` bytes to completion.
+    /// Allows the tokens that leave at most `limit` bytes to completion.
     fn walk(
         &mut self,
         tokens: &TokenTrie,
         start: JsonState,
-        vocabulary: &Vocabulary,
         limit: usize,
-    ) -> Result<Reach, GrammarError> {
-        let mut reach = Reach::new(vocabulary);
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
         tokens.walk_nodes(
             self,
             start,
             |language, state| language.parser.next_bytes(state),
             |language, state, (_, byte)| language.step(state, byte),
             |language, token, state| {
-                let distance = language.distance(state);
-                if distance <= limit {
-                    reach.add(token, distance);
+                if limit == usize::MAX || language.distance(state) <= limit {
+                    mask.allow(token);
                 }
             },
-        )?;
-        Ok(reach)
+        )
     }
 
     /// The tokens that a stack as a whole must be asked for.

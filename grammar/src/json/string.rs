@@ -184,11 +184,9 @@ impl StringShape {
             Some(table) => table.longest(),
             None => 0,
         };
-        let n_free = match self.max {
+        let n_free = match self.n_left(body) {
             None => ENDLESS,
-            Some(max) => (max - body.count)
-                .saturating_sub(longest)
-                .min(u32::from(ENDLESS - 1)) as u8,
+            Some(n_left) => n_left.saturating_sub(longest).min(u32::from(ENDLESS - 1)) as u8,
         };
         (n_free >= MAX_FOLLOWED).then_some((body.state, n_free))
     }
@@ -236,13 +234,13 @@ impl StringShape {
     /// difference.
     pub(crate) fn interior_key(&self, shape: u32, body: &Body, longest: usize) -> InteriorKey {
         let left = self
-            .max
-            .map_or(NONE, |max| (max - body.count).min(longest as u32));
+            .n_left(body)
+            .map_or(NONE, |n_left| n_left.min(longest as u32));
         match (&self.table, self.pattern) {
             (Some(table), Some((pattern, _))) => {
                 // Beyond what any token and the longest way take, what is left makes no difference.
                 let most = longest as u32 + table.longest();
-                let left = self.max.map_or(NONE, |max| (max - body.count).min(most));
+                let left = self.n_left(body).map_or(NONE, |n_left| n_left.min(most));
                 let due = self.min.saturating_sub(body.count);
                 InteriorKey {
                     pattern,

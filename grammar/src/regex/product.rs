@@ -272,11 +272,10 @@ impl Product {
         state: DfaState,
         byte: u8,
     ) -> Result<Option<DfaState>, GrammarError> {
-        let next = self.successor(state, usize::from(self.classes[usize::from(byte)]))?;
-        if next == DEAD || self.find_distance(next)? == DEAD {
-            return Ok(None);
+        match self.enter(state, byte)? {
+            Some(next) if self.find_distance(next)? != DEAD => Ok(Some(next)),
+            _ => Ok(None),
         }
-        Ok(Some(next))
     }
 
     /// The tuple after `byte`, whether or not a match can follow; `None` where plainly none can.
