@@ -1,5 +1,6 @@
 //! Masks remembered by automaton state, within a limit of bytes.
 
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -41,18 +42,22 @@ impl Reach {
     }
 }
 
-/// Masks by vocabulary and key. When full it forgets everything: a mask can always be found again.
+/// Masks by vocabulary and key. When full it forgets the oldest: a mask can always be found again, and
+/// forgetting many at once would take as long as finding one.
 #[derive(Debug)]
 pub(crate) struct MaskMemo<K> {
     masks: HashMap<(u64, K), Arc<Reach>>,
+    /// The keys of `masks`, oldest first.
+    order: VecDeque<(u64, K)>,
     n_bytes: usize,
     max_bytes: usize,
 }
 
-impl<K: Hash + Eq> MaskMemo<K> {
+impl<K: Hash + Eq + Clone> MaskMemo<K> {
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self {
             masks: HashMap::new(),
+            order: VecDeque::new(),
             n_bytes: 0,
             max_bytes,
         }
@@ -67,13 +72,22 @@ impl<K: Hash + Eq> MaskMemo<K> {
         self.masks.get(&(vocabulary.id(), key)).cloned()
     }
 
+    /// Remembers the mask of a key, in place of another it may have had.
     pub(crate) fn insert(&mut self, vocabulary: &Vocabulary, key: K, reach: &Arc<Reach>) {
-        let entry_bytes = reach.mask.n_bytes() + size_of::<(u64, K)>() + ENTRY_BYTES;
-        if self.n_bytes + entry_bytes > self.max_bytes {
-            self.masks.clear();
-            self.n_bytes = 0;
+        let key = (vocabulary.id(), key);
+        self.n_bytes += entry_bytes::<K>(reach);
+        match self.masks.insert(key.clone(), Arc::clone(reach)) {
+            Some(before) => self.n_bytes -= entry_bytes::<K>(&before),
+            None => self.order.push_back(key),
         }
-        self.n_bytes += entry_bytes;
-        self.masks.insert((vocabulary.id(), key), Arc::clone(reach));
+        while self.n_bytes > self.max_bytes {
+            let oldest = self.order.pop_front().expect("what counts bytes is listed");
+            let forgotten = self.masks.remove(&oldest).expect("what is listed is there");
+            self.n_bytes -= entry_bytes::<K>(&forgotten);
+        }
     }
+}
+
+fn entry_bytes<K>(reach: &Reach) -> usize {
+    reach.mask.n_bytes() + 2 * size_of::<(u64, K)>() + ENTRY_BYTES
 }

@@ -286,38 +286,41 @@ impl TokenTrie {
     }
 
     fn find(&self, bytes: &[u8]) -> Option<usize> {
-        let (mut node, mut end) = (0, self.nodes.len());
-        let mut found = None;
-        for &byte in bytes {
-            while node < end && self.nodes[node].byte != byte {
-                node = self.nodes[node].subtree_end as usize;
-            }
-            if node >= end {
-                return None;
-            }
-            found = Some(node);
-            (node, end) = (node + 1, self.nodes[node].subtree_end as usize);
+        let (first, rest) = bytes.split_first()?;
+        rest.iter()
+            .try_fold(self.root(*first)?, |node, &byte| self.child(node, byte))
+    }
+
+    fn root(&self, byte: u8) -> Option<usize> {
+        let place = self.roots.binary_search_by_key(&byte, |root| root.0);
+        place.ok().map(|place| self.roots[place].1 as usize)
+    }
+
+    fn child(&self, node: usize, byte: u8) -> Option<usize> {
+        let (mut child, end) = (node + 1, self.nodes[node].subtree_end as usize);
+        while child < end && self.nodes[child].byte != byte {
+            child = self.nodes[child].subtree_end as usize;
         }
-        found
+        (child < end).then_some(child)
     }
 
     /// The longest token that `text` begins with, and its length.
     pub(crate) fn longest_match(&self, text: &[u8]) -> Option<(TokenId, usize)> {
         let mut longest = None;
-        let (mut node, mut end) = (0, self.nodes.len());
+        let mut node = None;
         for (depth, &byte) in text.iter().enumerate() {
-            while node < end && self.nodes[node].byte != byte {
-                node = self.nodes[node].subtree_end as usize;
-            }
-            if node >= end {
+            node = match node {
+                None => self.root(byte),
+                Some(node) => self.child(node, byte),
+            };
+            let Some(node) = node else {
                 break;
-            }
+            };
             longest = self
                 .tokens_at(node)
                 .first()
                 .map(|&token| (token, depth + 1))
                 .or(longest);
-            (node, end) = (node + 1, self.nodes[node].subtree_end as usize);
         }
         longest
     }

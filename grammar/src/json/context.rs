@@ -9,6 +9,7 @@
 //! The names beyond the declared ones that came are left out of it: what they forbid is taken from
 //! the mask afterwards, unless a token holds one of them whole.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
@@ -148,6 +149,9 @@ enum Around {
     Further(usize),
 }
 
+/// The values around a stack, from the innermost outward.
+type Surroundings = SmallVec<[Around; 2]>;
+
 /// What a walk found.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -166,10 +170,15 @@ impl Found {
     }
 }
 
-/// Masks by what they depend on. When full it forgets everything: a mask can always be found again.
+/// A vocabulary, whether distances are measured, and a top.
+type TopKey = (u64, bool, Top);
+
+/// Masks by what they depend on. When full it forgets the oldest: see [`crate::memo::MaskMemo`].
 #[derive(Debug)]
 pub(crate) struct ContextMemo {
-    entries: HashMap<(u64, bool, Top), Entry>,
+    entries: HashMap<TopKey, Entry>,
+    /// The keys of the masks, oldest first.
+    order: VecDeque<(TopKey, Surroundings)>,
     n_bytes: usize,
     max_bytes: usize,
 }
@@ -183,7 +192,7 @@ struct Entry {
     own: bool,
     /// Whether any walk asked for the members of an object around.
     members: bool,
-    masks: HashMap<SmallVec<[Around; 2]>, Known>,
+    masks: HashMap<Surroundings, Known>,
 }
 
 /// A mask, and what the values around cost in the stack that it was found for.
@@ -235,6 +244,7 @@ impl ContextMemo {
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self {
             entries: HashMap::new(),
+            order: VecDeque::new(),
             n_bytes: 0,
             max_bytes,
         }
@@ -268,25 +278,52 @@ impl ContextMemo {
         reads: &Reads,
         known: &Known,
     ) {
-        let entry_bytes = known.reach.mask.n_bytes() + size_of::<Top>() + ENTRY_BYTES;
-        if self.n_bytes + entry_bytes > self.max_bytes {
-            self.entries.clear();
-            self.n_bytes = 0;
-        }
         let measured = known.reach.measured;
         let top = Top::of(stack, measured, tables, vocabulary);
-        let entry = self.entries.entry((vocabulary.id(), measured, top));
-        let entry = entry.or_default();
+        let key = (vocabulary.id(), measured, top);
+        let entry = self.entries.entry(key.clone()).or_default();
         entry.n_around = entry
             .n_around
             .max(reads.base.saturating_sub(reads.lowest) as usize);
         entry.own |= reads.lowest <= reads.base;
         entry.members |= reads.members || measured;
-        if let Some(around) = entry.around(stack, tables, vocabulary, measured) {
-            self.n_bytes += entry_bytes + around.len() * size_of::<Around>();
-            entry.masks.insert(around, known.clone());
+        let Some(around) = entry.around(stack, tables, vocabulary, measured) else {
+            if entry.masks.is_empty() {
+                self.entries.remove(&key);
+            }
+            return;
+        };
+        self.n_bytes += entry_bytes(&around, known);
+        match entry.masks.insert(around.clone(), known.clone()) {
+            Some(before) => self.n_bytes -= entry_bytes(&around, &before),
+            None => self.order.push_back((key, around)),
+        }
+        self.shrink();
+    }
+
+    /// Forgets the oldest masks until the limit is kept, and tops without any.
+    fn shrink(&mut self) {
+        while self.n_bytes > self.max_bytes {
+            let (key, around) = self.order.pop_front().expect("what counts bytes is listed");
+            let entry = self
+                .entries
+                .get_mut(&key)
+                .expect("a top has its entry while it has masks");
+            let forgotten = entry
+                .masks
+                .remove(&around)
+                .expect("what is listed is there");
+            self.n_bytes -= entry_bytes(&around, &forgotten);
+            if entry.masks.is_empty() {
+                self.entries.remove(&key);
+            }
         }
     }
+}
+
+fn entry_bytes(around: &[Around], known: &Known) -> usize {
+    let keys = 2 * (size_of::<TopKey>() + size_of_val(around));
+    known.reach.mask.n_bytes() + keys + ENTRY_BYTES
 }
 
 impl Top {
@@ -376,7 +413,7 @@ impl Entry {
         tables: &Tables,
         vocabulary: &Vocabulary,
         measured: bool,
-    ) -> Option<SmallVec<[Around; 2]>> {
+    ) -> Option<Surroundings> {
         let mut key = Key {
             entry: self,
             tables,
@@ -403,7 +440,7 @@ struct Key<'a> {
     tables: &'a Tables,
     vocabulary: &'a Vocabulary,
     measured: bool,
-    around: SmallVec<[Around; 2]>,
+    around: Surroundings,
 }
 
 impl Key<'_> {

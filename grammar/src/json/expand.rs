@@ -7,6 +7,8 @@
 //! Where the alternatives would be too many, a part of the formula becomes a guard, which is looked
 //! at when the value is whole.
 
+use std::sync::Arc;
+
 use crate::json::form::{Form, FormId, SchemaId, types};
 use crate::json::plain::PlainForms;
 use crate::json::schema::Schemas;
@@ -112,8 +114,49 @@ impl Expander {
             Form::NotOne(parts) => self.not_one(schemas, id, parts),
             Form::Schema(schema) => self.schema(schemas, *schema, false),
             Form::NotSchema(schema) => self.schema(schemas, *schema, true),
+            Form::Guard {
+                form,
+                negated: true,
+            } => self.none_of(schemas, id, *form),
             _ => Ok(self.simplified(schemas, vec![id])?.into_iter().collect()),
         }
+    }
+
+    /// A guard against `form`. Against names that are all but a few it is plain what it asks for: one of
+    /// these.
+    fn none_of(
+        &mut self,
+        schemas: &mut Schemas<'_>,
+        guard: FormId,
+        form: FormId,
+    ) -> Result<Vec<Conjunction>, GrammarError> {
+        let guarded = vec![vec![guard]];
+        let Form::Names(names) = *schemas.forms.shared(form) else {
+            return Ok(guarded);
+        };
+        let strings = schemas.forms.types(types::STRING);
+        let others = schemas.forms.not(names);
+        let mut wanted = Vec::new();
+        for conjunction in self.all(schemas, &[strings, others])? {
+            let is_type = |id: &FormId| matches!(schemas.forms.get(*id), Form::Types(_));
+            let said: Vec<FormId> = conjunction.into_iter().filter(|id| !is_type(id)).collect();
+            let [said] = said.as_slice() else {
+                return Ok(guarded);
+            };
+            let Form::Values {
+                values,
+                negated: false,
+            } = &*schemas.forms.shared(*said)
+            else {
+                return Ok(guarded);
+            };
+            let strings = values.iter().filter_map(|value| value.as_str());
+            wanted.extend(strings.map(|name| vec![Arc::from(name)]));
+        }
+        let wanted = wanted.into_iter().map(Form::Required);
+        let each: Vec<FormId> = wanted.map(|form| schemas.forms.add(form)).collect();
+        let any = schemas.forms.or(each);
+        self.one(schemas, any)
     }
 
     fn schema(

@@ -141,22 +141,26 @@ impl JsonLanguage {
             for &token in vocabulary.quoted().beginning_with(&closing) {
                 mask.forbid(token);
             }
-            let tokens = vocabulary.all().equal_to(rest);
-            if others.run_out() && !tokens.is_empty() {
-                let mut ended = Some(*other);
-                for &byte in rest {
-                    ended = match ended {
-                        Some(other) => step_other(automaton, automata, other, byte)?,
-                        None => None,
-                    };
-                }
-                let goes_on = match ended {
-                    Some(ended) => goes_on(automaton, automata, ended)?,
-                    None => false,
+            let whole = match others.run_out() {
+                true => vocabulary.all().equal_to(rest),
+                false => &[],
+            };
+            if whole.is_empty() {
+                continue;
+            }
+            let mut ended = Some(*other);
+            for &byte in rest {
+                ended = match ended {
+                    Some(other) => step_other(automaton, automata, other, byte)?,
+                    None => None,
                 };
-                if !goes_on {
-                    tokens.iter().for_each(|&token| mask.forbid(token));
-                }
+            }
+            let goes_on = match ended {
+                Some(ended) => goes_on(automaton, automata, ended)?,
+                None => false,
+            };
+            if !goes_on {
+                whole.iter().for_each(|&token| mask.forbid(token));
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use crate::regex::dfa::{Dfa, DfaState};
 use crate::regex::product::{Automaton, Formula, Product};
 use crate::regex::program::Program;
 use crate::regex::syntax::{self, Boolean};
+use crate::regex::words::words;
 use crate::{GrammarError, Limits};
 
 /// Index of a pattern.
@@ -56,6 +57,8 @@ struct Pattern {
     unspelled: Vec<Regex>,
     formula: Formula,
     ends: Ends,
+    /// All strings of the language, if they are few and it is a regex's.
+    words: Option<Arc<[String]>>,
 }
 
 /// On which side of a match any text may stand.
@@ -168,14 +171,24 @@ impl Patterns {
         let formula = formula(&condition, &mut hirs);
         let id = self.patterns.len() as PatternId;
         let ends = Ends::of(&condition);
+        let words = match &condition {
+            Boolean::Hir(hir) => words(hir),
+            _ => None,
+        };
         self.patterns.push(Pattern {
             regexes: hirs.iter().cloned().map(Regex::Search).collect(),
             unspelled: hirs.into_iter().map(Regex::Plain).collect(),
             formula,
             ends,
+            words: words.map(Arc::from),
         });
         self.ids.insert(key, id);
         Ok(id)
+    }
+
+    /// All strings that match a regex, if they are few.
+    pub(crate) fn words(&self, regex: PatternId) -> Option<Arc<[String]>> {
+        self.patterns[regex as usize].words.clone()
     }
 
     /// Whether a text is a regex.
@@ -220,6 +233,7 @@ impl Patterns {
             unspelled: Vec::new(),
             formula: Formula::Part(0),
             ends: Ends::default(),
+            words: None,
         });
         self.ids.insert(key, id);
         id

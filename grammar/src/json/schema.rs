@@ -20,7 +20,7 @@ use crate::json::keywords::{
 };
 use crate::json::patterns::Patterns;
 use crate::json::unevaluated;
-use crate::json::values::exactly;
+use crate::json::values::{Values, exactly};
 use crate::{GrammarError, JsonOptions, Limits, NumberSpelling};
 
 /// Schemas within each other that must be read at once, for what they evaluate.
@@ -222,8 +222,20 @@ impl<'a> Schemas<'a> {
                     .as_str()
                     .ok_or_else(|| refuse(at, "`pattern` is a string"))?;
                 let pattern = self.patterns.regex(source, at)?;
-                let negated = false;
-                Form::Text { pattern, negated }
+                let of_strings = reading.keywords.get("type") == Some(&Value::from("string"));
+                let words = self.patterns.words(pattern);
+                match words.filter(|words| of_strings && !words.is_empty()) {
+                    Some(words) => Form::Values {
+                        values: Arc::new(Values::new(
+                            words.iter().map(|word| word.as_str().into()),
+                        )),
+                        negated: false,
+                    },
+                    None => Form::Text {
+                        pattern,
+                        negated: false,
+                    },
+                }
             }
             "format" => {
                 let name = value
@@ -449,7 +461,16 @@ impl<'a> Schemas<'a> {
             for source in map(&at, value)?.keys() {
                 let pattern = self.patterns.regex(source, &child(&at, source))?;
                 let form = self.schema(reading, &["patternProperties", source]);
-                members.patterns.push((pattern, form));
+                let Some(words) = self.patterns.words(pattern) else {
+                    members.patterns.push((pattern, form));
+                    continue;
+                };
+                for word in words.iter() {
+                    match members.names.iter_mut().find(|(name, _)| **name == **word) {
+                        Some((_, known)) => *known = self.forms.and([*known, form]),
+                        None => members.names.push((Arc::from(word.as_str()), form)),
+                    }
+                }
             }
         }
         if keywords.contains_key("additionalProperties") {

@@ -51,7 +51,7 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    fn new(values: impl Iterator<Item = Value>) -> Self {
+    pub(crate) fn new(values: impl Iterator<Item = Value>) -> Self {
         let mut seen = HashSet::new();
         let list: Vec<Value> = values.filter(|value| seen.insert(hash(value))).collect();
         let mut hashes: Vec<u64> = seen.into_iter().collect();

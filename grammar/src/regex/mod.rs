@@ -14,3 +14,4 @@ pub(crate) mod syntax;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod words;

@@ -12,6 +12,7 @@ use crate::regex::parser::{self, Flags};
 use crate::regex::program::Program;
 use crate::regex::syntax::{self, Boolean, Whole};
 use crate::regex::table::Table;
+use crate::regex::words::words;
 use crate::{GrammarError, Limits};
 
 fn build(pattern: &str) -> Result<(Dfa, u32), GrammarError> {
@@ -245,4 +246,43 @@ fn a_state_covers_those_that_lead_to_less() {
     let (dfa, [start, begun, matched]) = after("abc", ["", "ab", "abc"]);
     assert!(dfa.covers(begun, start) && !dfa.covers(start, begun));
     assert!(!dfa.covers(begun, matched));
+}
+
+#[test]
+fn words_are_all_that_a_pattern_is_found_in() {
+    let listed = |pattern: &str| {
+        let hir = syntax::parse(pattern, &Limits::default()).unwrap();
+        words(&hir).map(|mut list| {
+            list.sort_unstable();
+            list
+        })
+    };
+    let some = |list: &[&str]| Some(list.iter().map(|word| word.to_string()).collect::<Vec<_>>());
+    assert_eq!(listed("^abc$"), some(&["abc"]));
+    assert_eq!(
+        listed("^(?:a|b){1,2}$"),
+        some(&["a", "aa", "ab", "b", "ba", "bb"])
+    );
+    assert_eq!(
+        listed("^[x-z]!?$"),
+        some(&["x", "x!", "y", "y!", "z", "z!"])
+    );
+    assert_eq!(listed("^$|^(?:^a$)$"), some(&["", "a"]));
+    // Texts that would have to begin or end within themselves are none.
+    assert_eq!(listed("^a^b$"), some(&[]));
+    assert_eq!(listed("^a$b|^c$"), some(&["c"]));
+    // Found in more than a few texts, or in one that can be written in several ways.
+    for pattern in [
+        "abc",
+        "^abc",
+        "abc$",
+        "^a|b$",
+        "^a*$",
+        "^.$",
+        "^é$",
+        "^[a-z]{3}$",
+        "(?:^a|b)$",
+    ] {
+        assert_eq!(listed(pattern), None, "{pattern}");
+    }
 }
