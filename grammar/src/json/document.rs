@@ -31,9 +31,9 @@ pub(crate) enum Draft {
 }
 
 impl Draft {
-    /// The draft that a `$schema` names; the newest if it names none that is known.
-    fn named(schema: &Value) -> Option<Self> {
-        let name = schema.get("$schema")?.as_str()?;
+    /// The draft that a `$schema` names, if it is known.
+    fn named(name: &Value) -> Option<Self> {
+        let name = name.as_str()?;
         let drafts = [
             ("draft-03", Self::Four),
             ("draft-04", Self::Four),
@@ -239,7 +239,10 @@ impl<'a> Documents<'a> {
     fn add(&mut self, root: &'a Value, base: &str) {
         let document = self.roots.len() as DocumentId;
         self.roots.push(root);
-        let draft = Draft::named(root).unwrap_or(Draft::TwentyTwenty);
+        let draft = root
+            .get("$schema")
+            .and_then(Draft::named)
+            .unwrap_or(Draft::TwentyTwenty);
         let resource = self.add_resource(document, String::new(), base, draft);
         let mut open = vec![(root, String::new(), resource)];
         while let Some((value, pointer, resource)) = open.pop() {
@@ -306,10 +309,8 @@ impl<'a> Documents<'a> {
         resource: ResourceId,
     ) -> ResourceId {
         let outer = &self.resources[resource as usize];
-        let draft = match keywords.get("$schema") {
-            Some(_) => Draft::named(&Value::Object(keywords.clone())).unwrap_or(outer.draft),
-            None => outer.draft,
-        };
+        let named = keywords.get("$schema").and_then(Draft::named);
+        let draft = named.unwrap_or(outer.draft);
         let keyword = if draft == Draft::Four { "id" } else { "$id" };
         // Beside a `$ref` nothing else counts before 2019-09.
         let is_hidden = draft <= Draft::Seven && keywords.contains_key("$ref");

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use regex_syntax::hir::{
     Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Repetition,
 };
+use smallvec::SmallVec;
 
 /// Letters after `\`, with the characters they stand for.
 const SHORT_ESCAPES: [(u8, char); 8] = [
@@ -24,6 +25,7 @@ const SHORT_ESCAPES: [(u8, char); 8] = [
 
 /// First and last, both included.
 type NumberRange = (u32, u32);
+type Ranges = SmallVec<[NumberRange; 4]>;
 
 /// Every text, not spelled.
 pub(crate) fn any_text() -> Hir {
@@ -181,20 +183,20 @@ fn unicode_escapes(class: &ClassUnicode) -> Hir {
     Hir::concat(vec![bytes([b'u']), Hir::alternation(pairs)])
 }
 
-/// The numbers of `ranges` in `n_digits` hexadecimal digits of either case; digits with equal rests
-/// share them.
+/// The numbers of ascending `ranges` in `n_digits` hexadecimal digits of either case; digits with equal
+/// rests share them.
 fn hex(ranges: &[NumberRange], n_digits: u32) -> Hir {
-    if ranges.is_empty() {
+    let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
         return Hir::fail();
-    }
+    };
     if n_digits == 0 {
         return Hir::empty();
     }
     let unit = 16u32.pow(n_digits - 1);
-    let mut groups: Vec<(Vec<NumberRange>, Vec<u8>)> = Vec::new();
-    for digit in 0..16 {
+    let mut groups: Vec<(Ranges, Vec<u8>)> = Vec::new();
+    for digit in first.0 / unit..=last.1 / unit {
         let (lo, hi) = (digit * unit, (digit + 1) * unit - 1);
-        let rest: Vec<NumberRange> = ranges
+        let rest: Ranges = ranges
             .iter()
             .filter(|&&(start, end)| start.max(lo) <= end.min(hi))
             .map(|&(start, end)| (start.max(lo) - lo, end.min(hi) - lo))
@@ -209,7 +211,7 @@ fn hex(ranges: &[NumberRange], n_digits: u32) -> Hir {
             None => groups.push((rest, spellings.to_vec())),
         }
     }
-    let spelled = |(rest, digits): (Vec<NumberRange>, Vec<u8>)| {
+    let spelled = |(rest, digits): (Ranges, Vec<u8>)| {
         Hir::concat(vec![bytes(digits), hex(&rest, n_digits - 1)])
     };
     Hir::alternation(groups.into_iter().map(spelled).collect())

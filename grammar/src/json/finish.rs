@@ -9,26 +9,21 @@ use crate::bytes::ByteSet;
 use crate::json::compile::{Compiler, NameId, Names, unspelled};
 use crate::json::draft::{Draft, DraftMember, DraftOthers};
 use crate::json::form::Bounds;
-use crate::json::lengths::told_apart;
+use crate::json::naming::NameSets;
 use crate::json::number::Number;
 use crate::json::object::{OTHER_NAME_BYTES, ObjectShape, Property};
-use crate::json::patterns::NameSets;
 use crate::json::shape::{
     ArrayShape, Literals, NEVER, Node, NodeId, Others, Shape, ShapeId, Tables,
 };
 use crate::json::string::StringShape;
 use crate::json::text::BOUNDARY;
 use crate::literals::LiteralTrie;
-use crate::regex::dfa::DfaState;
-use crate::regex::product::Automaton;
 
 /// Bytes of a name that must match patterns, as far as is known beforehand.
 const MATCHING_NAME_BYTES: usize = 24;
 /// Names of an automaton that are listed, and the bytes of one.
 const MAX_LISTED: usize = 64;
 const MAX_LISTED_BYTES: usize = 64;
-/// States of an automaton of names that are looked at for one that nothing follows.
-const MAX_NAME_STATES: usize = 256;
 
 /// The tables of what was drafted.
 pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables, GrammarError> {
@@ -262,35 +257,6 @@ fn listed(
     Ok(Some(members))
 }
 
-/// Whether a name of the automaton is the beginning of no other. Among very many states it is taken
-/// for granted that there is always another name.
-fn runs_out(automaton: &mut Automaton, start: DfaState) -> Result<bool, GrammarError> {
-    let mut seen = HashSet::from_iter([(BOUNDARY, start)]);
-    let mut open = vec![(BOUNDARY, start)];
-    let bytes = told_apart(automaton);
-    while let Some((text, state)) = open.pop() {
-        let mut ends = true;
-        for &byte in &bytes {
-            let Some(text) = text.step_canonical(byte) else {
-                continue;
-            };
-            if let Some(state) = automaton.step(state, byte)? {
-                ends = false;
-                if seen.insert((text, state)) {
-                    open.push((text, state));
-                }
-            }
-        }
-        if ends {
-            return Ok(true);
-        }
-        if seen.len() > MAX_NAME_STATES {
-            break;
-        }
-    }
-    Ok(false)
-}
-
 /// The shape of an array, before anything is pruned.
 fn array(draft: &Draft) -> Option<ArrayShape> {
     match draft {
@@ -416,22 +382,19 @@ fn finish_others(
                 dead.iter().map(|&(set, _)| set).collect(),
             );
             let sets = NameSets {
-                patterns: &patterns,
-                live: &live_sets,
-                dead: complete.then_some(&dead),
+                patterns,
+                live: live_sets,
+                dead: complete.then_some(dead),
                 told_apart,
+                tests: names,
             };
-            let found = compiler.schemas.patterns.names(&sets, names.as_deref())?;
-            let Some((automaton, start)) = found else {
+            let Some(names) = compiler.schemas.patterns.names(&sets)? else {
                 return Ok(Others::None);
             };
-            let patterns = &mut compiler.schemas.patterns;
-            let goes_on = names.is_none() && patterns.always_go_on(&sets);
-            let found = &mut patterns.automata[automaton as usize];
             Ok(Others::Matching {
-                runs_out: !goes_on && runs_out(found, start)?,
-                automaton,
-                start,
+                runs_out: names.runs_out,
+                automaton: names.id,
+                start: names.start,
                 // Without marks no set is told from the empty one.
                 places: match told_apart {
                     true => live.into_iter().collect(),

@@ -1,16 +1,17 @@
 //! What a schema asks of a string's characters: patterns, formats, literals, and their combinations
 //! as automata over the JSON spelling.
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 use regex_syntax::hir::{Hir, Look};
 
+use crate::json::escape;
+use crate::json::naming::{NameAutomaton, NameSets};
+use crate::json::programs::{Regex, Spelling, format_program};
 use crate::json::schema::refuse;
-use crate::json::{escape, formats};
 use crate::regex::dfa::{Dfa, DfaState};
 use crate::regex::product::{Automaton, Formula, Product};
-use crate::regex::program::Program;
 use crate::regex::syntax::{self, Boolean};
 use crate::regex::words::words;
 use crate::{GrammarError, Limits};
@@ -24,48 +25,39 @@ pub(crate) type AutomatonId = u32;
 pub(crate) type Test = (PatternId, bool);
 
 /// The automata that a formula is about.
-#[derive(Default)]
-struct Parts {
-    /// Whether they are over characters, and not over the JSON spelling.
-    unspelled: bool,
+pub(super) struct Parts {
+    spelling: Spelling,
     /// Each with its first state.
-    dfas: Vec<(Dfa, DfaState)>,
+    pub(super) dfas: Vec<(Dfa, DfaState)>,
     /// Of patterns.
     formulas: HashMap<PatternId, Formula>,
 }
 
-/// The sets of patterns that names may match.
-pub(crate) struct NameSets<'a> {
-    pub(crate) patterns: &'a [PatternId],
-    /// Those whose members have values, as bits.
-    pub(crate) live: &'a [u64],
-    /// The others, if no name matches a set that is in neither list.
-    pub(crate) dead: Option<&'a [u64]>,
-    /// Whether it makes a difference which set is matched.
-    pub(crate) told_apart: bool,
+impl Parts {
+    pub(super) fn new(spelling: Spelling) -> Self {
+        Self {
+            spelling,
+            dfas: Vec::new(),
+            formulas: HashMap::new(),
+        }
+    }
 }
-
-/// Sets of patterns that names may match, of which each gets a place.
-const MAX_SETS: usize = 256;
 
 /// A language of characters.
 #[derive(Debug)]
-struct Pattern {
-    /// Over the JSON spelling.
-    regexes: Vec<Regex>,
-    /// The same over the characters themselves, of regexes alone.
-    unspelled: Vec<Regex>,
-    formula: Formula,
-    ends: Ends,
+pub(super) struct Pattern {
+    pub(super) regexes: Vec<Regex>,
+    pub(super) formula: Formula,
+    pub(super) ends: Ends,
     /// All strings of the language, if they are few and it is a regex's.
     words: Option<Arc<[String]>>,
 }
 
 /// On which side of a match any text may stand.
 #[derive(Clone, Copy, Debug, Default)]
-struct Ends {
-    before: bool,
-    after: bool,
+pub(super) struct Ends {
+    pub(super) before: bool,
+    pub(super) after: bool,
 }
 
 impl Ends {
@@ -81,71 +73,18 @@ impl Ends {
     }
 }
 
-/// A regex, compiled when it is first needed.
-#[derive(Debug)]
-enum Regex {
-    /// Searched for in the characters.
-    Plain(Hir),
-    /// Searched for in what the JSON spelling stands for.
-    Search(Hir),
-    /// Over the JSON spelling already.
-    Spelled(Hir),
-    Program(Arc<Program>),
-}
-
-impl Regex {
-    /// The compiled regex, whose bytes are taken from the limit the first time.
-    fn program(&mut self, limits: &mut Limits) -> Result<Arc<Program>, GrammarError> {
-        let program = match self {
-            Self::Program(program) => return Ok(Arc::clone(program)),
-            Self::Plain(hir) => Program::ending_in_any_text(&syntax::searched(hir), limits)?,
-            Self::Search(hir) => Program::ending_in_any_text(&escape::search(hir), limits)?,
-            Self::Spelled(hir) => Program::new(hir, limits)?,
-        };
-        let program = Arc::new(program);
-        limits.nfa_bytes = limits.nfa_bytes.saturating_sub(program.n_bytes());
-        *self = Self::Program(Arc::clone(&program));
-        Ok(program)
-    }
-}
-
-/// Every string.
-static ANYTHING: LazyLock<Arc<Program>> = LazyLock::new(|| {
-    let program = Program::new(&escape::anything(), &Limits::default());
-    Arc::new(program.expect("any text is a small regex"))
-});
-
-/// Every name that is not declared: names have one spelling, so that equal ones have equal bytes.
-static ANY_NAME: LazyLock<Arc<Program>> = LazyLock::new(|| {
-    let program = Program::new(&escape::plain(&escape::any_text()), &Limits::default());
-    Arc::new(program.expect("any name is a small regex"))
-});
-
-/// The formats that some schema has asked for. There are seventeen.
-static FORMATS: LazyLock<Mutex<HashMap<String, Arc<Program>>>> = LazyLock::new(Mutex::default);
-
-/// The compiled regex of a format; `None` if it is not one of the standard's.
-fn format_program(name: &str) -> Option<Arc<Program>> {
-    let mut known = FORMATS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = known.get(name) {
-        return Some(Arc::clone(known));
-    }
-    let hir = escape::plain(&formats::hir(name)?);
-    let program = Program::new(&hir, &Limits::default());
-    let program = Arc::new(program.expect("a format is a small regex"));
-    known.insert(name.to_owned(), Arc::clone(&program));
-    Some(program)
-}
-
 /// The patterns of a schema and the automata of those combinations that it needs.
 #[derive(Debug)]
 pub(crate) struct Patterns {
-    limits: Limits,
-    patterns: Vec<Pattern>,
+    pub(super) limits: Limits,
+    pub(super) patterns: Vec<Pattern>,
     ids: HashMap<String, PatternId>,
     pub(crate) automata: Vec<Automaton>,
     /// `None` for a combination that no string matches.
     combined: HashMap<Vec<Vec<Test>>, Option<(AutomatonId, DfaState)>>,
+    /// The same of the texts that a regex is found in, by whether they are spelled as names.
+    searchers: HashMap<(PatternId, bool), Option<(AutomatonId, DfaState)>>,
+    pub(super) named: HashMap<NameSets, Option<NameAutomaton>>,
 }
 
 impl Patterns {
@@ -156,6 +95,8 @@ impl Patterns {
             ids: HashMap::new(),
             automata: Vec::new(),
             combined: HashMap::new(),
+            searchers: HashMap::new(),
+            named: HashMap::new(),
         }
     }
 
@@ -176,8 +117,10 @@ impl Patterns {
             _ => None,
         };
         self.patterns.push(Pattern {
-            regexes: hirs.iter().cloned().map(Regex::Search).collect(),
-            unspelled: hirs.into_iter().map(Regex::Plain).collect(),
+            regexes: hirs
+                .into_iter()
+                .map(|hir| Regex::Search(hir, [None, None, None]))
+                .collect(),
             formula,
             ends,
             words: words.map(Arc::from),
@@ -230,7 +173,6 @@ impl Patterns {
         let id = self.patterns.len() as PatternId;
         self.patterns.push(Pattern {
             regexes: vec![regex],
-            unspelled: Vec::new(),
             formula: Formula::Part(0),
             ends: Ends::default(),
             words: None,
@@ -249,7 +191,7 @@ impl Patterns {
         if let Some(&known) = self.combined.get(lists) {
             return Ok(known);
         }
-        let mut parts = Parts::default();
+        let mut parts = Parts::new(Spelling::Json);
         let accept = self.tests(lists, &mut parts);
         let built = accept.and_then(|accept| self.automaton(parts, accept, Vec::new()));
         let found = built.map_err(|error| placed(error, at))?;
@@ -258,7 +200,11 @@ impl Patterns {
     }
 
     /// The formula of some list of tests all passing, and the parts that it is about.
-    fn tests(&mut self, lists: &[Vec<Test>], parts: &mut Parts) -> Result<Formula, GrammarError> {
+    pub(super) fn tests(
+        &mut self,
+        lists: &[Vec<Test>],
+        parts: &mut Parts,
+    ) -> Result<Formula, GrammarError> {
         let mut any = Vec::with_capacity(lists.len());
         for list in lists {
             let mut all = Vec::with_capacity(list.len());
@@ -275,25 +221,25 @@ impl Patterns {
     }
 
     /// The formula of a pattern over `parts`, to which its automata are added.
-    fn part(&mut self, pattern: PatternId, parts: &mut Parts) -> Result<Formula, GrammarError> {
+    pub(super) fn part(
+        &mut self,
+        pattern: PatternId,
+        parts: &mut Parts,
+    ) -> Result<Formula, GrammarError> {
         if let Some(known) = parts.formulas.get(&pattern) {
             return Ok(known.clone());
         }
         let found = &mut self.patterns[pattern as usize];
         let mut formula = found.formula.shifted(parts.dfas.len());
-        let regexes = match parts.unspelled {
-            true => &mut found.unspelled,
-            false => &mut found.regexes,
-        };
-        for regex in regexes {
-            match Dfa::of(regex.program(&mut self.limits)?, &self.limits) {
+        for regex in &mut found.regexes {
+            let program = regex.program(parts.spelling, &mut self.limits)?;
+            match Dfa::of(program, &self.limits) {
                 Ok(part) => parts.dfas.push(part),
                 // What matches nothing is a part that never accepts.
                 Err(GrammarError::Empty { .. }) => {
                     formula = formula.with_part(parts.dfas.len(), &Formula::Or(Vec::new()));
-                    parts
-                        .dfas
-                        .push(Dfa::of(Arc::clone(&ANYTHING), &self.limits)?);
+                    let anything = parts.spelling.anything();
+                    parts.dfas.push(Dfa::of(anything, &self.limits)?);
                 }
                 Err(error) => return Err(error),
             }
@@ -304,16 +250,18 @@ impl Patterns {
 
     /// The texts of a formula as an automaton that tells which of `marks` hold; `None` if there are
     /// none.
-    fn automaton(
+    pub(super) fn automaton(
         &mut self,
-        Parts { mut dfas, .. }: Parts,
+        Parts {
+            mut dfas, spelling, ..
+        }: Parts,
         accept: Formula,
         marks: Vec<Formula>,
     ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
         let single = matches!((accept.as_part(), dfas.len()), (Some(0), 1)) && marks.is_empty();
         let found = match dfas.pop_if(|_| single) {
             Some((dfa, start)) => Some((Automaton::One(Box::new(dfa)), start)),
-            None => self.product(dfas, accept, marks)?,
+            None => self.product(dfas, spelling, accept, marks)?,
         };
         Ok(found.map(|(automaton, start)| {
             self.automata.push(automaton);
@@ -324,142 +272,66 @@ impl Patterns {
     fn product(
         &self,
         mut dfas: Vec<(Dfa, DfaState)>,
+        spelling: Spelling,
         mut accept: Formula,
         marks: Vec<Formula>,
     ) -> Result<Option<(Automaton, DfaState)>, GrammarError> {
         // What matches no part must still be text.
         if accept.holds(0) {
             accept = Formula::And(vec![Formula::Part(dfas.len()), accept]);
-            dfas.push(Dfa::of(Arc::clone(&ANYTHING), &self.limits)?);
+            dfas.push(Dfa::of(spelling.anything(), &self.limits)?);
         }
         let (product, start) = Product::new(dfas, accept, marks, &self.limits)?;
         Ok(start.map(|start| (Automaton::Product(Box::new(product)), start)))
     }
 
-    /// An automaton of names that match one of the `sets`, and pass all of some list of `tests`.
-    /// Its marks are the patterns, if those make a difference.
-    pub(crate) fn names(
-        &mut self,
-        sets: &NameSets<'_>,
-        tests: Option<&[Vec<Test>]>,
-    ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
-        let mut parts = Parts::default();
-        parts
-            .dfas
-            .push(Dfa::of(Arc::clone(&ANY_NAME), &self.limits)?);
-        let mut accept = vec![Formula::Part(0)];
-        if let Some(tests) = tests {
-            accept.push(self.tests(tests, &mut parts)?);
-        }
-        let mut marks = Vec::new();
-        if sets.told_apart || sets.dead != Some(&[]) {
-            for &pattern in sets.patterns {
-                marks.push(self.part(pattern, &mut parts)?);
-            }
-        }
-        let exactly = |&set: &u64| {
-            let each = marks
-                .iter()
-                .enumerate()
-                .map(|(idx, mark)| match set >> idx & 1 {
-                    1 => mark.clone(),
-                    _ => Formula::Not(Box::new(mark.clone())),
-                });
-            Formula::And(each.collect())
-        };
-        match sets.dead {
-            Some([]) => {}
-            Some([0]) => accept.push(Formula::Or(marks.clone())),
-            _ => accept.push(Formula::Or(sets.live.iter().map(exactly).collect())),
-        }
-        if !sets.told_apart {
-            marks.clear();
-        }
-        self.automaton(parts, Formula::And(accept), marks)
-    }
-
-    /// Whether it is plain that each name of the sets is the beginning of another one.
-    pub(crate) fn always_go_on(&self, sets: &NameSets<'_>) -> bool {
-        let mut ends = sets
-            .patterns
-            .iter()
-            .map(|&id| self.patterns[id as usize].ends);
-        match sets.dead {
-            Some([]) => true,
-            Some([0]) => {
-                ends.clone().any(|ends| ends.before && ends.after) || ends.all(|ends| ends.after)
-            }
-            _ => false,
-        }
-    }
-
-    /// The sets of `patterns` that a text may match, as bits; `None` if finding them costs too much.
-    /// Some of them may be matched only together with more patterns.
-    pub(crate) fn sets(
-        &mut self,
-        patterns: &[PatternId],
-    ) -> Result<Option<Vec<u64>>, GrammarError> {
-        let mut limits = self.limits.clone();
-        // The patterns that each one may be matched with.
-        let mut beside = vec![0_u64; patterns.len()];
-        let mut sets = vec![0_u64];
-        let mut n_done = 0;
-        while let Some(&set) = sets.get(n_done) {
-            n_done += 1;
-            // Those after the last of the set, so that each set is grown once.
-            let n_before = u64::BITS - set.leading_zeros();
-            for (idx, beside) in beside.iter_mut().enumerate().skip(n_before as usize) {
-                if set.count_ones() > 1 && *beside & set != set {
-                    continue;
-                }
-                let larger = set | 1 << idx;
-                let members = (0..patterns.len()).filter(|idx| larger >> idx & 1 == 1);
-                let members: Vec<PatternId> = members.map(|idx| patterns[idx]).collect();
-                match self.may_match(&members, &mut limits) {
-                    Ok(true) if sets.len() == MAX_SETS => return Ok(None),
-                    Ok(true) => sets.push(larger),
-                    Ok(false) => continue,
-                    Err(GrammarError::Limit { .. }) => return Ok(None),
-                    Err(error) => return Err(error),
-                }
-                if set.count_ones() == 1 {
-                    *beside |= set;
-                }
-            }
-        }
-        Ok(Some(sets))
-    }
-
-    /// Whether some text matches all of `patterns`. Steps are taken from the limit.
-    fn may_match(
-        &mut self,
-        patterns: &[PatternId],
-        limits: &mut Limits,
-    ) -> Result<bool, GrammarError> {
-        // What stands anywhere can stand beside one that leaves room.
-        let ends = patterns.iter().map(|&id| self.patterns[id as usize].ends);
-        let mut bound = ends.filter(|ends| !(ends.before && ends.after));
-        if bound.next().is_none_or(|ends| ends.before || ends.after) && bound.next().is_none() {
-            return Ok(true);
-        }
-        let mut parts = Parts::default();
-        let each = patterns
-            .iter()
-            .map(|&pattern| self.part(pattern, &mut parts));
-        let accept = Formula::And(each.collect::<Result<_, _>>()?);
-        let (product, start) = Product::new(parts.dfas, accept, Vec::new(), limits)?;
-        limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
-        Ok(start.is_some())
-    }
-
     /// Whether a text passes a test.
     pub(crate) fn matches(&mut self, pattern: PatternId, text: &str) -> Result<bool, GrammarError> {
-        let Some((automaton, mut state)) = self.combine(&[vec![(pattern, false)]], "")? else {
+        let regexes = &self.patterns[pattern as usize].regexes;
+        let is_searched = regexes
+            .iter()
+            .all(|regex| matches!(regex, Regex::Search(..)));
+        // Most texts are spelled like names, whose automata are needed anyway.
+        let (found, is_spelled) = match (is_searched, text.contains(char::is_control)) {
+            (true, has_controls) => (self.searcher(pattern, !has_controls)?, !has_controls),
+            (false, _) => (self.combine(&[vec![(pattern, false)]], "")?, true),
+        };
+        if !is_spelled {
+            return self.leads_to_match(found, text.as_bytes());
+        }
+        let quoted = serde_json::Value::from(text).to_string();
+        self.leads_to_match(found, &quoted.as_bytes()[1..quoted.len() - 1])
+    }
+
+    /// The automaton of the texts that a regex is found in, spelled as names or as they are.
+    fn searcher(
+        &mut self,
+        regex: PatternId,
+        is_spelled: bool,
+    ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
+        if let Some(&known) = self.searchers.get(&(regex, is_spelled)) {
+            return Ok(known);
+        }
+        let mut parts = Parts::new(match is_spelled {
+            true => Spelling::Name,
+            false => Spelling::Text,
+        });
+        let accept = self.part(regex, &mut parts)?;
+        let found = self.automaton(parts, accept, Vec::new())?;
+        self.searchers.insert((regex, is_spelled), found);
+        Ok(found)
+    }
+
+    fn leads_to_match(
+        &mut self,
+        automaton: Option<(AutomatonId, DfaState)>,
+        bytes: &[u8],
+    ) -> Result<bool, GrammarError> {
+        let Some((automaton, mut state)) = automaton else {
             return Ok(false);
         };
         let automaton = &mut self.automata[automaton as usize];
-        let quoted = serde_json::Value::from(text).to_string();
-        for &byte in &quoted.as_bytes()[1..quoted.len() - 1] {
+        for &byte in bytes {
             match automaton.step(state, byte)? {
                 Some(next) => state = next,
                 None => return Ok(false),

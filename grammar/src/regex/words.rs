@@ -5,7 +5,7 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
-/// Most words of a list, and bytes of a word.
+/// Most words of a list, and bytes of one.
 const MAX_WORDS: usize = 64;
 const MAX_WORD_BYTES: usize = 256;
 
@@ -32,6 +32,10 @@ impl Word {
 
 /// The texts in which `hir` is found, each once, if they are few.
 pub(crate) fn words(hir: &Hir) -> Option<Vec<String>> {
+    let longest = hir.properties().maximum_len()?;
+    if longest > MAX_WORD_BYTES {
+        return None;
+    }
     let found = distinct(matches(hir)?.into_iter())?;
     let is_whole = found.iter().all(|word| word.begins && word.ends);
     is_whole.then(|| found.into_iter().map(|word| word.text).collect())

@@ -1,0 +1,233 @@
+//! Names that patterns tell apart: which sets of patterns a name can match, and the automata of the
+//! names that may come.
+
+use foldhash::HashSet;
+
+use crate::json::lengths::told_apart;
+use crate::json::patterns::{AutomatonId, Parts, PatternId, Patterns, Test};
+use crate::json::programs::{Regex, Spelling};
+use crate::json::text::BOUNDARY;
+use crate::regex::dfa::{Dfa, DfaState};
+use crate::regex::product::{Automaton, Formula, Product};
+use crate::{GrammarError, Limits};
+
+/// Sets of patterns that names may match, of which each gets a place.
+const MAX_SETS: usize = 256;
+/// States of an automaton of names that are looked at for one that nothing follows.
+const MAX_NAME_STATES: usize = 256;
+
+/// The sets of patterns that names may match, and what else is asked of names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct NameSets {
+    pub(crate) patterns: Vec<PatternId>,
+    /// Those whose members have values, as bits.
+    pub(crate) live: Vec<u64>,
+    /// The others, if no name matches a set that is in neither list.
+    pub(crate) dead: Option<Vec<u64>>,
+    /// Whether it makes a difference which set is matched.
+    pub(crate) told_apart: bool,
+    /// All of some list must pass.
+    pub(crate) tests: Option<Vec<Vec<Test>>>,
+}
+
+/// An automaton of names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NameAutomaton {
+    pub(crate) id: AutomatonId,
+    pub(crate) start: DfaState,
+    /// Whether a name is the beginning of no other.
+    pub(crate) runs_out: bool,
+}
+
+impl Patterns {
+    /// The automaton of names that match one of the `sets`, and pass their tests; `None` if there are
+    /// none. Its marks are the patterns, if those make a difference.
+    pub(crate) fn names(&mut self, sets: &NameSets) -> Result<Option<NameAutomaton>, GrammarError> {
+        if let Some(&known) = self.named.get(sets) {
+            return Ok(known);
+        }
+        let found = match self.automaton_of(sets)? {
+            None => None,
+            Some((id, start)) => {
+                let goes_on = self.always_go_on(sets)?;
+                let automaton = &mut self.automata[id as usize];
+                Some(NameAutomaton {
+                    id,
+                    start,
+                    runs_out: !goes_on && runs_out(automaton, start)?,
+                })
+            }
+        };
+        self.named.insert(sets.clone(), found);
+        Ok(found)
+    }
+
+    fn automaton_of(
+        &mut self,
+        sets: &NameSets,
+    ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
+        let mut parts = Parts::new(Spelling::Name);
+        let anything = Spelling::Name.anything();
+        parts.dfas.push(Dfa::of(anything, &self.limits)?);
+        let mut accept = vec![Formula::Part(0)];
+        if let Some(tests) = &sets.tests {
+            accept.push(self.tests(tests, &mut parts)?);
+        }
+        let mut marks = Vec::new();
+        if sets.told_apart || sets.dead.as_deref() != Some(&[]) {
+            for &pattern in &sets.patterns {
+                marks.push(self.part(pattern, &mut parts)?);
+            }
+        }
+        let exactly = |&set: &u64| {
+            let each = marks
+                .iter()
+                .enumerate()
+                .map(|(idx, mark)| match set >> idx & 1 {
+                    1 => mark.clone(),
+                    _ => Formula::Not(Box::new(mark.clone())),
+                });
+            Formula::And(each.collect())
+        };
+        match sets.dead.as_deref() {
+            Some([]) => {}
+            Some([0]) => accept.push(Formula::Or(marks.clone())),
+            _ => accept.push(Formula::Or(sets.live.iter().map(exactly).collect())),
+        }
+        if !sets.told_apart {
+            marks.clear();
+        }
+        self.automaton(parts, Formula::And(accept), marks)
+    }
+
+    /// Whether it is plain that each name of the sets is the beginning of another one.
+    fn always_go_on(&mut self, sets: &NameSets) -> Result<bool, GrammarError> {
+        if sets.tests.is_some() {
+            return Ok(false);
+        }
+        let mut ends = sets
+            .patterns
+            .iter()
+            .map(|&id| self.patterns[id as usize].ends);
+        match sets.dead.as_deref() {
+            Some([]) => Ok(true),
+            Some([0]) if ends.any(|ends| ends.before && ends.after) => Ok(true),
+            Some([0]) => {
+                for &pattern in &sets.patterns {
+                    if !self.goes_on(pattern)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether it is plain that each name that matches a pattern is the beginning of another one.
+    fn goes_on(&mut self, pattern: PatternId) -> Result<bool, GrammarError> {
+        let found = &mut self.patterns[pattern as usize];
+        if found.ends.after {
+            return Ok(true);
+        }
+        let ([regex @ Regex::Search(..)], Some(_)) =
+            (found.regexes.as_mut_slice(), found.formula.as_part())
+        else {
+            return Ok(false);
+        };
+        let program = regex.program(Spelling::Name, &mut self.limits)?;
+        match Dfa::of(program, &self.limits) {
+            Ok((dfa, start)) => Ok(!runs_out(&mut Automaton::One(Box::new(dfa)), start)?),
+            Err(GrammarError::Empty { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The sets of `patterns` that a text may match, as bits; `None` if finding them costs too much.
+    /// Some of them may be matched only together with more patterns.
+    pub(crate) fn sets(
+        &mut self,
+        patterns: &[PatternId],
+    ) -> Result<Option<Vec<u64>>, GrammarError> {
+        let mut limits = self.limits.clone();
+        // The patterns that each one may be matched with.
+        let mut beside = vec![0_u64; patterns.len()];
+        let mut sets = vec![0_u64];
+        let mut n_done = 0;
+        while let Some(&set) = sets.get(n_done) {
+            n_done += 1;
+            // Those after the last of the set, so that each set is grown once.
+            let n_before = u64::BITS - set.leading_zeros();
+            for (idx, beside) in beside.iter_mut().enumerate().skip(n_before as usize) {
+                if set.count_ones() > 1 && *beside & set != set {
+                    continue;
+                }
+                let larger = set | 1 << idx;
+                let members = (0..patterns.len()).filter(|idx| larger >> idx & 1 == 1);
+                let members: Vec<PatternId> = members.map(|idx| patterns[idx]).collect();
+                match self.may_match(&members, &mut limits) {
+                    Ok(true) if sets.len() == MAX_SETS => return Ok(None),
+                    Ok(true) => sets.push(larger),
+                    Ok(false) => continue,
+                    Err(GrammarError::Limit { .. }) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+                if set.count_ones() == 1 {
+                    *beside |= set;
+                }
+            }
+        }
+        Ok(Some(sets))
+    }
+
+    /// Whether some text matches all of `patterns`. Steps are taken from the limit.
+    fn may_match(
+        &mut self,
+        patterns: &[PatternId],
+        limits: &mut Limits,
+    ) -> Result<bool, GrammarError> {
+        // What stands anywhere can stand beside one that leaves room.
+        let ends = patterns.iter().map(|&id| self.patterns[id as usize].ends);
+        let mut bound = ends.filter(|ends| !(ends.before && ends.after));
+        if bound.next().is_none_or(|ends| ends.before || ends.after) && bound.next().is_none() {
+            return Ok(true);
+        }
+        let mut parts = Parts::new(Spelling::Name);
+        let each = patterns
+            .iter()
+            .map(|&pattern| self.part(pattern, &mut parts));
+        let accept = Formula::And(each.collect::<Result<_, _>>()?);
+        let (product, start) = Product::new(parts.dfas, accept, Vec::new(), limits)?;
+        limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
+        Ok(start.is_some())
+    }
+}
+
+/// Whether a name of the automaton is the beginning of no other. Among very many states it is taken
+/// for granted that there is always another name.
+fn runs_out(automaton: &mut Automaton, start: DfaState) -> Result<bool, GrammarError> {
+    let mut seen = HashSet::from_iter([(BOUNDARY, start)]);
+    let mut open = vec![(BOUNDARY, start)];
+    let bytes = told_apart(automaton);
+    while let Some((text, state)) = open.pop() {
+        let mut ends = true;
+        for &byte in &bytes {
+            let Some(text) = text.step_canonical(byte) else {
+                continue;
+            };
+            if let Some(state) = automaton.step(state, byte)? {
+                ends = false;
+                if seen.insert((text, state)) {
+                    open.push((text, state));
+                }
+            }
+        }
+        if ends {
+            return Ok(true);
+        }
+        if seen.len() > MAX_NAME_STATES {
+            break;
+        }
+    }
+    Ok(false)
+}
