@@ -1,4 +1,5 @@
-//! Tokens that open a string or a number and stay in it, cut in two after what opens it.
+//! Tokens that open a string or a number and stay in it, cut in two after what opens it; and those that
+//! may follow within a number.
 //!
 //! What comes up to the quote or the first digit (the prefix) is the matter of the values around,
 //! what comes after it (the tail) that of the new value alone. A hundred thousand tokens have some
@@ -57,7 +58,6 @@ impl Openers {
 
 /// A token cut behind its first quote, or behind its first digit if only a number's characters follow.
 fn opening(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let is_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
     let first = |is: fn(&u8) -> bool| bytes.iter().position(is);
     let (prefix, tail) = match first(|&byte| byte == b'"') {
         Some(quote) => bytes.split_at(quote + 1),
@@ -65,7 +65,46 @@ fn opening(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     };
     let stays = match prefix.ends_with(b"\"") {
         true => !tail.contains(&b'"'),
-        false => tail.iter().all(is_number),
+        false => tail.iter().copied().all(is_of_number),
     };
     (stays && !tail.is_empty()).then_some((prefix, tail))
+}
+
+/// Tokens that may follow within a number: its own characters, and those that leave it.
+#[derive(Debug)]
+pub(crate) struct NumberTokens {
+    whole: TokenTrie,
+    leaving: TokenTrie,
+}
+
+impl NumberTokens {
+    /// Of tokens sorted by bytes.
+    pub(crate) fn new(sorted: &[(&[u8], TokenId)]) -> Self {
+        let (mut whole, mut leaving) = (Vec::new(), Vec::new());
+        for &(bytes, token) in sorted {
+            match bytes.iter().find(|&&byte| !is_of_number(byte)) {
+                None => whole.push((bytes, token)),
+                Some(b',' | b']' | b'}') => leaving.push((bytes, token)),
+                Some(_) => {}
+            }
+        }
+        Self {
+            whole: TokenTrie::new(&whole),
+            leaving: TokenTrie::new(&leaving),
+        }
+    }
+
+    /// Those that consist of a number's characters.
+    pub(crate) fn whole(&self) -> &TokenTrie {
+        &self.whole
+    }
+
+    /// Those that go on with what may come after a number.
+    pub(crate) fn leaving(&self) -> &TokenTrie {
+        &self.leaving
+    }
+}
+
+fn is_of_number(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')
 }

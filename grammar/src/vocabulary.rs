@@ -7,7 +7,7 @@ use crate::TokenId;
 use crate::closers::Closers;
 use crate::json::inside::Interior;
 use crate::memo::MaskMemo;
-use crate::openers::Openers;
+use crate::openers::{NumberTokens, Openers};
 use crate::trie::TokenTrie;
 
 /// Limit of the masks shared by all constraints.
@@ -25,6 +25,7 @@ pub struct Vocabulary {
     unquoted: TokenTrie,
     closers: Closers,
     openers: Openers,
+    numbers: NumberTokens,
     /// What stands between quotes in a token.
     whole_names: Vec<Box<[u8]>>,
     id: u64,
@@ -64,6 +65,7 @@ impl Vocabulary {
         let all = TokenTrie::new(&sorted);
         let closers = Closers::new(&quoted);
         let openers = Openers::new(&sorted);
+        let numbers = NumberTokens::new(&sorted);
         let quoted = TokenTrie::new(&quoted);
         let unquoted = TokenTrie::new(&unquoted);
         let id = NEXT_VOCABULARY.fetch_add(1, Ordering::Relaxed);
@@ -75,6 +77,7 @@ impl Vocabulary {
             unquoted,
             closers,
             openers,
+            numbers,
             whole_names,
             id,
             common: Mutex::new(MaskMemo::new(COMMON_MASK_BYTES)),
@@ -132,6 +135,11 @@ impl Vocabulary {
     /// The tokens with a `"`, cut at it.
     pub(crate) fn closers(&self) -> &Closers {
         &self.closers
+    }
+
+    /// The tokens that may follow within a number.
+    pub(crate) fn numbers(&self) -> &NumberTokens {
+        &self.numbers
     }
 
     /// Every token with bytes, those that open a string or a number cut behind its opening.

@@ -5,6 +5,8 @@
 //! strings that agree on that, whatever surrounds them. Only the few tokens with a `"` are tried
 //! against the whole stack.
 
+use std::sync::Arc;
+
 use foldhash::{HashMap, HashMapExt};
 
 use crate::json::context::{ContextMemo, Found, Known};
@@ -65,15 +67,15 @@ impl JsonLanguage {
                 usize::MAX => stack.without_used(vocabulary),
                 _ => None,
             };
-            match plain {
-                None => self.parse_mask(state, stack, vocabulary, limit, mask)?,
-                Some(plain) => {
-                    let mut own = TokenMask::new(vocabulary.n_tokens());
-                    self.parse_mask(state, &plain, vocabulary, limit, &mut own)?;
-                    self.forbid_used(&stack.top, vocabulary, &mut own)?;
-                    mask.union(&own);
-                }
-            }
+            let Some(plain) = plain else {
+                self.parse_mask(state, stack, vocabulary, limit, mask)?;
+                continue;
+            };
+            // What other parses allow stays allowed.
+            let mut used = self.used_up(&stack.top, vocabulary)?;
+            used.retain(|&token| !mask.is_allowed(token));
+            self.parse_mask(state, &plain, vocabulary, limit, mask)?;
+            used.into_iter().for_each(|token| mask.forbid(token));
         }
         Ok(())
     }
@@ -87,9 +89,14 @@ impl JsonLanguage {
         limit: usize,
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
-        if let Some(inside) = self.inside(stack, vocabulary, limit != usize::MAX)? {
+        if limit == usize::MAX {
+            let known = self.outside(state, stack, vocabulary, false)?;
+            mask.union(&known.reach().mask);
+            return self.decide(known.undecided(), state, stack, limit, mask);
+        }
+        if let Some(inside) = self.inside(stack, vocabulary, true)? {
             let (low, high) = inside.offsets;
-            if limit == usize::MAX || inside.reach.furthest.saturating_add(high) <= limit {
+            if inside.reach.furthest.saturating_add(high) <= limit {
                 mask.union(&inside.reach.mask);
             } else if inside.reach.nearest.saturating_add(low) <= limit {
                 for tokens in self.staying(&stack.top, vocabulary) {
@@ -98,29 +105,39 @@ impl JsonLanguage {
                 }
             }
         }
-        let known = self.outside(state, stack, vocabulary, limit != usize::MAX)?;
-        if limit == usize::MAX || known.furthest(stack) <= limit {
+        let known = self.outside(state, stack, vocabulary, true)?;
+        if known.furthest(stack) <= limit {
             mask.union(&known.reach().mask);
         } else if known.nearest(stack) <= limit {
             let tokens = self.outside_tokens(stack, vocabulary);
             let start = state.of(stack.clone());
-            self.walk(tokens, start, limit, mask)?;
-            return Ok(());
+            return self.walk(tokens, start, limit, mask);
         }
-        if let Some(tokens) = known.undecided() {
-            let start = state.of(stack.clone());
-            self.walk(tokens, start, limit, mask)?;
-        }
-        Ok(())
+        self.decide(known.undecided(), state, stack, limit, mask)
     }
 
-    /// Forbids what would make a name one that came, of the tokens that [`Stack::without_used`] has.
-    fn forbid_used(
+    /// Allows those of the tokens that depend on the text of the output.
+    fn decide(
+        &mut self,
+        undecided: Option<&Arc<TokenTrie>>,
+        state: &JsonState,
+        stack: &Stack,
+        limit: usize,
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
+        match undecided {
+            Some(tokens) => self.walk(tokens, state.of(stack.clone()), limit, mask),
+            None => Ok(()),
+        }
+    }
+
+    /// The tokens that would make a name one that came, of those that [`Stack::without_used`] has.
+    fn used_up(
         &mut self,
         top: &Frame,
         vocabulary: &Vocabulary,
-        mask: &mut TokenMask,
-    ) -> Result<(), GrammarError> {
+    ) -> Result<Vec<TokenId>, GrammarError> {
+        let mut used = Vec::new();
         let Frame::Name {
             members,
             name:
@@ -131,16 +148,14 @@ impl JsonLanguage {
                 },
         } = top
         else {
-            return Ok(());
+            return Ok(used);
         };
         let others = &self.parser.tables.object(members.shape).others;
         let automata = self.parser.verdicts.patterns.automata.as_mut_slice();
         let automaton = object_automaton(others);
         for rest in members.begun(written) {
             let closing = [rest, b"\""].concat();
-            for &token in vocabulary.quoted().beginning_with(&closing) {
-                mask.forbid(token);
-            }
+            used.extend(vocabulary.quoted().beginning_with(&closing));
             let whole = match others.run_out() {
                 true => vocabulary.all().equal_to(rest),
                 false => &[],
@@ -160,13 +175,14 @@ impl JsonLanguage {
                 None => false,
             };
             if !goes_on {
-                whole.iter().for_each(|&token| mask.forbid(token));
+                used.extend(whole);
             }
         }
-        Ok(())
+        Ok(used)
     }
 
-    /// What the stack as a whole must be asked for, with distances if they are `measured`.
+    /// What the stack as a whole must be asked for, with distances if they are `measured`; else with the
+    /// tokens that stay inside of its top string.
     fn outside(
         &mut self,
         state: &JsonState,
@@ -189,6 +205,11 @@ impl JsonLanguage {
                 self.survey(tokens, start(), &mut found)?;
             }
             _ if measured => self.survey(vocabulary.all(), start(), &mut found)?,
+            Frame::Number { shape, number } => {
+                let numbers = self.parser.tables.number(*shape);
+                numbers.add_tokens(*number, vocabulary.numbers().whole(), &mut found.reach.mask);
+                self.survey(vocabulary.numbers().leaving(), start(), &mut found)?;
+            }
             _ => self.opening_tokens(&start(), vocabulary, &mut found)?,
         }
         if is_cut || self.has_inside(&stack.top) {
@@ -196,6 +217,9 @@ impl JsonLanguage {
             for tokens in self.staying(&stack.top, vocabulary) {
                 self.declared_tokens(&stack.top, outer, tokens, &mut found)?;
             }
+        }
+        if !measured && let Some(inside) = self.inside(stack, vocabulary, false)? {
+            found.reach.mask.union(&inside.reach.mask);
         }
         let known = Known::new(found, vocabulary, stack);
         let Parser { tables, reads, .. } = &self.parser;

@@ -5,7 +5,11 @@
 //! exponent of at most two digits; where something does, only if asked for, and only if the value
 //! lies on the grid.
 
+use std::convert::Infallible;
+
+use crate::TokenMask;
 use crate::json::decimal::{GRID_DIGITS, MAX_VALUE, POWERS};
+use crate::trie::TokenTrie;
 
 const INTEGER_DIGITS: u32 = 18;
 /// Whole numbers up to this are exact in a float.
@@ -124,6 +128,17 @@ impl NumberShape {
     pub(crate) fn step(&self, number: Number, byte: u8) -> Option<Number> {
         let next = self.spell(number, byte)?;
         (self.distance(next) != NEVER).then_some(next)
+    }
+
+    /// Allows those of some tokens that go on with a number.
+    pub(crate) fn add_tokens(&self, number: Number, tokens: &TokenTrie, mask: &mut TokenMask) {
+        let followed: Result<(), Infallible> = tokens.walk(
+            mask,
+            number,
+            |_, &number, byte| Ok(self.step(number, byte)),
+            |mask, token, _| mask.allow(token),
+        );
+        let Ok(()) = followed;
     }
 
     /// Whether the number may end here.

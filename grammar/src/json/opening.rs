@@ -49,12 +49,7 @@ impl JsonLanguage {
     ) -> Result<bool, GrammarError> {
         if let Frame::Number { shape, number } = top {
             let numbers = self.parser.tables.number(*shape);
-            tokens.walk(
-                &mut found.reach.mask,
-                *number,
-                |_, &number, byte| Ok(numbers.step(number, byte)),
-                |mask, token, _| mask.allow(token),
-            )?;
+            numbers.add_tokens(*number, tokens, &mut found.reach.mask);
             return Ok(true);
         }
         let is_cut = self.cut_at_quote(top);
