@@ -26,8 +26,13 @@ pub(crate) struct Reach {
 impl Reach {
     /// No tokens yet, with distances if they are `measured`.
     pub(crate) fn new(vocabulary: &Vocabulary, measured: bool) -> Self {
+        Self::over(vocabulary.n_tokens(), measured)
+    }
+
+    /// The same over `n_tokens` tokens.
+    pub(crate) fn over(n_tokens: usize, measured: bool) -> Self {
         Self {
-            mask: TokenMask::new(vocabulary.n_tokens()),
+            mask: TokenMask::new(n_tokens),
             nearest: usize::MAX,
             furthest: 0,
             measured,

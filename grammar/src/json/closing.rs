@@ -3,12 +3,16 @@
 //! A string closes in one way, a name in as many as there are values that it may lead to. The rests
 //! are tried once for each way, from the first head that goes it.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
-use crate::json::context::Found;
+use crate::json::context::{Found, Known};
 use crate::json::frame::{Frame, Name, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::Way;
+use crate::memo::Reach;
 use crate::{GrammarError, Vocabulary};
 
 /// The heads that close a string in one way; never none.
@@ -17,14 +21,15 @@ struct Group {
     heads: Vec<u32>,
 }
 
-/// What a token's rest after the quote comes to.
-#[derive(Clone, Copy)]
-enum Rest {
-    Illegal,
-    /// With its bytes to completion, where they are measured.
-    Legal(usize),
-    /// It depends on the text of the output.
-    Undecided,
+type Groups = SmallVec<[Group; 1]>;
+
+/// What tokens' rests after the quote come to.
+struct Rests {
+    legal: Arc<Reach>,
+    /// Bytes to completion, where they are measured; else empty. [n_rests]
+    distances: Vec<usize>,
+    /// Those that depend on the text of the output.
+    undecided: Vec<u32>,
 }
 
 impl JsonLanguage {
@@ -37,21 +42,58 @@ impl JsonLanguage {
         vocabulary: &Vocabulary,
         found: &mut Found,
     ) -> Result<(), GrammarError> {
+        let groups = self.parser.closing_heads(&stack.top, vocabulary)?;
+        self.closing_by(&groups, state, stack, vocabulary, found)
+    }
+
+    /// Finds the tokens that close the top name, among those of other names, of which they have all
+    /// before. A declared name is no other one.
+    pub(crate) fn closing_declared(
+        &mut self,
+        state: &JsonState,
+        stack: &Stack,
+        vocabulary: &Vocabulary,
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
         let closers = vocabulary.closers();
-        for group in self.parser.closing_heads(&stack.top, vocabulary)? {
+        let mut groups = Groups::new();
+        for (head, idx) in self.parser.declared_heads(&stack.top, vocabulary) {
+            let tokens = closers.tokens(head).iter();
+            tokens.for_each(|&(_, token)| found.forbid(token));
+            if self.parser.allows_declared(&stack.top, idx) {
+                add(&mut groups, Way::Declared(idx), head);
+            }
+        }
+        self.closing_by(&groups, state, stack, vocabulary, found)
+    }
+
+    /// Finds the tokens that close the top string after some heads.
+    fn closing_by(
+        &mut self,
+        groups: &[Group],
+        state: &JsonState,
+        stack: &Stack,
+        vocabulary: &Vocabulary,
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
+        let closers = vocabulary.closers();
+        let measured = found.reach.measured;
+        for group in groups {
             let start = state.of(stack.clone());
             let head = closers.head_bytes(group.heads[0]);
-            let rests = self.rests(start, head, vocabulary, found.reach.measured)?;
-            for head in group.heads {
-                for &(rest, token) in closers.tokens(head) {
-                    match rests[rest as usize] {
-                        Rest::Illegal => {}
-                        Rest::Legal(distance) if found.reach.measured => {
-                            found.reach.add(token, distance);
-                        }
-                        Rest::Legal(_) => found.reach.mask.allow(token),
-                        Rest::Undecided => found.undecided.push(token),
+            let Rests {
+                legal,
+                distances,
+                undecided,
+            } = self.rests(start, head, vocabulary, measured)?;
+            for &(rest, token) in group.heads.iter().flat_map(|&head| closers.tokens(head)) {
+                if legal.mask.is_allowed(rest) {
+                    match measured {
+                        true => found.reach.add(token, distances[rest as usize]),
+                        false => found.reach.mask.allow(token),
                     }
+                } else if undecided.contains(&rest) {
+                    found.undecided.push(token);
                 }
             }
         }
@@ -65,43 +107,133 @@ impl JsonLanguage {
         head: &[u8],
         vocabulary: &Vocabulary,
         measured: bool,
-    ) -> Result<Vec<Rest>, GrammarError> {
-        let closers = vocabulary.closers();
-        let legal = |language: &Self, state: &JsonState| match measured {
-            true => Rest::Legal(language.distance(state)),
-            false => Rest::Legal(0),
-        };
+    ) -> Result<Rests, GrammarError> {
+        let n_rests = vocabulary.closers().n_rests();
         let mut closed = start;
         for &byte in head.iter().chain(b"\"") {
             let next = self.step(&closed, byte)?;
             let asked = self.parser.reads.take_text();
             closed = match next.filter(|_| !asked) {
                 Some(next) => next,
-                None => return Ok(vec![Rest::Undecided; closers.n_rests()]),
+                None => {
+                    return Ok(Rests {
+                        legal: Arc::new(Reach::over(n_rests, measured)),
+                        distances: Vec::new(),
+                        undecided: (0..n_rests as u32).collect(),
+                    });
+                }
             };
         }
-        let mut rests = vec![Rest::Illegal; closers.n_rests()];
-        rests[0] = legal(self, &closed);
-        let mut undecided = Vec::new();
-        let tokens = closers.rests();
-        self.follow(tokens, closed, &mut undecided, |language, rest, state| {
-            rests[rest as usize] = legal(language, state);
-        })?;
-        for rest in undecided {
-            rests[rest as usize] = Rest::Undecided;
+        match closed.parses.as_slice() {
+            [stack] if !measured && matches!(stack.top, Frame::Colon { .. }) => {
+                let stack = stack.clone();
+                self.rests_of_name(closed, &stack, vocabulary)
+            }
+            _ => self.rests_after(closed, vocabulary, measured),
         }
+    }
+
+    /// The rests after a name. They are remembered, for a name is closed from many places within it,
+    /// unless they depend on which names came.
+    fn rests_of_name(
+        &mut self,
+        closed: JsonState,
+        stack: &Stack,
+        vocabulary: &Vocabulary,
+    ) -> Result<Rests, GrammarError> {
+        let tables = &self.parser.tables;
+        let known = self.masks.rests.get(vocabulary, false, stack, tables);
+        if let Some(known) = known {
+            self.parser.reads.add(known.reads(), stack);
+            return Ok(Rests {
+                legal: Arc::clone(known.reach()),
+                distances: Vec::new(),
+                undecided: Vec::new(),
+            });
+        }
+        let before = self.parser.reads;
+        self.parser.reads.begin(stack);
+        let rests = self.rests_after(closed.clone(), vocabulary, false)?;
+        let reads = std::mem::replace(&mut self.parser.reads, before);
+        if reads.own_names() || !rests.undecided.is_empty() {
+            return self.rests_after(closed, vocabulary, false);
+        }
+        self.parser.reads.add(&reads, stack);
+        let known = Known::of(Arc::clone(&rests.legal), stack, reads);
+        let tables = &self.parser.tables;
+        self.masks.rests.insert(vocabulary, stack, tables, &known);
         Ok(rests)
+    }
+
+    /// What each rest comes to in a state.
+    fn rests_after(
+        &mut self,
+        closed: JsonState,
+        vocabulary: &Vocabulary,
+        measured: bool,
+    ) -> Result<Rests, GrammarError> {
+        let closers = vocabulary.closers();
+        let mut legal = Reach::over(closers.n_rests(), measured);
+        let mut distances = vec![0; if measured { closers.n_rests() } else { 0 }];
+        let mut undecided = Vec::new();
+        let mut add = |language: &Self, rest: u32, state: &JsonState| {
+            legal.mask.allow(rest);
+            if measured {
+                distances[rest as usize] = language.distance(state);
+            }
+        };
+        add(self, 0, &closed);
+        self.follow(closers.rests(), closed, &mut undecided, add)?;
+        Ok(Rests {
+            legal: Arc::new(legal),
+            distances,
+            undecided,
+        })
     }
 }
 
 impl Parser {
+    /// The heads after which a name at the top is a declared one, with that one.
+    fn declared_heads(&self, top: &Frame, vocabulary: &Vocabulary) -> Vec<(u32, u32)> {
+        let Frame::Name {
+            members,
+            name: Name {
+                declared: Some(node),
+                ..
+            },
+        } = top
+        else {
+            return Vec::new();
+        };
+        let names = &self.tables.object(members.shape).names;
+        let whole = names.literal(*node).map(|idx| (0, idx));
+        let mut found: Vec<(u32, u32)> = whole.into_iter().collect();
+        let followed: Result<(), Infallible> = vocabulary.closers().heads().walk_nodes(
+            &mut found,
+            *node,
+            |_, &node| names.bytes(node),
+            |_, &node, (_, byte)| Ok(names.child(node, byte)),
+            |found, head, &node| found.extend(names.literal(node).map(|idx| (head, idx))),
+        );
+        let Ok(()) = followed;
+        found
+    }
+
+    /// Whether a declared name may come in the object of the name at the top.
+    fn allows_declared(&self, top: &Frame, idx: u32) -> bool {
+        match top {
+            Frame::Name { members, .. } => self.tables.object(members.shape).allows(members, idx),
+            _ => false,
+        }
+    }
+
     /// The heads after which the top string may close, by the way it does.
     fn closing_heads(
         &mut self,
         top: &Frame,
         vocabulary: &Vocabulary,
-    ) -> Result<SmallVec<[Group; 1]>, GrammarError> {
-        let mut groups = SmallVec::new();
+    ) -> Result<Groups, GrammarError> {
+        let mut groups = Groups::new();
         let heads = vocabulary.closers().heads();
         match top {
             Frame::String { shape, body } => {
@@ -153,7 +285,7 @@ impl Parser {
     }
 }
 
-fn add(groups: &mut SmallVec<[Group; 1]>, way: Way, head: u32) {
+fn add(groups: &mut Groups, way: Way, head: u32) {
     match groups.iter_mut().find(|group| group.way == way) {
         Some(group) => group.heads.push(head),
         None => groups.push(Group {

@@ -35,7 +35,7 @@ const MAX_LISTED: usize = 8;
 /// How far outward a walk looked, and whether it asked for the text of the output, on which no mask
 /// that is remembered may depend. The places of a stack are counted from the outermost value, 1; 0
 /// is the end of the text. Guards have none: a walk that asks one depends on the text.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reads {
     /// The place of the top frame that the walk began with.
     base: u32,
@@ -45,6 +45,8 @@ pub(crate) struct Reads {
     members: bool,
     /// Names that came in the object of the name that the walk began in.
     n_names: Option<usize>,
+    /// Whether a name was compared with those that came in the object that the walk began in.
+    own_names: bool,
     /// Whether the text so far was asked.
     text: bool,
 }
@@ -61,8 +63,24 @@ impl Reads {
             lowest: u32::MAX,
             members: false,
             n_names,
+            own_names: false,
             text: false,
         };
+    }
+
+    /// Adds what a walk looked at that went on from `stack`, in the object that this one began in.
+    pub(crate) fn add(&mut self, further: &Self, stack: &Stack) {
+        let base = place(stack.outer.as_ref());
+        if further.lowest != u32::MAX {
+            self.lowest = self.lowest.min(base - (further.base - further.lowest));
+        }
+        self.members |= further.members;
+        self.own_names |= further.own_names;
+    }
+
+    /// Whether a name was compared with those that came in the object that the walk began in.
+    pub(crate) fn own_names(&self) -> bool {
+        self.own_names
     }
 
     /// The text so far was asked, or the names that came.
@@ -88,6 +106,7 @@ impl Reads {
     /// A name was compared with those that came in the object at `place`. If the one that the walk
     /// began in is among them, only the text tells which that is.
     pub(crate) fn name(&mut self, place: u32, members: &Members) {
+        self.own_names |= place == self.base;
         let is_own = place == self.base && self.n_names.is_some_and(|n| members.n_used() > n);
         self.text |= is_own;
     }
@@ -168,6 +187,24 @@ impl Found {
             undecided: Vec::new(),
         }
     }
+
+    /// What another walk found, which looked for no distances.
+    pub(crate) fn from(known: &Known) -> Self {
+        let undecided = known.undecided.as_ref();
+        Self {
+            reach: Reach {
+                mask: known.reach.mask.clone(),
+                ..*known.reach
+            },
+            undecided: undecided.map_or_else(Vec::new, |trie| trie.tokens().to_vec()),
+        }
+    }
+
+    /// Takes a token out again.
+    pub(crate) fn forbid(&mut self, token: TokenId) {
+        self.reach.mask.forbid(token);
+        self.undecided.retain(|&other| other != token);
+    }
 }
 
 /// A vocabulary, whether distances are measured, and a top.
@@ -201,15 +238,26 @@ pub(crate) struct Known {
     reach: Arc<Reach>,
     /// The tokens that depend on the text of the output, too.
     undecided: Option<Arc<TokenTrie>>,
+    reads: Reads,
     outer_cost: usize,
 }
 
 impl Known {
-    pub(crate) fn new(found: Found, vocabulary: &Vocabulary, stack: &Stack) -> Self {
+    pub(crate) fn new(found: Found, vocabulary: &Vocabulary, stack: &Stack, reads: Reads) -> Self {
         let Found { reach, undecided } = found;
+        let undecided = (!undecided.is_empty()).then(|| Arc::new(vocabulary.trie_of(&undecided)));
         Self {
-            reach: Arc::new(reach),
-            undecided: (!undecided.is_empty()).then(|| Arc::new(vocabulary.trie_of(&undecided))),
+            undecided,
+            ..Self::of(Arc::new(reach), stack, reads)
+        }
+    }
+
+    /// Where nothing is undecided.
+    pub(crate) fn of(reach: Arc<Reach>, stack: &Stack, reads: Reads) -> Self {
+        Self {
+            reach,
+            undecided: None,
+            reads,
             outer_cost: stack.outer_cost(),
         }
     }
@@ -218,7 +266,12 @@ impl Known {
         self.undecided.as_ref()
     }
 
-    pub(crate) fn reach(&self) -> &Reach {
+    /// What the walk looked at.
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    pub(crate) fn reach(&self) -> &Arc<Reach> {
         &self.reach
     }
 
@@ -269,15 +322,15 @@ impl ContextMemo {
         entry.masks.get(&around).cloned()
     }
 
-    /// Remembers a mask that a walk found which looked at `reads`.
+    /// Remembers a mask that a walk found.
     pub(crate) fn insert(
         &mut self,
         vocabulary: &Vocabulary,
         stack: &Stack,
         tables: &Tables,
-        reads: &Reads,
         known: &Known,
     ) {
+        let reads = known.reads;
         let measured = known.reach.measured;
         let top = Top::of(stack, measured, tables, vocabulary);
         let key = (vocabulary.id(), measured, top);
@@ -386,6 +439,16 @@ impl Members {
 }
 
 impl Stack {
+    /// The stack with a name at its top that may yet be a declared one or another, as if it were none of
+    /// the declared ones.
+    pub(crate) fn as_other_name(&self) -> Option<Self> {
+        let mut others = self.clone();
+        let Frame::Name { name, .. } = &mut others.top else {
+            return None;
+        };
+        (name.other.is_some() && name.declared.take().is_some()).then_some(others)
+    }
+
     /// The stack as if no names beyond the declared ones had come in the object at its top: it lets
     /// more tokens come only if they end the name that is being written. `None` if there were none,
     /// or a token holds one of them whole.

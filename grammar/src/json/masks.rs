@@ -12,8 +12,10 @@ use foldhash::{HashMap, HashMapExt};
 use crate::json::context::{ContextMemo, Found, Known};
 use crate::json::frame::{Frame, Name, Stack};
 use crate::json::inside::Interior;
-use crate::json::machine::{JsonLanguage, JsonState, Parser};
+use crate::json::machine::{JsonLanguage, JsonState};
 use crate::json::members::{goes_on, object_automaton, step_other};
+use crate::json::number::Number;
+use crate::json::shape::ShapeId;
 use crate::memo::MaskMemo;
 use crate::regex::product::Automaton;
 use crate::runs::Runs;
@@ -25,17 +27,23 @@ use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
 pub(crate) struct JsonMasks {
     pub(super) interiors: MaskMemo<Interior>,
     stacks: ContextMemo,
+    /// Of what follows a name and its quote: see [`crate::json::closing`].
+    pub(super) rests: ContextMemo,
+    /// Of the tokens that go on with a number after each prefix: see [`crate::json::opening`].
+    pub(super) numbers: MaskMemo<(ShapeId, Number, usize)>,
     /// By automaton; `None` is a string without a pattern.
     pub(super) runs: HashMap<Option<usize>, Runs>,
 }
 
 impl JsonMasks {
-    /// Splits the limit between the two memos.
+    /// Splits the limit between the memos.
     pub(crate) fn new(max_bytes: usize) -> Self {
-        let half = max_bytes / 2;
+        let share = max_bytes / 8;
         Self {
-            interiors: MaskMemo::new(half),
-            stacks: ContextMemo::new(half),
+            interiors: MaskMemo::new(3 * share),
+            stacks: ContextMemo::new(3 * share),
+            rests: ContextMemo::new(share),
+            numbers: MaskMemo::new(share),
             runs: HashMap::new(),
         }
     }
@@ -45,7 +53,10 @@ impl JsonLanguage {
     /// Heap bytes of the shapes, the patterns' automata and the masks.
     pub(crate) fn n_bytes(&self) -> usize {
         let automata = self.parser.verdicts.patterns.automata.iter();
-        let masks = self.masks.interiors.n_bytes() + self.masks.stacks.n_bytes();
+        let masks = self.masks.interiors.n_bytes()
+            + self.masks.stacks.n_bytes()
+            + self.masks.rests.n_bytes()
+            + self.masks.numbers.n_bytes();
         let runs = self.masks.runs.values().map(Runs::n_bytes).sum::<usize>();
         masks
             + runs
@@ -194,11 +205,22 @@ impl JsonLanguage {
         if let Some(known) = self.masks.stacks.get(vocabulary, measured, stack, tables) {
             return Ok(known);
         }
-        self.parser.reads.begin(stack);
-        let mut found = Found::new(vocabulary, measured);
-        let start = || state.of(stack.clone());
         let is_cut = self.cut_at_quote(&stack.top);
+        let others = match stack.as_other_name().filter(|_| is_cut && !measured) {
+            Some(others) => Some(self.outside(state, &others, vocabulary, false)?),
+            None => None,
+        };
+        self.parser.reads.begin(stack);
+        let mut found = match &others {
+            Some(others) => Found::from(others),
+            None => Found::new(vocabulary, measured),
+        };
+        let start = || state.of(stack.clone());
         match &stack.top {
+            _ if let Some(others) = &others => {
+                self.parser.reads.add(others.reads(), stack);
+                self.closing_declared(state, stack, vocabulary, &mut found)?;
+            }
             _ if is_cut => self.closing_tokens(state, stack, vocabulary, &mut found)?,
             Frame::String { .. } | Frame::Name { .. } => {
                 let tokens = self.outside_tokens(stack, vocabulary);
@@ -218,13 +240,15 @@ impl JsonLanguage {
                 self.declared_tokens(&stack.top, outer, tokens, &mut found)?;
             }
         }
-        if !measured && let Some(inside) = self.inside(stack, vocabulary, false)? {
+        if !measured
+            && others.is_none()
+            && let Some(inside) = self.inside(stack, vocabulary, false)?
+        {
             found.reach.mask.union(&inside.reach.mask);
         }
-        let known = Known::new(found, vocabulary, stack);
-        let Parser { tables, reads, .. } = &self.parser;
-        let stacks = &mut self.masks.stacks;
-        stacks.insert(vocabulary, stack, tables, reads, &known);
+        let known = Known::new(found, vocabulary, stack, self.parser.reads);
+        let tables = &self.parser.tables;
+        self.masks.stacks.insert(vocabulary, stack, tables, &known);
         Ok(known)
     }
 

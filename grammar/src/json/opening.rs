@@ -1,8 +1,13 @@
 //! Masks where a value may begin: tokens up to what opens a string or a number, then their tails.
 
+use std::sync::Arc;
+
 use crate::json::context::Found;
 use crate::json::frame::{Frame, Name};
 use crate::json::machine::{JsonLanguage, JsonState};
+use crate::json::number::Number;
+use crate::json::shape::ShapeId;
+use crate::memo::Reach;
 use crate::trie::TokenTrie;
 use crate::{GrammarError, Vocabulary};
 
@@ -17,7 +22,7 @@ impl JsonLanguage {
     ) -> Result<(), GrammarError> {
         let openers = vocabulary.openers();
         self.survey(openers.others(), start.clone(), found)?;
-        'prefixes: for (prefix, tails) in openers.each() {
+        'prefixes: for (prefix_idx, (prefix, tails)) in openers.each().enumerate() {
             let mut opened = start.clone();
             for &byte in prefix {
                 let next = self.step(&opened, byte)?;
@@ -31,7 +36,9 @@ impl JsonLanguage {
                 }
             }
             for stack in &opened.parses {
-                if !self.stay_within(&stack.top, tails, found)? {
+                if let Frame::Number { shape, number } = stack.top {
+                    self.number_tails((shape, number, prefix_idx), tails, vocabulary, found);
+                } else if !self.stay_within(&stack.top, tails, found)? {
                     self.survey(tails, opened.of(stack.clone()), found)?;
                 }
             }
@@ -39,19 +46,36 @@ impl JsonLanguage {
         Ok(())
     }
 
-    /// Adds the tokens of a trie, none of which can leave it, that the top string or number takes; false
-    /// if more than these must be asked.
+    /// Adds what may follow a prefix with the first characters of a number. It is the same wherever the
+    /// number stands.
+    fn number_tails(
+        &mut self,
+        key: (ShapeId, Number, usize),
+        tails: &TokenTrie,
+        vocabulary: &Vocabulary,
+        found: &mut Found,
+    ) {
+        let known = self.masks.numbers.get(vocabulary, key);
+        let known = known.unwrap_or_else(|| {
+            let (shape, number, _) = key;
+            let mut reach = Reach::new(vocabulary, false);
+            let numbers = self.parser.tables.number(shape);
+            numbers.add_tokens(number, tails, &mut reach.mask);
+            let reach = Arc::new(reach);
+            self.masks.numbers.insert(vocabulary, key, &reach);
+            reach
+        });
+        found.reach.mask.union(&known.mask);
+    }
+
+    /// Adds the tokens of a trie, none of which can leave it, that the top string takes; false if more
+    /// than these must be asked.
     fn stay_within(
         &mut self,
         top: &Frame,
         tokens: &TokenTrie,
         found: &mut Found,
     ) -> Result<bool, GrammarError> {
-        if let Frame::Number { shape, number } = top {
-            let numbers = self.parser.tables.number(*shape);
-            numbers.add_tokens(*number, tokens, &mut found.reach.mask);
-            return Ok(true);
-        }
         let is_cut = self.cut_at_quote(top);
         if is_cut {
             self.interior(top, tokens, &mut found.reach)?;
