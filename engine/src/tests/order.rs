@@ -38,13 +38,20 @@ impl Decoder for Noting {
         picks: &[Pick<'_>],
     ) -> Result<Logits, ModelError> {
         let n_held = picks.iter().filter(|pick| matches!(pick, Pick::Held));
-        self.asked.lock().unwrap().push(Asked::Launch(n_held.count()));
+        self.asked
+            .lock()
+            .unwrap()
+            .push(Asked::Launch(n_held.count()));
         self.inner.forward_picked(batch, picks)
     }
 
     fn draw(&mut self, draws: &[Draw<'_>]) -> Vec<Drawn> {
         let row_idxs: BTreeSet<usize> = draws.iter().map(|draw| draw.row_idx).collect();
-        assert_eq!(row_idxs.len(), draws.len(), "a row is drawn from twice at once");
+        assert_eq!(
+            row_idxs.len(),
+            draws.len(),
+            "a row is drawn from twice at once"
+        );
         let n_masks = draws.iter().filter(|draw| draw.allowed.mask.is_some());
         let asked = Asked::Draw(draws.len(), n_masks.count());
         self.asked.lock().unwrap().push(asked);
@@ -67,7 +74,9 @@ fn bench() -> (Bench, Arc<Mutex<Vec<Asked>>>) {
 
 fn n_told(bench: &Bench, ids: &[RequestId]) -> usize {
     let events = ids.iter().flat_map(|&id| bench.events(id));
-    events.filter(|event| matches!(event, Event::Token(_))).count()
+    events
+        .filter(|event| matches!(event, Event::Token(_)))
+        .count()
 }
 
 #[test]
@@ -121,12 +130,19 @@ fn masks_are_there_when_rows_are_drawn_from() {
     while !bench.core.is_idle() {
         bench.step();
         let asked = std::mem::take(&mut *asked.lock().unwrap());
-        let [Asked::Launch(n_held), Asked::Draw(n_drawn, n_masked), again @ ..] = asked.as_slice()
+        let [
+            Asked::Launch(n_held),
+            Asked::Draw(n_drawn, n_masked),
+            again @ ..,
+        ] = asked.as_slice()
         else {
             panic!("a pass, then the first choices: {asked:?}");
         };
         assert_eq!(n_drawn, n_held);
-        assert!(again.iter().all(|again| *again == Asked::Draw(1, 1)), "{again:?}");
+        assert!(
+            again.iter().all(|again| *again == Asked::Draw(1, 1)),
+            "{again:?}"
+        );
         n_masks += n_masked;
         n_most = n_most.max(*n_held);
     }
