@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lmrun_engine::{DeviceChoice, KvFormat};
+use lmrun_engine::{DeviceChoice, KvFormat, Quantisation};
 
 pub(crate) use bench::{BenchCommand, BenchEngineOptions, BenchOptions};
 pub(crate) use grammar::{GrammarCommand, GrammarOptions, TokenArguments};
@@ -58,6 +58,7 @@ Examples:
   lmrun run hello.lmp --arg who=Ada
   lmrun run extract.lmp --arg text=@letter.txt --json
   lmrun run interview.lmp --stream=ndjson --seed 7
+  lmrun run plan.lmp --model ./Qwen3-0.6B --quant q8_0 --kv-type int8
   lmrun run plan.lmp --arg-json '{\"words\": [\"cat\", \"dog\"]}' --timeout 30s
   echo 'user \"Hi\" assistant gen(x)' | lmrun run -")]
 pub(crate) struct RunOptions {
@@ -132,9 +133,12 @@ pub(crate) struct EngineArguments {
     /// Where the model computes: cpu, cuda or cuda:N, or auto (a GPU where one can be used)
     #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
     pub(crate) device: DeviceChoice,
-    /// How keys and values are kept: bf16, or on a GPU int8 or fp8, in about half the memory
+    /// How keys and values are kept: bf16; int8, in about half the memory; on the CPU f32; on a GPU fp8
     #[arg(long, value_name = "TYPE", value_parser = kv_format, default_value = "bf16")]
     pub(crate) kv_type: KvFormat,
+    /// Quantise a model of F32, F16 or BF16 weights while it is loaded: q8_0, or q4_0 in about half the memory of that
+    #[arg(long, value_name = "TYPE", value_parser = quantisation)]
+    pub(crate) quant: Option<Quantisation>,
 }
 
 /// How events are printed.
@@ -290,16 +294,29 @@ fn device(text: &str) -> Result<DeviceChoice, String> {
     }
 }
 
-/// `bf16`, `int8` or `fp8`.
-fn kv_format(text: &str) -> Result<KvFormat, String> {
-    match text {
-        "bf16" => Ok(KvFormat::Plain),
-        "int8" => Ok(KvFormat::Int8),
-        "fp8" => Ok(KvFormat::E4m3),
+/// `q8_0` or `q4_0`.
+fn quantisation(text: &str) -> Result<Quantisation, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "q8_0" => Ok(Quantisation::Q8_0),
+        "q4_0" => Ok(Quantisation::Q4_0),
         _ => Err(format!(
-            "`{text}` is no type of keys and values: write bf16, int8 or fp8"
+            "`{text}` is nothing that weights are quantised to: write q8_0 or q4_0"
         )),
     }
+}
+
+/// `bf16`, `f32`, `int8` or `fp8`.
+fn kv_format(text: &str) -> Result<KvFormat, String> {
+    let all = [
+        KvFormat::Plain,
+        KvFormat::F32,
+        KvFormat::Int8,
+        KvFormat::E4m3,
+    ];
+    let found = all.into_iter().find(|format| format.name() == text);
+    found.ok_or_else(|| {
+        format!("`{text}` is no type of keys and values: write bf16, f32, int8 or fp8")
+    })
 }
 
 /// A whole number above 0.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{folder, lmrun, smollm2};
 
@@ -28,6 +28,7 @@ fn figures_come_as_json_and_as_a_drawing() {
     let path = svg.to_str().expect("UTF-8");
     let output = bench(&[
         "--threads=1",
+        "--kv-type=int8",
         "--runs=1",
         "--prefill=40,8",
         "--decode=1,3",
@@ -39,6 +40,11 @@ fn figures_come_as_json_and_as_a_drawing() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).expect("one object");
     assert_eq!(report["threads"], 1);
+    assert_eq!(
+        (&report["device"], &report["kv_type"]),
+        (&json!("cpu"), &json!("int8"))
+    );
+    assert_eq!(report["quant"], Value::Null);
     assert_eq!(keys(&report["prefill"]), ["8", "40"]);
     assert_eq!(keys(&report["decode"]), ["1", "3"]);
     assert_eq!(keys(&report["context"]), ["64"]);

@@ -177,6 +177,17 @@ fn a_model_that_cannot_be_opened_is_named() {
     );
 }
 
+#[test]
+fn a_quantised_model_is_not_quantised_again() {
+    let source = b"user \"Hi\"\nassistant gen(x, max_tokens=1)\n";
+    let path = smollm2();
+    let path = path.to_str().expect("UTF-8");
+    let outcome = run_source(source, &["--model", path, "--quant", "q4_0"]);
+    assert_refused(&outcome, 6, &["token_embd.weight is Q8_0 already"]);
+    let outcome = run_source(source, &["--model", path, "--quant", "q3"]);
+    assert_refused(&outcome, 2, &["write q8_0 or q4_0"]);
+}
+
 /// The one envelope that `--json` prints.
 fn envelope(outcome: &(i32, String, String)) -> Value {
     assert_eq!(outcome.1.lines().count(), 1, "{}{}", outcome.1, outcome.2);

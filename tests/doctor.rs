@@ -66,10 +66,13 @@ fn a_gpu_that_cannot_be_used_is_an_error_and_a_wrong_device_is_usage() {
         command.args(arguments).output().expect("it starts")
     };
     let run = |device: &str| run_with(&["--device", device]);
-    let eight_bits = run_with(&["--device", "auto", "--kv-type", "int8"]);
+    let eight_bits = run_with(&["--device", "auto", "--kv-type", "fp8"]);
     let said = String::from_utf8(eight_bits.stderr).expect("UTF-8");
     assert_eq!(eight_bits.status.code(), Some(6), "{said}");
-    assert!(said.contains("in int8 or fp8 they need a GPU"), "{said}");
+    assert!(
+        said.contains("the CPU keeps keys and values in bf16, f32 and int8, not in fp8"),
+        "{said}"
+    );
     assert_eq!(run_with(&["--kv-type", "int4"]).status.code(), Some(2));
     let refused = run("cuda");
     let said = String::from_utf8(refused.stderr).expect("UTF-8");
@@ -80,6 +83,8 @@ fn a_gpu_that_cannot_be_used_is_an_error_and_a_wrong_device_is_usage() {
     );
     assert!(!said.contains("panicked"), "{said}");
     assert_eq!(run("auto").status.code(), Some(0));
+    let other = run_with(&["--device", "cpu", "--kv-type", "int8"]);
+    assert_eq!(other.status.code(), Some(0));
     let wrong = run("gpu");
     assert_eq!(wrong.status.code(), Some(2));
     assert!(

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use lmrun_engine::{Engine, EngineOptions, Work};
+use lmrun_engine::{Engine, EngineOptions, KvFormat, Work};
 
 use crate::support::engine::{Output, collect, encode, generate, greedy, open, submit};
 
@@ -92,6 +92,46 @@ fn greedy_output_is_the_same_whatever_the_engine_does() {
             "the second run reads the cache"
         );
     }
+}
+
+/// The first four prompts share a beginning, so that they are a batch, read the cache and copy pages.
+#[test]
+fn other_formats_of_keys_and_values_are_as_exact() {
+    let outputs = |options: &EngineOptions, at_once: bool| {
+        let engine = open(options);
+        let handle = engine.handle();
+        let prompts = prompts();
+        let submitted = prompts[..4].iter().map(|prompt| {
+            let work = Work::Generate(Box::new(greedy(N_NEW)));
+            submit(&handle, encode(&handle, prompt), work)
+        });
+        let outputs: Vec<Output> = if at_once {
+            let running: Vec<_> = submitted.collect();
+            running.iter().map(collect).collect()
+        } else {
+            submitted.map(|running| collect(&running)).collect()
+        };
+        fingerprints(&outputs)
+    };
+    let mut all = Vec::new();
+    for kv_format in [KvFormat::F32, KvFormat::Int8] {
+        let plain = EngineOptions {
+            kv_format,
+            prefix_cache: false,
+            max_batch_tokens: 4096,
+            ..EngineOptions::default()
+        };
+        let reference = outputs(&plain, false);
+        let shared = EngineOptions {
+            prefix_cache: true,
+            max_batch_tokens: 48,
+            ..plain
+        };
+        assert_eq!(outputs(&shared, true), reference, "{kv_format:?}");
+        all.push(reference);
+    }
+    // They are formats of their own.
+    assert_ne!(all[0], all[1]);
 }
 
 /// A request's last event may come just before its pages do: within one step, so this waits a little.

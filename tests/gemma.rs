@@ -37,6 +37,7 @@ fn decoder(precision: Precision) -> Box<dyn Decoder> {
         n_threads: 2,
         page_size: PAGE_SIZE,
         n_pages: 64,
+        ..DecoderOptions::default()
     };
     gemma().decoder(&options).expect("a decoder")
 }

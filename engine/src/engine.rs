@@ -39,7 +39,7 @@ impl Engine {
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         options.check()?;
         let checkpoint = Checkpoint::open(path)?;
-        let gpu = options.device.open(options.kv_format)?;
+        let gpu = options.device.open()?;
         let n_kv_bytes = match &gpu {
             None => DEFAULT_KV_BYTES,
             Some(gpu) => gpu_kv_bytes(gpu.memory()?.0, n_parameters(&checkpoint.config)),
@@ -49,7 +49,10 @@ impl Engine {
             None => checkpoint.decoder(&decoder_options)?,
             Some(gpu) => checkpoint.decoder_on_gpu(gpu, &decoder_options)?,
         };
-        let weight_type = checkpoint.weight_type()?;
+        let weight_type = match options.quantisation {
+            None => checkpoint.weight_type()?,
+            Some(quantisation) => quantisation.name().to_owned(),
+        };
         let Checkpoint {
             config,
             tokenizer,
@@ -178,6 +181,8 @@ fn decoder_options(config: &Config, options: &EngineOptions, n_kv_bytes: usize) 
         },
         page_size: options.page_size,
         n_pages: kv_tokens.div_ceil(options.page_size).max(1),
+        kv_format: options.kv_format,
+        quantisation: options.quantisation,
     }
 }
 

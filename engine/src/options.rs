@@ -1,7 +1,7 @@
 //! How an engine is opened, and what can go wrong while it is.
 
 use lmrun_kernels::{Cuda, CudaError, CudaProbe, Element, KvFormat};
-use lmrun_model::{ModelError, Precision};
+use lmrun_model::{ModelError, Precision, Quantisation};
 
 /// How an engine is opened. The default suits a desktop machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct EngineOptions {
     pub n_threads: usize,
     /// Tokens of KV memory in the pool; 0 takes what 1 GiB holds.
     pub kv_tokens: usize,
-    /// How keys and values are stored; other than plainly on a GPU only.
+    /// How keys and values are stored; f32 is for the CPU alone, fp8 for GPUs.
     pub kv_format: KvFormat,
     /// Tokens a page holds; at least 1.
     pub page_size: usize,
@@ -24,6 +24,8 @@ pub struct EngineOptions {
     pub prefix_cache: bool,
     /// Whether tokens that a constraint forces are computed together. It changes no output.
     pub forcing: bool,
+    /// What matrices of plain weights are quantised to while they are loaded; `None` leaves them as they are.
+    pub quantisation: Option<Quantisation>,
     /// The arithmetic.
     pub precision: Precision,
     /// Where the model computes.
@@ -43,25 +45,20 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The GPU, if it is one, with keys and values in a format.
-    pub(crate) fn open(self, kv_format: KvFormat) -> Result<Option<Cuda>, EngineError> {
-        let on_cpu = || match kv_format {
-            KvFormat::Plain => Ok(None),
-            KvFormat::Int8 | KvFormat::E4m3 => Err(EngineError::KvFormat),
-        };
+    /// The GPU, if it is one.
+    pub(crate) fn open(self) -> Result<Option<Cuda>, EngineError> {
         let ordinal = match self {
-            DeviceChoice::Cpu => return on_cpu(),
+            DeviceChoice::Cpu => return Ok(None),
             DeviceChoice::Cuda(ordinal) => ordinal,
             DeviceChoice::Auto => match CudaProbe::new().usable(0) {
                 Ok(_) => 0,
                 Err(reason) => {
                     tracing::info!(%reason, "computing on the CPU");
-                    return on_cpu();
+                    return Ok(None);
                 }
             },
         };
-        let gpu = Cuda::open(ordinal, Element::Bf16)?;
-        Ok(Some(gpu.with_kv_format(kv_format)?))
+        Ok(Some(Cuda::open(ordinal, Element::Bf16)?))
     }
 }
 
@@ -77,6 +74,7 @@ impl Default for EngineOptions {
             max_waiting: 1024,
             prefix_cache: true,
             forcing: true,
+            quantisation: None,
             precision: Precision::default(),
             device: DeviceChoice::default(),
         }
@@ -113,9 +111,6 @@ pub enum EngineError {
     /// The GPU that was asked for cannot be used.
     #[error("cannot use the GPU: {0}; `lmrun doctor` tells what this machine has")]
     Gpu(#[from] CudaError),
-    /// Keys and values of eight bits, on the CPU.
-    #[error("the CPU keeps keys and values in bf16: in int8 or fp8 they need a GPU")]
-    KvFormat,
     /// An option is out of range.
     #[error("engine option {name} is {given}, it must be at least {limit}")]
     Option {

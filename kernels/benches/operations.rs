@@ -1,5 +1,5 @@
 //! The operations of a decoder step, one by one, in the shapes of SmolLM2-135M in Q4_1:
-//! `[THREADS=1] [N_RUNS=8] cargo bench -p lmrun-kernels --bench operations`.
+//! `[THREADS=1] [N_RUNS=8] [KV=int8] cargo bench -p lmrun-kernels --bench operations`.
 //!
 //! All thirty layers are there, so that weights, keys and values come from memory as they do in a step. Of each layer the
 //! shortest time of several runs counts; beside the sums are what the machine needs at least, by its own peaks measured
@@ -10,8 +10,8 @@
 use std::time::Instant;
 
 use lmrun_kernels::{
-    Activation, AttentionLayer, AttentionSpan, BlockFormat, Buffer, Cpu, Device, Grain, Heads,
-    KvPool, KvShape, Matrix, MatrixData, MatrixPart, Norm, Peak, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, BlockFormat, Buffer, Cpu, CpuKv, Device, Grain,
+    Heads, KvFormat, KvShape, Matrix, MatrixData, MatrixPart, Norm, Peak, RopeLayout, Slot,
 };
 
 const N_LAYERS: usize = 30;
@@ -123,7 +123,7 @@ struct Model {
     layers: Vec<[Matrix; 4]>,
     head: Matrix,
     norm: Vec<f32>,
-    kv: KvPool<half::bf16>,
+    kv: CpuKv,
 }
 
 impl Model {
@@ -343,7 +343,7 @@ impl<'a> Clock<'a> {
 }
 
 /// Multiplications of int8 (or twice those of bf16, which take as long) and bytes read, of each operation.
-fn work(shape: Shape) -> [(f64, f64); 8] {
+fn work(shape: Shape, kv_format: KvFormat) -> [(f64, f64); 8] {
     let n_columns = (shape.n_sequences * shape.n_rows) as f64;
     let matrix = |n_rows: usize, n_cols: usize, block_bytes: usize| {
         let n_weights = (n_rows * n_cols * N_LAYERS) as f64;
@@ -352,7 +352,7 @@ fn work(shape: Shape) -> [(f64, f64); 8] {
     let n_seen = shape.n_before as f64 + (shape.n_rows as f64 + 1.0) / 2.0;
     let attention = 4.0 * n_columns * n_seen * (N_HEADS * HEAD_DIM * N_LAYERS) as f64;
     let end = (shape.n_before + shape.n_rows) * shape.n_sequences;
-    let kv_bytes = (4 * end * N_KV_HEADS * HEAD_DIM * N_LAYERS) as f64;
+    let kv_bytes = (2 * end * N_KV_HEADS * kv_format.head_bytes(HEAD_DIM) * N_LAYERS) as f64;
     let head = (N_VOCAB * HIDDEN) as f64;
     [
         matrix(VALUES.end(), HIDDEN, 20),
@@ -368,7 +368,13 @@ fn work(shape: Shape) -> [(f64, f64); 8] {
 
 fn main() {
     let n_threads = std::env::var("THREADS").map_or(2, |n| n.parse().expect("threads"));
-    let mut device = Cpu::new(n_threads);
+    let kv_format = std::env::var("KV").map_or(KvFormat::Plain, |name| {
+        let all = [KvFormat::Plain, KvFormat::F32, KvFormat::Int8];
+        let found = all.into_iter().find(|format| format.name() == name);
+        found.expect("bf16, f32 or int8")
+    });
+    let device = Cpu::new(n_threads).with_kv_format(kv_format);
+    let mut device = device.expect("a format of the CPU");
     let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
     let mut model = Model::new(&device, &mut noise);
     for shape in SHAPES {
@@ -383,7 +389,8 @@ fn main() {
             peak.read_gbs,
             times.iter().sum::<f64>(),
         );
-        for ((name, time), (n_products, n_bytes)) in NAMES.iter().zip(times).zip(work(shape)) {
+        let work = work(shape, kv_format);
+        for ((name, time), (n_products, n_bytes)) in NAMES.iter().zip(times).zip(work) {
             let multiplying = 2.0 * n_products / peak.int8_tops / 1e9;
             let reading = n_bytes / peak.read_gbs / 1e6;
             println!(

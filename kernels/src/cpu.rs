@@ -1,17 +1,15 @@
-//! The fast CPU device: quantised weights, int8 activations, bf16 keys and values.
+//! The fast CPU device: quantised weights, int8 activations, keys and values in bf16, f32 or int8.
 
 mod attention;
 mod elementwise;
+mod kv;
 mod matmul;
 mod matrix;
 mod quantise;
 
 use std::cell::RefCell;
 
-use half::bf16;
-
 use crate::buffer::Buffer;
-use crate::kv::KvPool;
 use crate::lines::Arena;
 use crate::pool::Pool;
 use crate::simd::{Kernel, Portable, Simd};
@@ -19,8 +17,9 @@ use crate::simd::{Kernel, Portable, Simd};
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 use crate::{
     Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
-    KvShape, MatrixPart, Norm, RopeLayout, Slot,
+    KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
 };
+pub use kv::CpuKv;
 use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
 
@@ -81,6 +80,7 @@ pub(crate) fn run_on<K: Kernel>(limit: Tier, kernel: K) -> K::Output {
 pub struct Cpu {
     pool: Pool,
     vectors: Vectors,
+    kv_format: KvFormat,
     /// Where matrices are placed.
     weights: RefCell<Arena>,
     /// The activations of the current product.
@@ -104,11 +104,21 @@ impl Cpu {
         Self {
             pool: Pool::new(n_threads),
             vectors: Vectors::detect(limit),
+            kv_format: KvFormat::Plain,
             weights: RefCell::default(),
             prepared: Prepared::default(),
             picked: Buffer::default(),
             scratch: Vec::new(),
         }
+    }
+
+    /// This device, with pools of keys and values in a format.
+    ///
+    /// # Errors
+    /// If the format is of GPUs only.
+    pub fn with_kv_format(self, kv_format: KvFormat) -> Result<Self, KernelError> {
+        kv::check(kv_format)?;
+        Ok(Self { kv_format, ..self })
     }
 
     /// The instructions in use.
@@ -148,7 +158,7 @@ impl Device for Cpu {
     type Buffer = Buffer;
     type Matrix = Matrix;
     type Vector = Vec<f32>;
-    type Kv = KvPool<bf16>;
+    type Kv = CpuKv;
 
     fn matrix(
         &self,
@@ -168,7 +178,7 @@ impl Device for Cpu {
     }
 
     fn kv(&self, shape: KvShape) -> Result<Self::Kv, KernelError> {
-        KvPool::new(shape)
+        CpuKv::new(self.kv_format, shape)
     }
 
     fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer) {
@@ -325,8 +335,7 @@ impl Device for Cpu {
         values: Heads,
         slots: &[Slot],
     ) {
-        let row = |i| x.row(i);
-        kv.put(&mut self.pool, layer_idx, slots, row, (keys, values));
+        kv.put(&mut self.pool, layer_idx, slots, x, (keys, values));
     }
 
     fn attention(
@@ -338,20 +347,8 @@ impl Device for Cpu {
         spans: &[AttentionSpan<'_>],
         out: &mut Self::Buffer,
     ) {
-        let inputs = attention::Inputs {
-            kv,
-            layer,
-            x,
-            queries,
-            spans,
-        };
-        attention::attention(
-            &mut self.pool,
-            self.vectors,
-            &mut self.scratch,
-            &inputs,
-            out,
-        );
+        let machine = (&mut self.pool, self.vectors);
+        kv.attend(machine, &mut self.scratch, layer, (x, queries), spans, out);
     }
 
     fn copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32, n_tokens: usize) {

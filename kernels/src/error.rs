@@ -25,6 +25,26 @@ pub enum KernelError {
         /// Values of a block.
         block_len: usize,
     },
+    /// A device does not keep keys and values like this.
+    #[error("{device} keeps keys and values in {known}, not in {}", given.name())]
+    KvFormat {
+        /// The device.
+        device: &'static str,
+        /// What was asked for.
+        given: crate::KvFormat,
+        /// The formats that it has.
+        known: &'static str,
+    },
+    /// Sums over codes of keys and values would not fit 32 bits.
+    #[error("{given} {what}: the CPU keeps keys and values in int8 up to {limit}")]
+    KvCodes {
+        /// Elements a head, or tokens a page.
+        what: &'static str,
+        /// How many there are.
+        given: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The machine does not give this much memory.
     #[error("cannot allocate {n_bytes} bytes for {what}")]
     Memory {

@@ -1,10 +1,11 @@
 //! The pool of key and value pages of a CPU device.
 //!
 //! One allocation holds all layers: `[n_layers, n_pages, n_kv_heads]` pages of a head, each with its keys
-//! `[head_dim / 2, n_lanes, 2]` and then its values `[n_pairs, head_dim, 2]`, where `n_lanes` is the page size rounded up
-//! to whole vectors and `n_pairs` half of it rounded up. Keys are transposed so that a vector of scores is 16 positions,
-//! which needs no horizontal sum; both are in pairs of what is summed over, elements of a key and positions of a value,
-//! as the products of two bf16 want them.
+//! `[head_dim / t, n_lanes, t]` and then its values `[n_runs, head_dim, t]`, where `n_lanes` is the page size rounded up
+//! to whole vectors, `t` what a product takes together and `n_runs` the page size in such runs. Keys are transposed so that
+//! a vector of scores is 16 positions, which needs no horizontal sum. What lies together is what is summed over, elements
+//! of a key and positions of a value: pairs of 16 or eight bits, as the products of two bf16 or of two whole numbers want
+//! them, and single numbers of f32. Codes of eight bits are followed by `n_lanes` scales of keys and as many of values.
 
 use std::marker::PhantomData;
 
@@ -36,21 +37,35 @@ pub struct KvShape {
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvFormat {
-    /// As the device computes with them, in 16 bits where products are quantised.
+    /// As the device computes with them: bf16, and f32 in the reference.
     #[default]
     Plain,
-    /// Whole numbers of eight bits, times a scale a head and token. On a GPU.
+    /// In f32, and computed with in f32. On the CPU.
+    F32,
+    /// Whole numbers of eight bits, times a scale a head and token.
     Int8,
     /// Floating-point numbers of eight bits (OCP e4m3), times a scale a head and token. On a GPU.
     E4m3,
 }
 
 impl KvFormat {
+    /// The name it is asked for by, where [`KvFormat::Plain`] is of 16 bits.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            KvFormat::Plain => "bf16",
+            KvFormat::F32 => "f32",
+            KvFormat::Int8 => "int8",
+            KvFormat::E4m3 => "fp8",
+        }
+    }
+
     /// The bytes of a token's key, or value, of one head, where [`KvFormat::Plain`] is of 16 bits.
     #[must_use]
     pub fn head_bytes(self, head_dim: usize) -> usize {
         match self {
             KvFormat::Plain => 2 * head_dim,
+            KvFormat::F32 => size_of::<f32>() * head_dim,
             KvFormat::Int8 | KvFormat::E4m3 => head_dim + size_of::<f32>(),
         }
     }
@@ -58,20 +73,41 @@ impl KvFormat {
 
 /// A number that keys and values are stored as. The all-zero bit pattern is its zero.
 pub trait KvElement: Copy + Send + Sync + 'static {
-    /// The nearest number.
-    fn from_f32(value: f32) -> Self;
+    /// Elements of a key, or positions of values, that a product takes together: 1 or 2.
+    const N_TOGETHER: usize;
+    /// Whether a slot's numbers of a head are codes that a scale multiplies.
+    const HAS_SCALES: bool = false;
+
+    /// The scale of a head.
+    #[must_use]
+    fn scale_of(_head: &[f32]) -> f32 {
+        1.0
+    }
+
+    /// The nearest number, in units of the scale where there is one.
+    #[must_use]
+    fn round(value: f32, scale: f32) -> Self;
+
+    /// Writes a scale into the elements in whose place it lies.
+    fn put_scale(_scale: f32, _target: &mut [Self]) {}
 }
 
 impl KvElement for f32 {
-    fn from_f32(value: f32) -> Self {
-        value
+    const N_TOGETHER: usize = 1;
+
+    /// Saturates: a position that a query does not see has a weight of zero, and zero times infinity is no number.
+    #[inline(always)]
+    fn round(value: f32, _: f32) -> Self {
+        value.clamp(f32::MIN, f32::MAX)
     }
 }
 
 impl KvElement for bf16 {
+    const N_TOGETHER: usize = 2;
+
     /// Saturates, so that no key or value becomes infinite by being stored; denormals become zero, as in the products.
     #[inline(always)]
-    fn from_f32(value: f32) -> Self {
+    fn round(value: f32, _: f32) -> Self {
         // Without branches, so that loops over it become vectors.
         const INFINITY: u32 = 0x7f80_0000;
         let (sign, size) = (value.to_bits() >> 16 & 0x8000, value.to_bits() & !(1 << 31));
@@ -82,6 +118,40 @@ impl KvElement for bf16 {
         let bits = if is_number { saturated } else { sign | 0x7fc0 };
         let is_denormal = size < f32::MIN_POSITIVE.to_bits();
         bf16::from_bits(if is_denormal { 0 } else { bits as u16 })
+    }
+}
+
+/// The greatest code of eight bits.
+const GREATEST_CODE: f32 = 127.0;
+
+impl KvElement for i8 {
+    const N_TOGETHER: usize = 2;
+    const HAS_SCALES: bool = true;
+
+    /// What makes the head's greatest number the greatest code; no number if the head holds one.
+    fn scale_of(head: &[f32]) -> f32 {
+        if head.iter().any(|x| x.is_nan()) {
+            return f32::NAN;
+        }
+        let greatest = head
+            .iter()
+            .fold(0.0f32, |greatest, x| greatest.max(x.abs()));
+        greatest.min(f32::MAX) / GREATEST_CODE
+    }
+
+    #[inline(always)]
+    fn round(value: f32, scale: f32) -> Self {
+        let code = (value / scale).round_ties_even();
+        // A head of zeros has a scale of zero.
+        if scale > 0.0 {
+            code.clamp(-GREATEST_CODE, GREATEST_CODE) as i8
+        } else {
+            0
+        }
+    }
+
+    fn put_scale(scale: f32, target: &mut [Self]) {
+        target.copy_from_slice(&scale.to_ne_bytes().map(u8::cast_signed));
     }
 }
 
@@ -106,51 +176,71 @@ impl KvShape {
     }
 
     /// Elements of one head's values in a page.
-    fn values_len(&self) -> usize {
-        self.head_dim * self.page_size.next_multiple_of(2)
+    fn values_len<T: KvElement>(&self) -> usize {
+        self.head_dim * self.page_size.next_multiple_of(T::N_TOGETHER)
     }
 
-    /// Where a head's keys begin in a page; its values follow.
-    fn start(&self, layer_idx: usize, page: u32, head_idx: usize) -> usize {
+    /// Elements in whose place the scales of one head's keys, or values, of a page lie.
+    fn scales_len<T: KvElement>(&self) -> usize {
+        scale_len::<T>() * self.n_lanes()
+    }
+
+    /// Where a head's keys begin in a page; its values follow, then the scales of both.
+    fn start<T: KvElement>(&self, layer_idx: usize, page: u32, head_idx: usize) -> usize {
         let page = page as usize;
         assert!(
             page < self.n_pages && layer_idx < self.n_layers,
             "no page {page}"
         );
         let head_idx = (layer_idx * self.n_pages + page) * self.n_kv_heads + head_idx;
-        head_idx * (self.keys_len() + self.values_len())
+        head_idx * (self.keys_len() + self.values_len::<T>() + 2 * self.scales_len::<T>())
     }
 
     /// Where an element of a slot's key lies among its head's keys.
-    pub(crate) fn key_at(&self, slot: usize, element: usize) -> usize {
-        2 * (element / 2 * self.n_lanes() + slot) + element % 2
+    pub(crate) fn key_at<T: KvElement>(&self, slot: usize, element: usize) -> usize {
+        let together = T::N_TOGETHER;
+        together * (element / together * self.n_lanes() + slot) + element % together
     }
 
     /// Where an element of a slot's value lies among its head's values.
-    pub(crate) fn value_at(&self, slot: usize, element: usize) -> usize {
-        2 * (slot / 2 * self.head_dim + element) + slot % 2
+    pub(crate) fn value_at<T: KvElement>(&self, slot: usize, element: usize) -> usize {
+        let together = T::N_TOGETHER;
+        together * (slot / together * self.head_dim + element) + slot % together
     }
 
     /// Elements of the whole pool, or `None` if that is no number.
-    fn n_elements(&self) -> Option<usize> {
-        let lanes = self
-            .page_size
-            .checked_next_multiple_of(LANES)?
-            .checked_add(self.page_size.checked_next_multiple_of(2)?)?;
-        [self.n_kv_heads, self.head_dim, self.n_layers, self.n_pages]
+    fn n_elements<T: KvElement>(&self) -> Option<usize> {
+        let lanes = self.page_size.checked_next_multiple_of(LANES)?;
+        let values = self.page_size.checked_next_multiple_of(T::N_TOGETHER)?;
+        let of_slots = lanes.checked_add(values)?.checked_mul(self.head_dim)?;
+        let of_scales = lanes.checked_mul(2 * scale_len::<T>())?;
+        [self.n_kv_heads, self.n_layers, self.n_pages]
             .into_iter()
-            .try_fold(lanes, usize::checked_mul)
+            .try_fold(of_slots.checked_add(of_scales)?, usize::checked_mul)
+    }
+}
+
+/// Elements in whose place a scale lies.
+fn scale_len<T: KvElement>() -> usize {
+    if T::HAS_SCALES {
+        size_of::<f32>() / size_of::<T>()
+    } else {
+        0
     }
 }
 
 impl<T: KvElement> KvPool<T> {
     /// A zeroed pool. Memory that is never written is never touched.
+    ///
+    /// # Panics
+    /// If there are scales and heads are no multiple of [`LANES`]: they would not be aligned.
     pub(crate) fn new(shape: KvShape) -> Result<Self, KernelError> {
+        assert!(!T::HAS_SCALES || shape.head_dim.is_multiple_of(LANES));
         let refused = |n_bytes| KernelError::Memory {
             what: "the key-value pool",
             n_bytes,
         };
-        let n_elements = shape.n_elements().ok_or(refused(usize::MAX))?;
+        let n_elements = shape.n_elements::<T>().ok_or(refused(usize::MAX))?;
         let n_bytes = n_elements.checked_mul(size_of::<T>());
         let n_bytes = n_bytes.ok_or(refused(usize::MAX))?;
         Ok(Self {
@@ -174,18 +264,32 @@ impl<T: KvElement> KvPool<T> {
         unsafe { std::slice::from_raw_parts_mut(start, self.n_elements) }
     }
 
-    /// The keys of one head in a page: `[head_dim / 2, n_lanes, 2]`.
+    /// The keys of one head in a page: `[head_dim / t, n_lanes, t]`.
     #[inline]
     pub(crate) fn keys(&self, layer_idx: usize, page: u32, head_idx: usize) -> &[T] {
-        let start = self.shape.start(layer_idx, page, head_idx);
+        let start = self.shape.start::<T>(layer_idx, page, head_idx);
         &self.elements()[start..][..self.shape.keys_len()]
     }
 
-    /// The values of one head in a page: `[n_pairs, head_dim, 2]`.
+    /// The values of one head in a page: `[n_runs, head_dim, t]`.
     #[inline]
     pub(crate) fn values(&self, layer_idx: usize, page: u32, head_idx: usize) -> &[T] {
-        let start = self.shape.start(layer_idx, page, head_idx) + self.shape.keys_len();
-        &self.elements()[start..][..self.shape.values_len()]
+        let start = self.shape.start::<T>(layer_idx, page, head_idx) + self.shape.keys_len();
+        &self.elements()[start..][..self.shape.values_len::<T>()]
+    }
+
+    /// The scales of one head's keys and values in a page, `[n_lanes]` each; none where there are no codes.
+    #[inline]
+    pub(crate) fn scales(&self, layer_idx: usize, page: u32, head_idx: usize) -> [&[f32]; 2] {
+        let shape = &self.shape;
+        let start = shape.start::<T>(layer_idx, page, head_idx);
+        let start = start + shape.keys_len() + shape.values_len::<T>();
+        let elements = &self.elements()[start..][..2 * shape.scales_len::<T>()];
+        // SAFETY: only the bytes of f32 are written there, and every bit pattern is one.
+        let (before, scales, after) = unsafe { elements.align_to::<f32>() };
+        // Everything before is multiples of sixteen elements, see `new`.
+        debug_assert!(before.is_empty() && after.is_empty());
+        scales.split_at(scales.len() / 2).into()
     }
 
     /// Writes tokens' keys and values, all heads of their rows of activations, `x(i)` for `slots[i]`.
@@ -208,17 +312,26 @@ impl<T: KvElement> KvPool<T> {
         pool.run_split(2 * shape.n_kv_heads, n_worthwhile, |units| {
             for unit in units {
                 let (head_idx, is_value) = (unit / 2, unit % 2 == 1);
+                let (keys_len, values_len) = (shape.keys_len(), shape.values_len::<T>());
                 let (heads, offset, len) = if is_value {
-                    (values, shape.keys_len(), shape.values_len())
+                    (values, keys_len, values_len)
                 } else {
-                    (keys, 0, shape.keys_len())
+                    (keys, 0, keys_len)
                 };
+                let to_scales =
+                    keys_len + values_len + usize::from(is_value) * shape.scales_len::<T>();
                 for (i, slot) in slots.iter().enumerate() {
                     let head = &x(i)[heads.first + head_idx * heads.head_dim..][..heads.head_dim];
-                    let start = shape.start(layer_idx, slot.page, head_idx) + offset;
+                    let (slot_idx, scale) = (slot.offset as usize, T::scale_of(head));
+                    let page = shape.start::<T>(layer_idx, slot.page, head_idx);
+                    let start = page + offset;
                     // SAFETY: units are split among the threads, and each has its own part of every page.
                     let target = unsafe { elements.part_mut(start..start + len) };
-                    put_head(&shape, target, slot.offset as usize, head, is_value);
+                    put_head(&shape, target, slot_idx, (head, scale), is_value);
+                    let start = page + to_scales + scale_len::<T>() * slot_idx;
+                    // SAFETY: as above.
+                    let target = unsafe { elements.part_mut(start..start + scale_len::<T>()) };
+                    T::put_scale(scale, target);
                 }
             }
         });
@@ -235,16 +348,21 @@ impl<T: KvElement> KvPool<T> {
         for (layer_idx, head_idx) in
             (0..shape.n_layers).flat_map(|i| (0..shape.n_kv_heads).map(move |j| (i, j)))
         {
-            let source = shape.start(layer_idx, from, head_idx);
-            let target = shape.start(layer_idx, to, head_idx);
+            let source = shape.start::<T>(layer_idx, from, head_idx);
+            let target = shape.start::<T>(layer_idx, to, head_idx);
             let elements = self.elements_mut();
             for (slot, element) in
                 (0..n_tokens).flat_map(|i| (0..shape.head_dim).map(move |j| (i, j)))
             {
-                let key = shape.key_at(slot, element);
-                let value = shape.keys_len() + shape.value_at(slot, element);
+                let key = shape.key_at::<T>(slot, element);
+                let value = shape.keys_len() + shape.value_at::<T>(slot, element);
                 elements[target + key] = elements[source + key];
                 elements[target + value] = elements[source + value];
+            }
+            let to_scales = shape.keys_len() + shape.values_len::<T>();
+            for first in [to_scales, to_scales + shape.scales_len::<T>()] {
+                let scales = source + first..source + first + n_tokens * scale_len::<T>();
+                elements.copy_within(scales, target + first);
             }
         }
     }
@@ -255,19 +373,24 @@ fn put_head<T: KvElement>(
     shape: &KvShape,
     target: &mut [T],
     slot: usize,
-    head: &[f32],
+    (head, scale): (&[f32], f32),
     is_value: bool,
 ) {
     // From one pair of elements to the next, and within a pair.
-    let (first, stride, next) = if is_value {
-        (shape.value_at(slot, 0), 4, 2)
+    let (at, next) = if is_value {
+        (shape.value_at::<T>(slot, 0), shape.value_at::<T>(0, 1))
     } else {
-        (shape.key_at(slot, 0), 2 * shape.n_lanes(), 1)
+        (shape.key_at::<T>(slot, 0), shape.key_at::<T>(0, 1))
     };
-    let mut rounded = [T::from_f32(0.0); LANES];
+    let (first, stride) = if is_value {
+        (at, 2 * next)
+    } else {
+        (at, 2 * shape.n_lanes())
+    };
+    let mut rounded = [T::round(0.0, 1.0); LANES];
     for (group_idx, group) in head.as_chunks::<LANES>().0.iter().enumerate() {
         for (rounded, value) in rounded.iter_mut().zip(group) {
-            *rounded = T::from_f32(*value);
+            *rounded = T::round(*value, scale);
         }
         let first = first + group_idx * LANES / 2 * stride;
         for (i, pair) in rounded.as_chunks::<2>().0.iter().enumerate() {

@@ -22,6 +22,7 @@ mod kv;
 mod lines;
 mod peak;
 mod pool;
+mod quantise;
 mod reference;
 mod rope;
 mod rows;
@@ -34,7 +35,7 @@ mod tests;
 
 pub use blocks::{BLOCK_LEN, BlockFormat, quantise_q8_0};
 pub use buffer::Buffer;
-pub use cpu::{Cpu, Matrix, Tier};
+pub use cpu::{Cpu, CpuKv, Matrix, Tier};
 #[cfg(any(test, feature = "emulator"))]
 pub use cuda::emulated;
 pub use cuda::{
@@ -47,6 +48,7 @@ pub use device::{
 pub use error::KernelError;
 pub use kv::{KvElement, KvFormat, KvPool, KvShape};
 pub use peak::Peak;
+pub use quantise::quantise_q4_0;
 pub use reference::{Reference, ReferenceMatrix};
 pub use rows::{log_sum_exp, row_max};
 pub use sampling::{Adjustment, Allowed, Draw, Drawn, Sampler, choose, highest, logprob};

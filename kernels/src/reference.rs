@@ -84,7 +84,7 @@ fn attend(
             let keys = kv.keys(layer.idx, page, head_idx);
             let products = query.iter().enumerate();
             let score = products
-                .map(|(element, q)| q * keys[kv.shape.key_at(slot, element)])
+                .map(|(element, q)| q * keys[kv.shape.key_at::<f32>(slot, element)])
                 .sum::<f32>()
                 * layer.scale;
             layer.softcap.map_or(score, |cap| capped(score, cap))
@@ -100,7 +100,7 @@ fn attend(
         let (page, slot) = place(position);
         let values = kv.values(layer.idx, page, head_idx);
         for (element, out) in out.iter_mut().enumerate() {
-            *out += weight / total * values[kv.shape.value_at(slot, element)];
+            *out += weight / total * values[kv.shape.value_at::<f32>(slot, element)];
         }
     }
 }

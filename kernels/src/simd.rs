@@ -61,6 +61,10 @@ pub(crate) trait Simd: Copy {
     /// added first: two fused multiply-adds, each of which gives zero for a denormal result. No operand
     /// may be denormal. This is what `vdpbf16ps` computes.
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F;
+    /// Two signed bytes a lane, each as sixteen bits.
+    fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I;
+    /// `sum + a0*b0 + a1*b1` in each lane, of its two signed 16-bit numbers `a` and two `b`, none of them -32,768.
+    fn dot2_int(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
     /// The low sixteen bits of each lane, zeros above them.
     fn low_halves(self, a: Self::I) -> Self::I;
     /// The nearest bf16, ties to even, of each lane, which is a number and not denormal.

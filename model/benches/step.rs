@@ -98,6 +98,7 @@ fn main() {
         n_threads: std::env::var("THREADS").map_or(2, |n| n.parse().expect("threads")),
         page_size: PAGE_SIZE,
         n_pages: 2048,
+        ..DecoderOptions::default()
     };
     let mut decoder = checkpoint.decoder(&options).expect("a decoder");
     let decoder = &mut *decoder;

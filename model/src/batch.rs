@@ -1,8 +1,8 @@
 //! What the decoder takes and gives: ragged batches of spans in, rows of logits out.
 
-use lmrun_kernels::{Draw, Drawn};
+use lmrun_kernels::{Draw, Drawn, KvFormat};
 
-use crate::{Config, ModelError, TokenId};
+use crate::{Config, ModelError, Quantisation, TokenId};
 
 /// How activations are held while weights are applied to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,6 +25,24 @@ pub struct DecoderOptions {
     pub page_size: usize,
     /// Pages of the pool; at least 1. Every page holds keys and values of all layers.
     pub n_pages: usize,
+    /// How keys and values are stored. The reference precision has f32 alone.
+    pub kv_format: KvFormat,
+    /// What matrices become while they are loaded; `None` leaves them as they are. Only plain ones are quantised.
+    pub quantisation: Option<Quantisation>,
+}
+
+impl Default for DecoderOptions {
+    /// One thread and one page of sixteen tokens.
+    fn default() -> Self {
+        Self {
+            precision: Precision::default(),
+            n_threads: 1,
+            page_size: 16,
+            n_pages: 1,
+            kv_format: KvFormat::default(),
+            quantisation: None,
+        }
+    }
 }
 
 /// Which positions of a span give a row of logits.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lmrun_kernels::{Cpu, Cuda, Reference};
+use lmrun_kernels::{Cpu, Cuda, KernelError, KvFormat, Reference};
 
 use crate::decoder::DeviceDecoder;
 use crate::folder::Folder;
@@ -110,24 +110,34 @@ impl Checkpoint {
     /// Loads the weights and makes a decoder of them.
     ///
     /// # Errors
-    /// If an option is out of range, or a tensor is missing, misshapen or of an unknown type.
+    /// If an option is out of range or not for this precision, or a tensor is missing, misshapen or of an unknown type.
     pub fn decoder(&self, options: &DecoderOptions) -> Result<Box<dyn Decoder>, ModelError> {
         check(options)?;
         let (source, config) = (&*self.source, &self.config);
         Ok(match options.precision {
             Precision::Reference => {
+                if !matches!(options.kv_format, KvFormat::Plain | KvFormat::F32) {
+                    return Err(refused(&KernelError::KvFormat {
+                        device: "the reference precision",
+                        given: options.kv_format,
+                        known: "f32",
+                    }));
+                }
                 let device = Reference::new(options.n_threads);
                 Box::new(DeviceDecoder::load(device, source, config, options)?)
             }
             Precision::Quantised => {
                 let device = Cpu::new(options.n_threads);
+                let device = device
+                    .with_kv_format(options.kv_format)
+                    .map_err(|error| refused(&error))?;
                 Box::new(DeviceDecoder::load(device, source, config, options)?)
             }
         })
     }
 
     /// Loads the weights onto a GPU and makes a decoder of them. Weights stay quantised as they are; products round
-    /// activations to 16 bits, and keys and values are kept as the device does: in 16 bits, or in eight.
+    /// activations to 16 bits.
     ///
     /// # Errors
     /// As [`Checkpoint::decoder`]; also if the reference precision is asked for, which is the CPU's, or the heads are of a
@@ -142,11 +152,19 @@ impl Checkpoint {
             let reason = "the reference precision computes on the CPU, not on a GPU";
             return Err(ModelError::Options(reason.into()));
         }
+        let device = device
+            .with_kv_format(options.kv_format)
+            .map_err(|error| refused(&error))?;
         let (source, config) = (&*self.source, &self.config);
         Ok(Box::new(DeviceDecoder::load(
             device, source, config, options,
         )?))
     }
+}
+
+/// What a device does not do for these options.
+fn refused(error: &KernelError) -> ModelError {
+    ModelError::Options(error.to_string())
 }
 
 /// That every option is in its range.

@@ -196,7 +196,7 @@ impl<D: Device> DeviceDecoder<D> {
         let loader = Loader {
             device: &device,
             source,
-            precision: options.precision,
+            options,
             norm_offset: config.norm_offset,
             asked: RefCell::default(),
         };

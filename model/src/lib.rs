@@ -13,6 +13,7 @@ mod decoder;
 mod error;
 mod folder;
 mod gguf;
+mod quantise;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use chat_template::ChatTemplate;
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Architecture, Config, LayerConfig, Rope, RopeLayout, RopeScaling};
 pub use error::ModelError;
+pub use quantise::Quantisation;
 pub use stream::TextStream;
 pub use tokenizer::{Specials, Tokenizer};
 

@@ -6,4 +6,5 @@ mod families;
 mod folders;
 mod hostile;
 mod oracle;
+mod quantisation;
 pub(crate) mod synthetic;

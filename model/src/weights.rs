@@ -9,7 +9,8 @@ use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use half::{bf16, f16};
 use lmrun_kernels::{BLOCK_LEN, BlockFormat, Device, Grain, MatrixData, MatrixPart, quantise_q8_0};
 
-use crate::{ModelError, Precision};
+use crate::quantise::is_plain;
+use crate::{DecoderOptions, ModelError, Precision};
 
 /// What a tensor is for. Each container has its own name for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub(crate) struct RawTensor<'a> {
 
 impl RawTensor<'_> {
     /// Some rows of a matrix.
-    fn rows(&self, rows: Range<usize>) -> RawTensor<'_> {
+    pub(crate) fn rows(&self, rows: Range<usize>) -> RawTensor<'_> {
         let n_bytes = self.bytes.len() / self.shape[0];
         RawTensor {
             shape: vec![rows.len(), self.shape[1]],
@@ -142,7 +143,7 @@ pub(crate) fn plain(tensor: &RawTensor<'_>) -> Result<Vec<f32>, candle_core::Err
 pub(crate) struct Loader<'a, D> {
     pub(crate) device: &'a D,
     pub(crate) source: &'a dyn Source,
-    pub(crate) precision: Precision,
+    pub(crate) options: &'a DecoderOptions,
     /// What the stored weights of norms lack.
     pub(crate) norm_offset: f32,
     /// The names of the tensors that were asked for.
@@ -168,10 +169,12 @@ enum Staged<'a> {
 
 impl<D: Device> Loader<'_, D> {
     fn plain(&self, weight: Weight, tensor: &RawTensor<'_>) -> Result<Vec<f32>, ModelError> {
-        plain(tensor).map_err(|error| {
-            self.source
-                .invalid(format!("tensor {}: {error}", self.source.name(weight)))
-        })
+        plain(tensor).map_err(|error| self.unreadable(weight, &error))
+    }
+
+    fn unreadable(&self, weight: Weight, error: &candle_core::Error) -> ModelError {
+        let name = self.source.name(weight);
+        self.source.invalid(format!("tensor {name}: {error}"))
     }
 
     fn expect(&self, weight: Weight, shape: &[usize]) -> Result<RawTensor<'_>, ModelError> {
@@ -272,13 +275,36 @@ impl<D: Device> Loader<'_, D> {
     }
 
     /// Formats the kernels know stay as they are; plain values stay exact; every other quantised
-    /// format becomes f32 for the reference and Q8_0, whose error is far below its own, otherwise.
+    /// format becomes f32 for the reference and Q8_0, whose error is far below its own, otherwise. Where plain values are
+    /// to be quantised, they become blocks, and nothing else is let in.
     fn stage<'t>(
         &self,
         weight: Weight,
         tensor: RawTensor<'t>,
         n_cols: usize,
     ) -> Result<Staged<'t>, ModelError> {
+        if let Some(quantisation) = self.options.quantisation {
+            let name = self.source.name(weight);
+            if !is_plain(tensor.dtype) {
+                return Err(ModelError::Options(format!(
+                    "tensor {name} is {:?} already, and only F32, F16 and BF16 are quantised to {}: \
+                     load the file as it is",
+                    tensor.dtype,
+                    quantisation.name()
+                )));
+            }
+            if !n_cols.is_multiple_of(BLOCK_LEN) {
+                return Err(ModelError::Options(format!(
+                    "tensor {name} has rows of {n_cols} values: {} has blocks of {BLOCK_LEN}",
+                    quantisation.name()
+                )));
+            }
+            let n_threads = self.options.n_threads;
+            let blocks = quantisation.blocks(weight, &tensor, n_threads);
+            let blocks = blocks.map_err(|error| self.unreadable(weight, &error))?;
+            let format = quantisation.format(weight);
+            return Ok(Staged::Blocks(format, Cow::Owned(blocks)));
+        }
         let format = match tensor.dtype {
             GgmlDType::Q4_0 => BlockFormat::Q4_0,
             GgmlDType::Q4_1 => BlockFormat::Q4_1,
@@ -288,7 +314,7 @@ impl<D: Device> Loader<'_, D> {
             }
             _ => {
                 let values = self.plain(weight, &tensor)?;
-                let is_exact = self.precision == Precision::Reference;
+                let is_exact = self.options.precision == Precision::Reference;
                 return Ok(if is_exact || !n_cols.is_multiple_of(BLOCK_LEN) {
                     Staged::Plain(values)
                 } else {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use lmrun_engine::{DeviceChoice, KvFormat, Quantisation};
 
-use super::positive;
+use super::{device, kv_format, positive, quantisation};
 
 /// `lmrun bench`
 #[derive(Debug, Clone, Args)]
@@ -12,6 +13,7 @@ use super::positive;
 Examples:
   lmrun bench engine
   lmrun bench engine --threads 1 --json
+  lmrun bench engine --device cuda --kv-type int8
   lmrun bench engine --prefill 512 --decode 1,16 --svg speed.svg")]
 pub(crate) struct BenchOptions {
     #[command(subcommand)]
@@ -38,6 +40,15 @@ pub(crate) struct BenchEngineOptions {
     /// Threads that compute [default: every core]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) threads: Option<usize>,
+    /// Where the model computes: cpu, cuda or cuda:N, or auto
+    #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
+    pub(crate) device: DeviceChoice,
+    /// How keys and values are kept: bf16, int8, on the CPU f32, on a GPU fp8
+    #[arg(long, value_name = "TYPE", value_parser = kv_format, default_value = "bf16")]
+    pub(crate) kv_type: KvFormat,
+    /// Quantise a model of F32, F16 or BF16 weights while it is loaded: q8_0 or q4_0
+    #[arg(long, value_name = "TYPE", value_parser = quantisation)]
+    pub(crate) quant: Option<Quantisation>,
     /// Lengths of prompts to read, in tokens [default: 32,512,2048]
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = positive)]
     pub(crate) prefill: Vec<usize>,

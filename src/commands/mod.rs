@@ -36,6 +36,7 @@ fn engine_options(arguments: &EngineArguments) -> EngineOptions {
         kv_tokens: arguments.kv_tokens.unwrap_or(0),
         device: arguments.device,
         kv_format: arguments.kv_type,
+        quantisation: arguments.quant,
         ..EngineOptions::default()
     }
 }

@@ -8,6 +8,7 @@ mod constrained;
 mod devices;
 mod exactness;
 mod forcing;
+mod order;
 mod scoring;
 mod threads;
 mod trouble;

@@ -1,23 +1,24 @@
-//! Causal attention over pages, in bf16 with f32 sums, with the softmax taken online.
+//! Causal attention over pages, with the softmax taken online; [`element`] says how stored numbers are multiplied.
 //!
 //! Positions are taken in *strides*, a fixed number of whole pages of at least 128 positions, counted from position 0:
 //! within a stride all scores, then their maximum, then the weighted values in ascending order; between strides the sums
 //! so far are rescaled (Milakov and Gimelshein 2018). Scores are in units of ln 2, so that weights are powers of two.
 //! What a query computes depends on its own position and on nothing else.
 
+mod element;
+
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
-
-use half::bf16;
 
 use super::Vectors;
 use super::elementwise::softcap;
 use crate::buffer::Buffer;
-use crate::kv::{KvElement, KvPool};
+use crate::kv::KvPool;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{AttentionLayer, AttentionSpan, Heads};
+pub(crate) use element::{CODES_LIMITS, Element};
 
 /// The least number of positions of a stride.
 const MIN_STRIDE: usize = 128;
@@ -31,8 +32,8 @@ const N_FEW: usize = 3;
 const N_PAGES_AHEAD: usize = 4;
 
 /// What attention reads.
-pub(crate) struct Inputs<'a> {
-    pub(crate) kv: &'a KvPool<bf16>,
+pub(crate) struct Inputs<'a, T> {
+    pub(crate) kv: &'a KvPool<T>,
     pub(crate) layer: AttentionLayer,
     pub(crate) x: &'a Buffer,
     pub(crate) queries: Heads,
@@ -49,11 +50,11 @@ struct Item<'a> {
 }
 
 /// Fills `out`, `[n_rows, n_heads * head_dim]`.
-pub(crate) fn attention(
+pub(crate) fn attention<T: Element>(
     pool: &mut Pool,
     vectors: Vectors,
     scratch: &mut Vec<Scratch>,
-    inputs: &Inputs<'_>,
+    inputs: &Inputs<'_, T>,
     out: &mut Buffer,
 ) {
     let width = out.width();
@@ -85,7 +86,7 @@ pub(crate) fn attention(
 }
 
 /// All items: a span's rows one key head after another, so that a head's keys and values stay in the nearer caches.
-fn items<'a>(inputs: &'a Inputs<'a>) -> impl Iterator<Item = Item<'a>> {
+fn items<'a, T: Element>(inputs: &'a Inputs<'a, T>) -> impl Iterator<Item = Item<'a>> {
     inputs.spans.iter().flat_map(move |&span| {
         (0..inputs.kv.shape.n_kv_heads).flat_map(move |kv_head| {
             (0..span.n_rows).step_by(N_ROWS).map(move |first| Item {
@@ -110,17 +111,23 @@ pub(crate) struct Scratch {
     scores_len: usize,
     /// `[N_QUERIES, scores_len]`.
     scores: Vec<f32>,
-    /// What the scores become, in pairs of positions: `[N_QUERIES, scores_len / 2]`.
-    weights: Vec<[bf16; 2]>,
-    /// `[N_QUERIES, head_dim / 2]`: queries, already scaled.
-    queries: Vec<[bf16; 2]>,
+    /// What the scores become, a lane for what a product takes together: `[N_QUERIES, scores_len]`, not all of it used.
+    weights: Vec<i32>,
+    /// What a query's weights are to be multiplied by. `[N_QUERIES]`
+    weight_scales: [f32; N_QUERIES],
+    /// Scales of the stride's values, where they have some: `[scores_len]`.
+    value_scales: Vec<f32>,
+    /// Queries, already scaled, in lanes like the weights: `[N_QUERIES, head_dim]`.
+    queries: Vec<i32>,
+    /// What a query's elements are to be multiplied by. `[N_QUERIES]`
+    query_scales: [f32; N_QUERIES],
     /// `[N_QUERIES, head_dim]`: weighted sums of values.
     sums: Vec<f32>,
 }
 
 impl Scratch {
     /// Makes room for a model's shape.
-    fn fit(&mut self, inputs: &Inputs<'_>) {
+    fn fit<T: Element>(&mut self, inputs: &Inputs<'_, T>) {
         let page_size = inputs.kv.shape.page_size;
         let head_dim = inputs.kv.shape.head_dim;
         self.stride = page_size * MIN_STRIDE.div_ceil(page_size);
@@ -132,25 +139,11 @@ impl Scratch {
         };
         self.scores_len = (self.stride + 2 * LANES).next_multiple_of(LANES);
         self.scores.resize(N_QUERIES * self.scores_len, 0.0);
-        let no_pair = [bf16::ZERO; 2];
-        self.weights
-            .resize(N_QUERIES * self.scores_len / 2, no_pair);
-        self.queries.resize(N_QUERIES * head_dim / 2, no_pair);
+        self.weights.resize(N_QUERIES * self.scores_len, 0);
+        self.value_scales.resize(self.scores_len, 0.0);
+        self.queries.resize(N_QUERIES * head_dim, 0);
         self.sums.resize(N_QUERIES * head_dim, 0.0);
     }
-}
-
-/// A pair as the lanes of a product want it.
-#[inline(always)]
-fn lane(pair: [bf16; 2]) -> i32 {
-    i32::from(pair[0].to_bits()) | i32::from(pair[1].to_bits()) << 16
-}
-
-/// A vector of sixteen pairs.
-#[inline(always)]
-fn load_pairs<S: Simd>(s: S, pairs: &[bf16; 2 * LANES]) -> S::I {
-    // SAFETY: a bf16 is two bytes without padding, so these are 64 bytes.
-    s.load_bytes(unsafe { &*std::ptr::from_ref(pairs).cast::<[u8; 4 * LANES]>() })
 }
 
 /// One query head of one row.
@@ -163,8 +156,8 @@ struct Query {
     end: usize,
 }
 
-struct ItemKernel<'a> {
-    inputs: &'a Inputs<'a>,
+struct ItemKernel<'a, T> {
+    inputs: &'a Inputs<'a, T>,
     item: Item<'a>,
     /// What the thread does next.
     next: Option<Item<'a>>,
@@ -173,7 +166,7 @@ struct ItemKernel<'a> {
     scratch: &'a mut Scratch,
 }
 
-impl Kernel for ItemKernel<'_> {
+impl<T: Element> Kernel for ItemKernel<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -193,7 +186,7 @@ impl Kernel for ItemKernel<'_> {
     }
 }
 
-impl ItemKernel<'_> {
+impl<T: Element> ItemKernel<'_, T> {
     /// Query heads that share one key head.
     #[inline(always)]
     fn group_len(&self) -> usize {
@@ -218,7 +211,7 @@ impl ItemKernel<'_> {
     fn attend<S: Simd, const Q: usize>(&mut self, s: S, first: usize) -> usize {
         let head_dim = self.inputs.kv.shape.head_dim;
         let queries: [Query; Q] = std::array::from_fn(|i| self.query(first + i));
-        self.scale_queries(&queries);
+        self.scale_queries(s, &queries);
         self.scratch.sums[..Q * head_dim].fill(0.0);
         let mut largest = [f32::NEG_INFINITY; Q];
         let mut totals = [s.splat(0.0); Q];
@@ -228,6 +221,7 @@ impl ItemKernel<'_> {
         while start < queries[Q - 1].end {
             let end = queries[Q - 1].end.min(start / stride * stride + stride);
             self.score::<S, Q>(s, start, end);
+            self.collect_value_scales(start, end);
             for (i, query) in queries.iter().enumerate() {
                 let seen =
                     query.first.clamp(start, end) - start..query.end.clamp(start, end) - start;
@@ -249,22 +243,44 @@ impl ItemKernel<'_> {
         Q
     }
 
-    /// Rounds the scaled queries to bf16.
+    /// Rounds the scaled queries to what keys are multiplied by.
     #[inline(always)]
-    fn scale_queries(&mut self, queries: &[Query]) {
+    fn scale_queries<S: Simd>(&mut self, s: S, queries: &[Query]) {
         let head_dim = self.inputs.kv.shape.head_dim;
         // Scores are powers of two; those that are capped become so afterwards.
         let layer = self.inputs.layer;
         let base = if layer.softcap.is_some() { 1.0 } else { LOG2_E };
         let scale = layer.scale * base;
-        let targets = self.scratch.queries.chunks_exact_mut(head_dim / 2);
-        for (query, scaled) in queries.iter().zip(targets) {
+        let Scratch {
+            queries: targets,
+            query_scales,
+            ..
+        } = &mut *self.scratch;
+        let targets = targets.chunks_exact_mut(head_dim).zip(query_scales);
+        for (query, (lanes, factor)) in queries.iter().zip(targets) {
             let row = self.inputs.x.row(query.row_idx);
             let head = &row[self.inputs.queries.first + query.head_idx * head_dim..][..head_dim];
-            for (scaled, value) in scaled.as_flattened_mut().iter_mut().zip(head) {
-                *scaled = KvElement::from_f32(value * scale);
-            }
+            *factor = T::round_query(s, head, scale, lanes);
         }
+    }
+
+    /// Puts the scales of the values at positions `start..end` one after another.
+    #[inline(always)]
+    fn collect_value_scales(&mut self, start: usize, end: usize) {
+        if !T::HAS_SCALES {
+            return;
+        }
+        let page_size = self.inputs.kv.shape.page_size;
+        let (layer_idx, kv_head) = (self.inputs.layer.idx, self.item.kv_head);
+        let (collected, rest) = self.scratch.value_scales.split_at_mut(end - start);
+        for (page_idx, target) in (start / page_size..).zip(collected.chunks_mut(page_size)) {
+            let page = self.item.span.pages[page_idx];
+            let [_, scales] = self.inputs.kv.scales(layer_idx, page, kv_head);
+            target.copy_from_slice(&scales[..target.len()]);
+        }
+        // The last vector's other lanes have weights of zero, and nothing need have been written there.
+        let n_lanes = rest.len().min(LANES);
+        rest[..n_lanes].fill(0.0);
     }
 
     /// The scores of positions `start..end`, two vectors of sixteen at a time. A page's last vector may run over; the
@@ -302,7 +318,7 @@ impl ItemKernel<'_> {
     /// The keys and values that are fetched while those of a page are scored: a later page's or, behind the last, what the
     /// thread does next.
     #[inline(always)]
-    fn ahead(&self, page_idx: usize) -> [&[bf16]; 2] {
+    fn ahead(&self, page_idx: usize) -> [&[T]; 2] {
         let span = &self.item.span;
         let n_pages = (span.start + span.n_rows).div_ceil(self.inputs.kv.shape.page_size);
         let (item, later) = match (page_idx + N_PAGES_AHEAD, &self.next) {
@@ -327,20 +343,25 @@ impl ItemKernel<'_> {
     ) {
         let (layer_idx, kv_head) = (self.inputs.layer.idx, self.item.kv_head);
         let shape = self.inputs.kv.shape;
-        let (n_pairs, line_len) = (shape.head_dim / 2, 2 * shape.n_lanes());
-        let mut keys: [&[bf16]; P] = [&[]; P];
-        let mut ahead = [[std::ptr::null::<bf16>(); 2]; P];
+        let n_lines = shape.head_dim / T::N_TOGETHER;
+        let line_len = T::N_TOGETHER * shape.n_lanes();
+        let mut keys: [&[T]; P] = [&[]; P];
+        let mut scales: [&[f32]; P] = [&[]; P];
+        let mut ahead = [[std::ptr::null::<T>(); 2]; P];
         for (p, (page_idx, vector_idx)) in places.into_iter().enumerate() {
             let page_idx = start / shape.page_size + page_idx;
             let page = self.item.span.pages[page_idx];
-            let page = self.inputs.kv.keys(layer_idx, page, kv_head);
-            keys[p] = &page[vector_idx * 2 * LANES..];
+            let first = vector_idx * T::N_TOGETHER * LANES;
+            keys[p] = &self.inputs.kv.keys(layer_idx, page, kv_head)[first..];
+            if T::HAS_SCALES {
+                scales[p] =
+                    &self.inputs.kv.scales(layer_idx, page, kv_head)[0][vector_idx * LANES..];
+            }
             if Q <= N_FEW {
-                let [keys, values] = self.ahead(page_idx).map(<[bf16]>::as_ptr);
-                let first = vector_idx * 2 * LANES;
+                let [keys, values] = self.ahead(page_idx).map(<[T]>::as_ptr);
                 ahead[p] = [
                     keys.wrapping_add(first),
-                    values.wrapping_add(first * n_pairs),
+                    values.wrapping_add(first * n_lines),
                 ];
             }
         }
@@ -348,27 +369,27 @@ impl ItemKernel<'_> {
             scores,
             scores_len,
             queries,
+            query_scales,
             ..
         } = &mut *self.scratch;
-        let queries: [&[[bf16; 2]]; Q] =
-            std::array::from_fn(|i| &queries[i * n_pairs..][..n_pairs]);
-        let mut sums = [[s.splat(0.0); P]; Q];
-        for pair_idx in 0..n_pairs {
-            let mut vectors = [s.splat_int(0); P];
+        let queries: [&[i32]; Q] =
+            std::array::from_fn(|i| &queries[i * shape.head_dim..][..n_lines]);
+        let mut sums = [[T::no_sums(s); P]; Q];
+        for line_idx in 0..n_lines {
+            let mut vectors = [T::no_factors(s); P];
             for p in 0..P {
-                let line = &keys[p][pair_idx * line_len..];
-                vectors[p] = load_pairs(s, line.first_chunk().expect("keys fill whole vectors"));
+                vectors[p] = T::load(s, &keys[p][line_idx * line_len..]);
                 if Q <= N_FEW {
                     // As many lines of each as are read here and will be of values.
                     let [keys, values] = ahead[p];
-                    simd::prefetch(keys.wrapping_add(pair_idx * line_len).cast());
-                    simd::prefetch(values.wrapping_add(pair_idx * 2 * LANES).cast());
+                    simd::prefetch(keys.wrapping_add(line_idx * line_len).cast());
+                    simd::prefetch(values.wrapping_add(line_idx * T::N_TOGETHER * LANES).cast());
                 }
             }
             for q in 0..Q {
-                let query = s.splat_int(lane(queries[q][pair_idx]));
+                let query = T::splat(s, queries[q][line_idx]);
                 for p in 0..P {
-                    sums[q][p] = s.dot2(sums[q][p], vectors[p], query);
+                    sums[q][p] = T::add_products(s, sums[q][p], vectors[p], query);
                 }
             }
         }
@@ -377,7 +398,7 @@ impl ItemKernel<'_> {
             for q in 0..Q {
                 let target = &mut scores[q * *scores_len + at..];
                 let target = target.first_chunk_mut().expect("room for one vector more");
-                s.store(sums[q][p], target);
+                s.store(T::scores(s, sums[q][p], query_scales[q], scales[p]), target);
             }
         }
     }
@@ -398,20 +419,26 @@ impl ItemKernel<'_> {
             scores,
             scores_len,
             weights,
+            weight_scales,
+            value_scales,
             sums,
             ..
         } = &mut *self.scratch;
         let scores = &mut scores[query_idx * *scores_len..][..*scores_len];
-        let weights = &mut weights[query_idx * *scores_len / 2..][..*scores_len / 2];
-        let (weights, _) = weights.as_chunks_mut::<{ LANES / 2 }>();
+        let weights = &mut weights[query_idx * *scores_len..][..*scores_len];
+        // Lanes of a vector's weights.
+        let n_lanes = LANES / T::N_TOGETHER;
         let of_vectors = seen.start / LANES..seen.end.div_ceil(LANES);
-        let nothing = [[bf16::ZERO; 2]; LANES / 2];
-        weights[..of_vectors.start].fill(nothing);
-        weights[of_vectors.end..n_scores.div_ceil(LANES)].fill(nothing);
+        weights[..of_vectors.start * n_lanes].fill(0);
+        weights[of_vectors.end * n_lanes..n_scores.div_ceil(LANES) * n_lanes].fill(0);
+        weight_scales[query_idx] = 0.0;
         if seen.is_empty() {
-            weights[of_vectors].fill(nothing);
+            weights[of_vectors.start * n_lanes..of_vectors.end * n_lanes].fill(0);
             return;
         }
+        let weights = &mut weights[of_vectors.start * n_lanes..of_vectors.end * n_lanes];
+        let value_scales = &value_scales[of_vectors.start * LANES..of_vectors.end * LANES];
+        let (value_scales, _) = value_scales.as_chunks::<LANES>();
         let vectors = cap_and_mask(s, self.inputs.layer.softcap, scores, &seen);
         let mut lanes = s.splat(f32::NEG_INFINITY);
         for vector in vectors.iter() {
@@ -426,7 +453,7 @@ impl ItemKernel<'_> {
             *largest = found;
         }
         let (shift, mut sum) = (s.splat(-*largest), *total);
-        for (vector_idx, vector) in of_vectors.zip(vectors) {
+        for (i, (vector_idx, vector)) in of_vectors.zip(vectors.iter_mut()).enumerate() {
             let mut weight = s.exp2(s.add(s.load(vector), shift));
             // The exponential of what is not seen is tiny, not zero.
             let first = vector_idx * LANES;
@@ -437,13 +464,14 @@ impl ItemKernel<'_> {
                 weight = s.load(vector);
             }
             sum = s.add(sum, weight);
-            let rounded = s.to_bf16(weight);
-            for (pair, bits) in weights[vector_idx]
-                .iter_mut()
-                .zip(rounded.as_chunks::<2>().0)
-            {
-                *pair = bits.map(bf16::from_bits);
+            if T::HAS_SCALES {
+                s.store(s.mul(weight, s.load(&value_scales[i])), vector);
+            } else {
+                T::round_weights(s, weight, &mut weights[i * n_lanes..][..n_lanes]);
             }
+        }
+        if T::HAS_SCALES {
+            weight_scales[query_idx] = T::round_scaled_weights(s, vectors, weights);
         }
         *total = sum;
     }
@@ -477,41 +505,39 @@ impl ItemKernel<'_> {
         let Scratch {
             scores_len,
             weights,
+            weight_scales,
             sums,
             ..
         } = &mut *self.scratch;
-        let mut lanes = [[s.splat(0.0); V]; Q];
+        let mut lanes = [[T::no_sums(s); V]; Q];
         for q in 0..Q {
             let (vectors, _) = sums[q * head_dim..][..head_dim].as_chunks::<LANES>();
             for v in 0..V {
-                lanes[q][v] = s.load(&vectors[vector_idx + v]);
+                lanes[q][v] = T::begin(s, s.load(&vectors[vector_idx + v]));
             }
         }
-        let half_len = *scores_len / 2;
-        let weights: [&[[bf16; 2]]; Q] =
-            std::array::from_fn(|q| &weights[q * half_len..][..half_len]);
+        let weights: [&[i32]; Q] =
+            std::array::from_fn(|q| &weights[q * *scores_len..][..*scores_len]);
         for page_start in (start..end).step_by(shape.page_size) {
             let page = self.item.span.pages[page_start / shape.page_size];
             let values = self.inputs.kv.values(layer_idx, page, kv_head);
             let n_slots = shape.page_size.min(end - page_start);
             let first = page_start - start;
-            for pair_idx in 0..n_slots.div_ceil(2) {
-                let mut vectors = [s.splat_int(0); V];
+            for run_idx in 0..n_slots.div_ceil(T::N_TOGETHER) {
+                let slot = T::N_TOGETHER * run_idx;
+                let mut vectors = [T::no_factors(s); V];
                 for (v, vector) in vectors.iter_mut().enumerate() {
-                    let at = 2 * (pair_idx * head_dim + (vector_idx + v) * LANES);
-                    let line = values[at..]
-                        .first_chunk()
-                        .expect("values fill whole vectors");
-                    *vector = load_pairs(s, line);
-                    if 2 * pair_idx + 1 == n_slots {
+                    let at = slot * head_dim + T::N_TOGETHER * (vector_idx + v) * LANES;
+                    *vector = T::load(s, &values[at..]);
+                    if slot + T::N_TOGETHER > n_slots {
                         // Nothing need have been written there.
-                        *vector = s.low_halves(*vector);
+                        *vector = T::first_alone(s, *vector);
                     }
                 }
                 for q in 0..Q {
-                    let weight = s.splat_int(pair_of(weights[q], first + 2 * pair_idx));
+                    let weight = T::splat(s, weight_at::<T>(weights[q], first + slot));
                     for v in 0..V {
-                        lanes[q][v] = s.dot2(lanes[q][v], vectors[v], weight);
+                        lanes[q][v] = T::add_products(s, lanes[q][v], vectors[v], weight);
                     }
                 }
             }
@@ -519,7 +545,11 @@ impl ItemKernel<'_> {
         for q in 0..Q {
             let (vectors, _) = sums[q * head_dim..][..head_dim].as_chunks_mut::<LANES>();
             for v in 0..V {
-                s.store(lanes[q][v], &mut vectors[vector_idx + v]);
+                let so_far = &mut vectors[vector_idx + v];
+                s.store(
+                    T::end(s, lanes[q][v], s.load(so_far), weight_scales[q]),
+                    so_far,
+                );
             }
         }
     }
@@ -562,12 +592,13 @@ fn rescale(sums: &mut [f32], factor: f32) {
     }
 }
 
-/// The weights of two positions, of which the first may be an odd one: pages of an odd size begin there too.
+/// The lane of weights from a position on. Of a pair, the first may be an odd one: pages of an odd size begin there too.
 #[inline(always)]
-fn pair_of(weights: &[[bf16; 2]], first: usize) -> i32 {
-    if first.is_multiple_of(2) {
-        lane(weights[first / 2])
+fn weight_at<T: Element>(weights: &[i32], first: usize) -> i32 {
+    let lane_idx = first / T::N_TOGETHER;
+    if first.is_multiple_of(T::N_TOGETHER) {
+        weights[lane_idx]
     } else {
-        lane([weights[first / 2][1], weights[first / 2 + 1][0]])
+        weights[lane_idx] >> 16 & 0xffff | weights[lane_idx + 1] << 16
     }
 }

@@ -106,7 +106,7 @@ pub(crate) struct Target {
 /// The option that makes keys and values of a format, if it takes one.
 pub(crate) fn format_option(format: KvFormat) -> Option<&'static str> {
     match format {
-        KvFormat::Plain => None,
+        KvFormat::Plain | KvFormat::F32 => None,
         KvFormat::Int8 => Some("-DKV_INT8"),
         KvFormat::E4m3 => Some("-DKV_E4M3"),
     }

@@ -140,10 +140,17 @@ impl Cuda {
     /// This GPU, with pools of keys and values in a format.
     ///
     /// # Errors
-    /// If the format is of eight bits and elements are f16.
-    pub fn with_kv_format(self, kv_format: KvFormat) -> Result<Self, CudaError> {
+    /// If the format is of CPUs only, or of eight bits and elements are f16.
+    pub fn with_kv_format(self, kv_format: KvFormat) -> Result<Self, KernelError> {
+        if kv_format == KvFormat::F32 {
+            return Err(KernelError::KvFormat {
+                device: "a GPU",
+                given: kv_format,
+                known: "bf16, int8 and fp8",
+            });
+        }
         if kv_format != KvFormat::Plain && self.element == Element::F16 {
-            return Err(CudaError::KvElement);
+            return Err(CudaError::KvElement.into());
         }
         Ok(Self { kv_format, ..self })
     }

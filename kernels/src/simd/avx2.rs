@@ -261,6 +261,23 @@ impl Simd for Avx2 {
         [dot2_half(sum[0], a[0], b[0]), dot2_half(sum[1], a[1], b[1])]
     }
     #[inline(always)]
+    fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {
+        avx2!({
+            let start = bytes.as_ptr().cast::<__m128i>();
+            [
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(start)),
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(start.add(1))),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn dot2_int(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        avx2!([
+            _mm256_add_epi32(sum[0], _mm256_madd_epi16(a[0], b[0])),
+            _mm256_add_epi32(sum[1], _mm256_madd_epi16(a[1], b[1]))
+        ])
+    }
+    #[inline(always)]
     fn low_halves(self, a: Self::I) -> Self::I {
         avx2!({
             let mask = _mm256_set1_epi32(0xffff);

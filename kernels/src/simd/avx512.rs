@@ -165,6 +165,16 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {
+        avx512!(_mm512_cvtepi8_epi16(_mm256_loadu_si256(
+            bytes.as_ptr().cast()
+        )))
+    }
+    #[inline(always)]
+    fn dot2_int(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        avx512!(_mm512_dpwssd_epi32(sum, a, b))
+    }
+    #[inline(always)]
     fn low_halves(self, a: Self::I) -> Self::I {
         avx512!(_mm512_and_si512(a, _mm512_set1_epi32(0xffff)))
     }

@@ -149,6 +149,20 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
+    fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {
+        let (pairs, _) = bytes.as_chunks::<2>();
+        lanes(|i| i32::from(pairs[i][0]) & 0xffff | i32::from(pairs[i][1]) << 16)
+    }
+    #[inline(always)]
+    fn dot2_int(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        let low = |x: i32| i32::from(x as i16);
+        let high = |x: i32| x >> 16;
+        lanes(|i| {
+            let products = low(a[i]) * low(b[i]) + high(a[i]) * high(b[i]);
+            sum[i].wrapping_add(products)
+        })
+    }
+    #[inline(always)]
     fn low_halves(self, a: Self::I) -> Self::I {
         a.map(|lane| lane & 0xffff)
     }

@@ -2,8 +2,30 @@
 
 use proptest::prelude::*;
 
+use std::fmt::Debug;
+
+use half::bf16;
+
 use super::*;
-use crate::{AttentionLayer, KernelError, Reference};
+use crate::kv::KvElement;
+use crate::pool::Pool;
+use crate::{AttentionLayer, KernelError, KvFormat, KvPool, Reference};
+
+/// What the CPU has.
+const FORMATS: [KvFormat; 3] = [KvFormat::Plain, KvFormat::F32, KvFormat::Int8];
+
+fn cpu(n_threads: usize, format: KvFormat) -> Cpu {
+    Cpu::new(n_threads).with_kv_format(format).unwrap()
+}
+
+/// What is left of a key or value after it was stored as whole numbers of eight bits.
+fn as_codes(head: &mut [f32]) {
+    let greatest = head.iter().map(|x| x.abs()).fold(0.0, f32::max);
+    let scale = greatest / 127.0;
+    for x in head.iter_mut().filter(|_| scale > 0.0) {
+        *x = (*x / scale).round_ties_even() * scale;
+    }
+}
 
 /// One sequence of a model's shape, its pages in a shuffled order.
 #[derive(Debug, Clone)]
@@ -28,8 +50,29 @@ impl Case {
         query_key_value(self.group_len, self.n_kv_heads, self.head_dim)
     }
 
+    /// As this, with the keys and values that are left of codes.
+    fn as_codes(&self) -> Self {
+        let [queries, ..] = self.heads();
+        let mut coded = self.clone();
+        for row in coded.x.chunks_exact_mut(self.width()) {
+            let heads = row[queries.end()..].chunks_exact_mut(self.head_dim);
+            heads.for_each(as_codes);
+        }
+        coded
+    }
+
     /// All positions, `chunk` rows a step.
     fn run<D: Device<Buffer = Buffer>>(&self, device: &mut D, chunk: usize) -> Vec<f32> {
+        self.run_over(device, chunk, 0.0)
+    }
+
+    /// As [`Case::run`], over pages that are full of something.
+    fn run_over<D: Device<Buffer = Buffer>>(
+        &self,
+        device: &mut D,
+        chunk: usize,
+        stale: f32,
+    ) -> Vec<f32> {
         let shape = KvShape {
             n_layers: 2,
             n_pages: self.pages.len(),
@@ -39,6 +82,11 @@ impl Case {
         };
         let mut kv = device.kv(shape).unwrap();
         let [queries, keys, values] = self.heads();
+        let all = (0..self.pages.len() as u32)
+            .flat_map(|page| (0..self.page_size as u32).map(move |offset| Slot { page, offset }));
+        let all: Vec<Slot> = all.collect();
+        let x = buffer(self.width(), &vec![stale; all.len() * self.width()]);
+        device.kv_scatter(&mut kv, 1, &x, keys, values, &all);
         let mut attended = Vec::new();
         for start in (0..self.n_positions).step_by(chunk) {
             let end = self.n_positions.min(start + chunk);
@@ -109,25 +157,43 @@ proptest! {
         for x in &mut case.x {
             *x = (*x / 8.0).clamp(-1.0, 1.0);
         }
-        let expected = case.run(&mut Reference::new(1), case.n_positions);
-        let given = case.run(&mut Cpu::new(1), case.n_positions);
-        // bf16 has eight bits: weights and values are off by 2^-9 each, and so is each factor of a score.
-        prop_assert!(error(&expected, &given) < 1.6e-2, "{}", error(&expected, &given));
+        for (format, limit) in [
+            // bf16 has eight bits: weights and values are off by 2^-9 each, and so is each factor of a score.
+            (KvFormat::Plain, 1.6e-2),
+            // The exponential is within 8e-6.
+            (KvFormat::F32, 3e-5),
+            // Queries and weights are off by 2^-16 of their greatest.
+            (KvFormat::Int8, 5e-4),
+        ] {
+            let stored = if format == KvFormat::Int8 { case.as_codes() } else { case.clone() };
+            let expected = stored.run(&mut Reference::new(1), case.n_positions);
+            let error = error(&expected, &case.run(&mut cpu(1, format), case.n_positions));
+            prop_assert!(error < limit, "{format:?}: {error}");
+        }
     }
 
     #[test]
     fn every_tier_chunk_and_thread_count_gives_the_same_bits(case in case(), chunk in 1..40usize) {
-        let expected = case.run(&mut Cpu::with_tier(1, Tier::Portable), case.n_positions);
-        for tier in TIERS {
-            let whole = case.run(&mut Cpu::with_tier(3, tier), case.n_positions);
-            prop_assert_eq!(bits(&expected), bits(&whole), "{:?}", tier);
+        for format in FORMATS {
+            let with_tier = |n_threads, tier| {
+                Cpu::with_tier(n_threads, tier).with_kv_format(format).unwrap()
+            };
+            let expected = case.run(&mut with_tier(1, Tier::Portable), case.n_positions);
+            for tier in TIERS {
+                let whole = case.run(&mut with_tier(3, tier), case.n_positions);
+                prop_assert_eq!(bits(&expected), bits(&whole), "{:?} {:?}", format, tier);
+            }
+            for stale in [0.0, 1e30, f32::NAN] {
+                let chunked = case.run_over(&mut cpu(2, format), chunk, stale);
+                prop_assert_eq!(
+                    bits(&expected), bits(&chunked), "{:?}, chunks of {} over {}", format, chunk, stale
+                );
+            }
         }
-        let chunked = case.run(&mut Cpu::new(2), chunk);
-        prop_assert_eq!(bits(&expected), bits(&chunked), "chunks of {}", chunk);
     }
 }
 
-/// Values are exact in bf16, keys are equal: attention is the mean of the values that are seen.
+/// Values are exact in every format, keys are equal: attention is the mean of the values that are seen.
 #[test]
 fn equal_keys_average_the_values() {
     for window in [None, Some(1), Some(3), Some(9), Some(40)] {
@@ -144,15 +210,22 @@ fn equal_keys_average_the_values() {
                 .flat_map(|p| [[1.0; 16], [0.5; 16], [p as f32; 16]].concat())
                 .collect(),
         };
-        for given in [
-            case.run(&mut Cpu::new(1), 9),
-            case.run(&mut Reference::new(1), 9),
-        ] {
+        let mut all = vec![(case.run(&mut Reference::new(1), 9), 1e-5)];
+        all.extend(FORMATS.map(|format| {
+            // Weighted values are rounded to a 65,536th of the greatest, which is 8.
+            let limit = if format == KvFormat::Int8 {
+                8.0 / 65_536.0
+            } else {
+                1e-5
+            };
+            (case.run(&mut cpu(1, format), 9), limit)
+        }));
+        for (given, limit) in all {
             for (position, row) in given.chunks_exact(16).enumerate() {
                 let n_seen = window.map_or(position + 1, |window| window.min(position + 1));
                 let mean = position as f32 - (n_seen - 1) as f32 / 2.0;
                 assert!(
-                    row.iter().all(|x| (x - mean).abs() < 1e-5),
+                    row.iter().all(|x| (x - mean).abs() < limit),
                     "{position} of {window:?}: {row:?}"
                 );
             }
@@ -179,7 +252,9 @@ fn scores_are_capped_before_they_are_weights() {
     let expected = weight / (weight + 1.0);
     for (given, limit) in [
         (case.run(&mut Reference::new(1), 2), 1e-6),
-        (case.run(&mut Cpu::new(1), 2), 4e-3),
+        (case.run(&mut cpu(1, KvFormat::Plain), 2), 4e-3),
+        (case.run(&mut cpu(1, KvFormat::F32), 2), 3e-5),
+        (case.run(&mut cpu(1, KvFormat::Int8), 2), 5e-5),
     ] {
         assert!(
             (given[16] - expected).abs() < limit,
@@ -189,8 +264,8 @@ fn scores_are_capped_before_they_are_weights() {
     }
 }
 
-#[test]
-fn a_copied_page_holds_the_same_bits() {
+/// Pages of every slot's own numbers; one is copied to another in part.
+fn check_copies<T: KvElement + PartialEq + Debug>() {
     let shape = KvShape {
         n_layers: 2,
         n_pages: 3,
@@ -198,53 +273,121 @@ fn a_copied_page_holds_the_same_bits() {
         n_kv_heads: 2,
         head_dim: 16,
     };
-    let mut device = Cpu::new(1);
-    let mut kv = device.kv(shape).unwrap();
-    let (keys, values) = (
-        Heads {
-            first: 0,
-            n_heads: 2,
-            head_dim: 16,
-        },
-        Heads {
-            first: 32,
-            n_heads: 2,
-            head_dim: 16,
-        },
-    );
+    let [_, keys, values] = query_key_value(0, 2, 16);
+    let mut kv = KvPool::<T>::new(shape).unwrap();
+    let mut pool = Pool::new(1);
     for layer_idx in 0..2 {
-        let row = |page: u32, offset: u32| -> Vec<f32> {
-            (0..64)
-                .map(|i| (page * 1000 + offset * 100 + i) as f32 / 7.0)
-                .collect()
-        };
         for (page, offset) in (0..3).flat_map(|page| (0..6).map(move |offset| (page, offset))) {
+            let row: Vec<f32> = (0..64)
+                .map(|i| (page * 1000 + offset * 100 + i) as f32 / 7.0)
+                .collect();
             let slot = Slot { page, offset };
-            let x = buffer(64, &row(page, offset));
-            device.kv_scatter(&mut kv, layer_idx, &x, keys, values, &[slot]);
+            kv.put(&mut pool, layer_idx, &[slot], |_| &row, (keys, values));
         }
     }
-    let before = [kv.keys(1, 2, 1).to_vec(), kv.values(1, 2, 1).to_vec()];
-    device.copy_page(&mut kv, 0, 2, 4);
-    for layer_idx in 0..2 {
-        for head_idx in 0..2 {
-            let [source, target] = [0, 2].map(|page| kv.keys(layer_idx, page, head_idx));
-            let [from, to] = [0, 2].map(|page| kv.values(layer_idx, page, head_idx));
-            for (slot, element) in (0..4).flat_map(|slot| (0..16).map(move |e| (slot, e))) {
-                let at = shape.key_at(slot, element);
-                assert_eq!(source[at], target[at]);
-                let at = shape.value_at(slot, element);
-                assert_eq!(from[at], to[at]);
-            }
-        }
+    // A slot's key, value and their scales.
+    let slot_of = |kv: &KvPool<T>, layer_idx, page, head_idx, slot| {
+        let (keys, values) = (
+            kv.keys(layer_idx, page, head_idx),
+            kv.values(layer_idx, page, head_idx),
+        );
+        let key = (0..16).map(|element| keys[shape.key_at::<T>(slot, element)]);
+        let value = (0..16).map(|element| values[shape.value_at::<T>(slot, element)]);
+        let scales = kv.scales(layer_idx, page, head_idx);
+        let scales = scales.map(|scales| scales.get(slot).copied());
+        (key.chain(value).collect::<Vec<T>>(), scales)
+    };
+    let places = || (0..2).flat_map(|layer_idx| (0..2).map(move |head_idx| (layer_idx, head_idx)));
+    let all = |kv: &KvPool<T>, page: u32| -> Vec<_> {
+        let slots = places().flat_map(|(l, h)| (0..6).map(move |slot| (l, h, slot)));
+        slots
+            .map(|(l, h, slot)| slot_of(kv, l, page, h, slot))
+            .collect()
+    };
+    let (source, before) = (all(&kv, 0), all(&kv, 2));
+    assert_ne!(source, before);
+    kv.copy_page(0, 2, 4);
+    let after = all(&kv, 2);
+    for (idx, slot) in after.iter().enumerate() {
+        // The slots beyond those copied are untouched.
+        let expected = if idx % 6 < 4 { &source } else { &before };
+        assert_eq!(*slot, expected[idx], "slot {idx}");
     }
-    // The slots beyond those copied are untouched.
-    for (slot, element) in (4..6).flat_map(|slot| (0..16).map(move |e| (slot, e))) {
-        let at = shape.key_at(slot, element);
-        assert_eq!(before[0][at], kv.keys(1, 2, 1)[at]);
-        let at = shape.value_at(slot, element);
-        assert_eq!(before[1][at], kv.values(1, 2, 1)[at]);
+}
+
+#[test]
+fn a_copied_page_holds_the_same_bits() {
+    check_copies::<bf16>();
+    check_copies::<f32>();
+    check_copies::<i8>();
+}
+
+/// Of each head its own scale, as f32 and in the order of slots.
+#[test]
+fn codes_are_followed_by_their_scales() {
+    let shape = KvShape {
+        n_layers: 1,
+        n_pages: 2,
+        page_size: 5,
+        n_kv_heads: 2,
+        head_dim: 16,
+    };
+    let [_, keys, values] = query_key_value(0, 2, 16);
+    let mut kv = KvPool::<i8>::new(shape).unwrap();
+    let slot = Slot { page: 1, offset: 3 };
+    // Heads whose greatest number is 127, 254, 381 and 508.
+    let row: Vec<f32> = (0..64)
+        .map(|i| (i / 16 + 1) as f32 * if i % 16 == 5 { -127.0 } else { 1.0 })
+        .collect();
+    kv.put(&mut Pool::new(1), 0, &[slot], |_| &row, (keys, values));
+    for (head_idx, expected) in [[1.0, 3.0], [2.0, 4.0]].into_iter().enumerate() {
+        assert_eq!(kv.scales(0, 1, head_idx).map(|scales| scales[3]), expected);
+        let code = |element| kv.keys(0, 1, head_idx)[shape.key_at::<i8>(3, element)];
+        assert_eq!((code(5), code(6)), (-127, 1));
     }
+}
+
+#[test]
+fn formats_and_shapes_that_the_cpu_has_not_are_refused() {
+    let Err(refused) = Cpu::new(1).with_kv_format(KvFormat::E4m3) else {
+        panic!("fp8 on the CPU");
+    };
+    assert_eq!(
+        refused.to_string(),
+        "the CPU keeps keys and values in bf16, f32 and int8, not in fp8"
+    );
+    let shape = |head_dim, page_size| KvShape {
+        n_layers: 1,
+        n_pages: 1,
+        page_size,
+        n_kv_heads: 1,
+        head_dim,
+    };
+    let codes = cpu(1, KvFormat::Int8);
+    assert!(codes.kv(shape(512, 256)).is_ok());
+    for (shape, given) in [(shape(528, 16), 528), (shape(64, 257), 257)] {
+        let refused = codes.kv(shape).unwrap_err();
+        assert!(matches!(refused, KernelError::KvCodes { given: g, .. } if g == given));
+        assert!(cpu(1, KvFormat::F32).kv(shape).is_ok());
+    }
+}
+
+/// The greatest factors and codes there can be, over the most elements and positions: no sum overflows.
+#[test]
+fn sums_of_codes_hold_the_greatest_products() {
+    let case = Case {
+        page_size: 256,
+        n_kv_heads: 1,
+        group_len: 1,
+        head_dim: 512,
+        n_positions: 256,
+        window: None,
+        softcap: None,
+        pages: vec![0],
+        x: [1.0, 1.0, 3.0].map(|x| vec![x; 512]).concat().repeat(256),
+    };
+    let given = case.run(&mut cpu(1, KvFormat::Int8), 256);
+    assert!(given.iter().all(|x| (x - 3.0).abs() < 1e-4));
 }
 
 #[test]
@@ -268,18 +411,18 @@ fn a_pool_beyond_all_memory_is_refused() {
 /// What keys and values are rounded to, told by the library that the fast conversion does without.
 #[test]
 fn stored_numbers_are_the_nearest_ones_without_infinities_and_denormals() {
-    let limit = half::bf16::MAX.to_f32();
+    let limit = bf16::MAX.to_f32();
     let edges = [0, 0x7fff, 0x8000, 0x8001, 0xffff, 0x1_7fff, 0x1_8000];
     // Every exponent and sign, with mantissas about the ties.
     let all = (0..512u32).flat_map(|high| edges.map(|low| f32::from_bits(high << 23 | low)));
     for value in all {
-        let stored = <half::bf16 as crate::kv::KvElement>::from_f32(value);
+        let stored = bf16::round(value, 1.0);
         if value.is_nan() {
             assert!(stored.is_nan(), "{value:e}");
             continue;
         }
         let kept = if value.is_subnormal() { 0.0 } else { value };
-        let expected = half::bf16::from_f32(kept.clamp(-limit, limit)).to_f32();
+        let expected = bf16::from_f32(kept.clamp(-limit, limit)).to_f32();
         assert_eq!(stored.to_f32(), expected, "{value:e}");
         assert!(value != 0.0 && !value.is_subnormal() || stored.to_bits() == 0);
     }

@@ -1,6 +1,6 @@
 //! The decoder: true to the equations, and the same however its work is cut up.
 
-use lmrun_kernels::{Adjustment, Allowed, Draw, Element, Sampler, emulated};
+use lmrun_kernels::{Adjustment, Allowed, Draw, Element, KvFormat, Sampler, emulated};
 
 use super::oracle;
 use super::synthetic::{GgufFile, Model, N_VOCAB, Random, TempDir, write_folder};
@@ -15,6 +15,8 @@ const PAGE_SIZE: usize = 4;
 pub(super) enum Machine {
     Reference,
     Cpu,
+    /// With keys and values in a format of its other ones.
+    CpuKv(KvFormat),
     /// The CUDA device, on its emulator.
     Gpu,
 }
@@ -23,6 +25,13 @@ pub(super) enum Machine {
 pub(super) fn machines() -> Vec<Machine> {
     let mut machines = vec![Machine::Reference, Machine::Cpu];
     machines.extend(emulated(Element::Bf16, 0).map(|_| Machine::Gpu));
+    machines
+}
+
+/// All of them, with keys and values in every format of the CPU.
+fn machines_and_formats() -> Vec<Machine> {
+    let mut machines = machines();
+    machines.extend([KvFormat::F32, KvFormat::Int8].map(Machine::CpuKv));
     machines
 }
 
@@ -35,14 +44,21 @@ pub(super) fn decoder(
     let options = DecoderOptions {
         precision: match machine {
             Machine::Reference => Precision::Reference,
-            Machine::Cpu | Machine::Gpu => Precision::Quantised,
+            Machine::Cpu | Machine::CpuKv(_) | Machine::Gpu => Precision::Quantised,
         },
         n_threads,
         page_size: PAGE_SIZE,
         n_pages: 64,
+        kv_format: match machine {
+            Machine::CpuKv(format) => format,
+            Machine::Reference | Machine::Cpu | Machine::Gpu => KvFormat::Plain,
+        },
+        ..DecoderOptions::default()
     };
     match machine {
-        Machine::Reference | Machine::Cpu => checkpoint.decoder(&options).unwrap(),
+        Machine::Reference | Machine::Cpu | Machine::CpuKv(_) => {
+            checkpoint.decoder(&options).unwrap()
+        }
         Machine::Gpu => {
             let device = emulated(Element::Bf16, n_threads as u64).unwrap();
             checkpoint.decoder_on_gpu(device, &options).unwrap()
@@ -100,9 +116,13 @@ fn every_family_and_container_computes_its_equations() {
             let expected = oracle::logits(&model, &tokens);
             for path in [&file, dir.path()] {
                 let checkpoint = Checkpoint::open(path).unwrap();
-                for machine in machines() {
+                for machine in machines_and_formats() {
                     let limit = match machine {
                         Machine::Reference => 1e-5,
+                        // Weights, keys and values are exact, what they meet too; exponentials are within 8e-6.
+                        Machine::CpuKv(KvFormat::F32) => 1e-4,
+                        // Keys and values are off by a 254th of their greatest.
+                        Machine::CpuKv(_) => 4.0 / 254.0,
                         // Plain weights are exact; queries, keys, values and attention's weights are bf16, off by 2^-9 each.
                         Machine::Cpu => 4.0 / 512.0,
                         // Weights and what they meet are bf16 too, in eight products.
@@ -215,7 +235,7 @@ fn bits_do_not_depend_on_how_the_work_is_cut() {
     let (first, second) = (tokens(37, 3), tokens(21, 4));
     let first_pages: Vec<u32> = (0..10).collect();
     let second_pages: Vec<u32> = (20..26).rev().collect();
-    for machine in machines() {
+    for machine in machines_and_formats() {
         let mut single = decoder(&checkpoint, machine, 1);
         let expected = bits(&run(&mut *single, vec![whole(&first, &first_pages)]));
         let expected_second = bits(&run(&mut *single, vec![whole(&second, &second_pages)]));
@@ -409,7 +429,7 @@ fn a_copied_page_continues_alike() {
     let file = GgufFile::of(&Model::new("qwen3", true));
     let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
     let tokens = tokens(9, 6);
-    for machine in machines() {
+    for machine in machines_and_formats() {
         let mut decoder = decoder(&checkpoint, machine, 1);
         let expected = bits(&run(&mut *decoder, vec![whole(&tokens, &[0, 1, 2])]));
         // Six tokens are kept: the fork shares page 0 and copies two tokens of page 1.
@@ -467,8 +487,18 @@ fn options_out_of_range_are_refused() {
         n_threads: 1,
         page_size: 16,
         n_pages: 4,
+        ..DecoderOptions::default()
     };
     for options in [
+        DecoderOptions {
+            kv_format: KvFormat::E4m3,
+            ..good
+        },
+        DecoderOptions {
+            precision: Precision::Reference,
+            kv_format: KvFormat::Int8,
+            ..good
+        },
         DecoderOptions {
             n_threads: 0,
             ..good

@@ -12,6 +12,7 @@ fn load(dir: &TempDir, bytes: &[u8]) -> Result<(), ModelError> {
         n_threads: 1,
         page_size: 16,
         n_pages: 4,
+        ..DecoderOptions::default()
     };
     checkpoint.decoder(&options).map(|_| ())
 }

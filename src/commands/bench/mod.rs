@@ -40,6 +40,9 @@ fn engine(options: &BenchEngineOptions) -> Result<ExitCode, Failure> {
         kv_tokens: plan.kv_tokens(),
         max_running: plan.max_running(),
         prefix_cache: false,
+        device: options.device,
+        kv_format: options.kv_type,
+        quantisation: options.quant,
         ..EngineOptions::default()
     };
     // A file that cannot be written is told of before minutes are spent.
@@ -52,7 +55,7 @@ fn engine(options: &BenchEngineOptions) -> Result<ExitCode, Failure> {
     let peak = Peak::measure(n_threads)
         .map_err(|error| Failure::backend(format!("cannot measure the machine: {error}")))?;
     let bench = Bench::new(handle)?;
-    let mut report = Report::new(options.model.clone(), n_threads, peak, &plan);
+    let mut report = Report::new(options, n_threads, peak, &plan);
     let bar = bar(plan.points().len() * (1 + options.runs));
     // Round by round, so that a machine whose speed drifts favours no figure. The first round warms up: memory that
     // nobody has touched, threads asleep.

@@ -2,14 +2,19 @@
 
 use std::fmt;
 
-use lmrun_engine::Peak;
+use lmrun_engine::{DeviceChoice, Peak, Quantisation};
 use serde_json::{Map, Value, json};
 
 use super::plan::{Plan, Point};
+use crate::cli::BenchEngineOptions;
 
 /// What was measured.
 pub(super) struct Report {
     model: String,
+    device: String,
+    kv_type: &'static str,
+    /// What its weights were quantised to, if they were.
+    quantisation: Option<&'static str>,
     n_threads: usize,
     peak: Peak,
     /// The runs of each figure, in the plan's order.
@@ -17,10 +22,22 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(model: String, n_threads: usize, peak: Peak, plan: &Plan) -> Self {
+    pub(super) fn new(
+        options: &BenchEngineOptions,
+        n_threads: usize,
+        peak: Peak,
+        plan: &Plan,
+    ) -> Self {
         let empty = |point: &Point| (*point, Vec::new());
         Self {
-            model,
+            model: options.model.clone(),
+            device: match options.device {
+                DeviceChoice::Cpu => "cpu".to_owned(),
+                DeviceChoice::Auto => "auto".to_owned(),
+                DeviceChoice::Cuda(ordinal) => format!("cuda:{ordinal}"),
+            },
+            kv_type: options.kv_type.name(),
+            quantisation: options.quant.map(Quantisation::name),
             n_threads,
             peak,
             speeds: plan.points().iter().map(empty).collect(),
@@ -36,13 +53,23 @@ impl Report {
         }
     }
 
-    /// The model and the threads.
+    /// The model, the threads, and what is not usual.
     pub(super) fn title(&self) -> String {
         let threads = match self.n_threads {
             1 => "1 thread".to_owned(),
             n => format!("{n} threads"),
         };
-        format!("{}, {threads}", self.model)
+        let mut title = format!("{}, {threads}", self.model);
+        if self.device != "cpu" {
+            title += &format!(", {}", self.device);
+        }
+        if self.kv_type != "bf16" {
+            title += &format!(", keys and values in {}", self.kv_type);
+        }
+        if let Some(quantisation) = self.quantisation {
+            title += &format!(", quantised to {quantisation}");
+        }
+        title
     }
 
     /// The median, least and greatest speed of each figure that was measured.
@@ -62,7 +89,7 @@ impl Report {
             .collect()
     }
 
-    /// `{model, threads, prefill: {"512": tokens a second}, decode, context, peak}`.
+    /// `{model, device, kv_type, quant, threads, prefill: {"512": tokens a second}, decode, context, peak}`.
     pub(super) fn to_json(&self) -> Value {
         let medians = |is_it: fn(Point) -> bool| -> Map<String, Value> {
             let medians = self.medians(is_it).into_iter();
@@ -72,6 +99,9 @@ impl Report {
         };
         json!({
             "model": self.model,
+            "device": self.device,
+            "kv_type": self.kv_type,
+            "quant": self.quantisation,
             "threads": self.n_threads,
             "prefill": medians(|point| matches!(point, Point::Prefill(_))),
             "decode": medians(|point| matches!(point, Point::Decode(_))),

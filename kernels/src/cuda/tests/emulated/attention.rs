@@ -256,7 +256,7 @@ fn as_stored(head: &[f32], format: KvFormat) -> Vec<f32> {
     let floating: Vec<f64> = floating.collect();
     head.iter()
         .map(|&x| match format {
-            KvFormat::Plain => x,
+            KvFormat::Plain | KvFormat::F32 => x,
             KvFormat::Int8 => nearest(x, &whole),
             KvFormat::E4m3 => nearest(x, &floating),
         })
@@ -478,7 +478,7 @@ proptest! {
             for (x, given) in head.iter().zip(given) {
                 // Half a step, and a rounding of the scale, a weight of 1, to bf16.
                 let limit = match format {
-                    KvFormat::Plain => x.abs() / 256.0,
+                    KvFormat::Plain | KvFormat::F32 => x.abs() / 256.0,
                     KvFormat::Int8 => greatest / 254.0 + x.abs() / 250.0,
                     KvFormat::E4m3 => x.abs() / 16.0 + greatest / 448.0 / 1024.0 + x.abs() / 250.0,
                 };
@@ -511,6 +511,6 @@ fn zeros_and_the_strange_are_stored_as_numbers() {
             );
         }
         let f16 = emulated(Element::F16, 0).map(|device| device.with_kv_format(format).err());
-        assert!(f16.is_none_or(|error| error == Some(CudaError::KvElement)));
+        assert!(f16.is_none_or(|error| error == Some(CudaError::KvElement.into())));
     }
 }
