@@ -5,6 +5,7 @@ mod elementwise;
 mod matmul;
 mod matrix;
 mod quantise;
+mod upcoming;
 
 use std::cell::RefCell;
 
@@ -23,6 +24,7 @@ use crate::{
 };
 use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
+use upcoming::Upcoming;
 
 /// The instructions that a [`Cpu`] computes with. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +91,8 @@ pub struct Cpu {
     picked: Buffer,
     /// What each thread needs for attention.
     scratch: Vec<attention::Scratch>,
+    /// What each thread fetches between one attention and the next.
+    upcoming: Vec<Upcoming>,
 }
 
 impl Cpu {
@@ -101,8 +105,12 @@ impl Cpu {
     /// As [`Cpu::new`], with instructions no better than `limit`.
     #[must_use]
     pub fn with_tier(n_threads: usize, limit: Tier) -> Self {
+        let pool = Pool::new(n_threads);
         Self {
-            pool: Pool::new(n_threads),
+            upcoming: std::iter::repeat_with(Upcoming::default)
+                .take(pool.n_threads())
+                .collect(),
+            pool,
             vectors: Vectors::detect(limit),
             weights: RefCell::default(),
             prepared: Prepared::default(),
@@ -140,7 +148,8 @@ impl Cpu {
             norm,
             then,
         };
-        product.run(&mut self.pool, self.vectors, &mut self.prepared, out);
+        let (pool, prepared, upcoming) = (&mut self.pool, &mut self.prepared, &mut self.upcoming);
+        product.run(pool, self.vectors, prepared, upcoming, out);
     }
 }
 
@@ -348,7 +357,7 @@ impl Device for Cpu {
         attention::attention(
             &mut self.pool,
             self.vectors,
-            &mut self.scratch,
+            (&mut self.scratch, &mut self.upcoming),
             &inputs,
             out,
         );

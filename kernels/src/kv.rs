@@ -110,6 +110,11 @@ impl KvShape {
         self.head_dim * self.page_size.next_multiple_of(2)
     }
 
+    /// Bytes of one head's keys and values in a page, as elements of type `T`.
+    pub(crate) fn head_bytes<T>(&self) -> usize {
+        (self.keys_len() + self.values_len()) * size_of::<T>()
+    }
+
     /// Where a head's keys begin in a page; its values follow.
     fn start(&self, layer_idx: usize, page: u32, head_idx: usize) -> usize {
         let page = page as usize;

@@ -15,6 +15,7 @@ use super::Vectors;
 use super::elementwise::{RmsNorm, activate};
 use super::matrix::{BlockLayout, HALVES, Matrix, Pair, Pairs};
 use super::quantise::{Block, GROUPS, Quantise};
+use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
 use crate::lines::LINE;
 use crate::pool::Pool;
@@ -71,6 +72,7 @@ impl Product<'_> {
         pool: &mut Pool,
         vectors: Vectors,
         prepared: &mut Prepared,
+        upcoming: &mut [Upcoming],
         out: &mut Buffer,
     ) {
         let n_columns = self.x.n_rows();
@@ -78,17 +80,21 @@ impl Product<'_> {
         let n_pairs = self.n_pairs();
         if n_columns < N_OWN_COLUMNS * pool.n_threads() {
             pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
-            pool.run_split(n_pairs, 2, |pairs| {
-                task.multiply(pairs, 0..n_columns);
+            let upcoming = SharedSlice::new(upcoming);
+            pool.run_shares(n_pairs, 2, |thread_idx, pairs| {
+                // SAFETY: a thread has one share, and its own.
+                let upcoming = unsafe { &upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
+                task.multiply(pairs, 0..n_columns, upcoming);
             });
         } else {
             let n_groups = n_columns.div_ceil(N_TOGETHER);
             pool.run_split(n_groups, 2, |groups| {
+                let nothing = Upcoming::default();
                 let columns = groups.start * N_TOGETHER..n_columns.min(groups.end * N_TOGETHER);
                 for first in columns.clone().step_by(N_RESIDENT) {
                     let columns = first..columns.end.min(first + N_RESIDENT);
                     task.prepare(columns.clone());
-                    task.multiply(0..n_pairs, columns);
+                    task.multiply(0..n_pairs, columns, &nothing);
                 }
             });
         }
@@ -227,13 +233,14 @@ impl Task<'_> {
         }
     }
 
-    /// Multiplies some pairs of tiles and some columns, which have been prepared.
-    fn multiply(&self, pairs: Range<usize>, columns: Range<usize>) {
+    /// Multiplies some pairs of tiles and some columns, which have been prepared; what is upcoming is fetched meanwhile.
+    fn multiply(&self, pairs: Range<usize>, columns: Range<usize>, upcoming: &Upcoming) {
         for pair_idx in pairs {
             self.vectors.run(PairProduct {
                 task: self,
                 pair: self.product.pair(pair_idx),
                 columns: columns.clone(),
+                upcoming,
             });
         }
     }
@@ -328,6 +335,7 @@ struct PairProduct<'a> {
     task: &'a Task<'a>,
     pair: TilePair<'a>,
     columns: Range<usize>,
+    upcoming: &'a Upcoming,
 }
 
 impl Kernel for PairProduct<'_> {
@@ -397,7 +405,7 @@ impl<'a> PairProduct<'a> {
             column,
             fetching: match (column == self.columns.start, self.columns.len() > C) {
                 _ if C == 1 => Fetching::Nothing,
-                (false, _) => Fetching::Nothing,
+                (false, _) => Fetching::Upcoming(self.upcoming),
                 (true, false) => Fetching::Near,
                 (true, true) => Fetching::NextPair,
             },
@@ -412,14 +420,16 @@ struct Group<'a, W: Weights, const T: usize, const C: usize> {
     pair: TilePair<'a>,
     weights: W::Pair<'a>,
     column: usize,
-    fetching: Fetching,
+    fetching: Fetching<'a>,
 }
 
 /// What is fetched while a group is computed.
 #[derive(Clone, Copy)]
-enum Fetching {
-    /// Nothing: the machine does it, or another group has done it.
+enum Fetching<'a> {
+    /// Nothing: the machine does it.
     Nothing,
+    /// What attention will read: another group has fetched the weights.
+    Upcoming(&'a Upcoming),
     /// What is multiplied soon, by the same columns.
     Near,
     /// The next pair, for which there is time until the other columns are done.
@@ -585,6 +595,7 @@ where
         let blocks: [&Block; C] = std::array::from_fn(|c| &columns[c][block_idx]);
         match group.fetching {
             Fetching::Nothing => {}
+            Fetching::Upcoming(upcoming) => upcoming.fetch(),
             Fetching::Near => fetch(block, N_AHEAD),
             Fetching::NextPair => fetch(block, pair.len()),
         }
