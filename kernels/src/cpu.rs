@@ -6,6 +6,7 @@ mod kv;
 mod matmul;
 mod matrix;
 mod quantise;
+mod upcoming;
 
 use std::cell::RefCell;
 
@@ -22,6 +23,7 @@ use crate::{
 pub use kv::CpuKv;
 use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
+use upcoming::Upcoming;
 
 /// The instructions that a [`Cpu`] computes with. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +91,8 @@ pub struct Cpu {
     picked: Buffer,
     /// What each thread needs for attention.
     scratch: Vec<attention::Scratch>,
+    /// What each thread fetches between one attention and the next.
+    upcoming: Vec<Upcoming>,
 }
 
 impl Cpu {
@@ -101,8 +105,12 @@ impl Cpu {
     /// As [`Cpu::new`], with instructions no better than `limit`.
     #[must_use]
     pub fn with_tier(n_threads: usize, limit: Tier) -> Self {
+        let pool = Pool::new(n_threads);
         Self {
-            pool: Pool::new(n_threads),
+            upcoming: std::iter::repeat_with(Upcoming::default)
+                .take(pool.n_threads())
+                .collect(),
+            pool,
             vectors: Vectors::detect(limit),
             kv_format: KvFormat::Plain,
             weights: RefCell::default(),
@@ -150,7 +158,8 @@ impl Cpu {
             norm,
             then,
         };
-        product.run(&mut self.pool, self.vectors, &mut self.prepared, out);
+        let (pool, prepared, upcoming) = (&mut self.pool, &mut self.prepared, &mut self.upcoming);
+        product.run(pool, self.vectors, prepared, upcoming, out);
     }
 }
 
@@ -348,7 +357,8 @@ impl Device for Cpu {
         out: &mut Self::Buffer,
     ) {
         let machine = (&mut self.pool, self.vectors);
-        kv.attend(machine, &mut self.scratch, layer, (x, queries), spans, out);
+        let memory = (&mut self.scratch, self.upcoming.as_mut_slice());
+        kv.attend(machine, memory, layer, (x, queries), spans, out);
     }
 
     fn copy_page(&mut self, kv: &mut Self::Kv, from: u32, to: u32, n_tokens: usize) {

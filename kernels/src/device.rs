@@ -5,7 +5,7 @@
 //! inputs to `n_rows` outputs; how activations are rounded before they meet it is the device's
 //! business. *Keys and values* live in pages of a pool; a *slot* is one token's place in it.
 
-use crate::{BLOCK_LEN, BlockFormat, Draw, Drawn, KernelError, KvShape};
+use crate::{BlockFormat, Draw, Drawn, KernelError, KvShape};
 
 /// Which elements of a head are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum RopeLayout {
 /// How many activations share a scale where they are rounded to int8 before a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grain {
-    /// About half the error, and two multiplications a block more.
+    /// About half the error, and two multiplications a block more. Weights that share a scale in sixteens need it.
     Sixteen,
     /// As many as a block of weights has inputs.
     ThirtyTwo,
@@ -30,7 +30,7 @@ pub enum Grain {
 pub enum MatrixData<'a> {
     /// Plain values, `[n_rows, n_cols]`.
     F32(&'a [f32]),
-    /// GGUF blocks, `[n_rows, n_cols / 32]`.
+    /// GGUF blocks, `[n_rows, n_cols / block_len]`.
     Blocks(BlockFormat, &'a [u8]),
 }
 
@@ -50,13 +50,11 @@ impl MatrixPart<'_> {
         let (given, expected, unit) = match self.data {
             MatrixData::F32(values) => (values.len(), n_rows.saturating_mul(n_cols), "values"),
             MatrixData::Blocks(format, bytes) => {
-                if !n_cols.is_multiple_of(BLOCK_LEN) {
-                    return Err(KernelError::RaggedRow {
-                        n_cols,
-                        block_len: BLOCK_LEN,
-                    });
+                let block_len = format.block_len();
+                if !n_cols.is_multiple_of(block_len) {
+                    return Err(KernelError::RaggedRow { n_cols, block_len });
                 }
-                let n_blocks = n_rows.saturating_mul(n_cols / BLOCK_LEN);
+                let n_blocks = n_rows.saturating_mul(n_cols / block_len);
                 (
                     bytes.len(),
                     n_blocks.saturating_mul(format.block_bytes()),

@@ -185,6 +185,16 @@ impl KvShape {
         scale_len::<T>() * self.n_lanes()
     }
 
+    /// Elements of one head's keys and values in a page, with their scales.
+    fn head_len<T: KvElement>(&self) -> usize {
+        self.keys_len() + self.values_len::<T>() + 2 * self.scales_len::<T>()
+    }
+
+    /// The bytes of these.
+    pub(crate) fn head_bytes<T: KvElement>(&self) -> usize {
+        self.head_len::<T>() * size_of::<T>()
+    }
+
     /// Where a head's keys begin in a page; its values follow, then the scales of both.
     fn start<T: KvElement>(&self, layer_idx: usize, page: u32, head_idx: usize) -> usize {
         let page = page as usize;
@@ -193,7 +203,7 @@ impl KvShape {
             "no page {page}"
         );
         let head_idx = (layer_idx * self.n_pages + page) * self.n_kv_heads + head_idx;
-        head_idx * (self.keys_len() + self.values_len::<T>() + 2 * self.scales_len::<T>())
+        head_idx * self.head_len::<T>()
     }
 
     /// Where an element of a slot's key lies among its head's keys.

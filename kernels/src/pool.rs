@@ -176,15 +176,25 @@ impl Pool {
         n_worthwhile: usize,
         each: impl Fn(Range<usize>) + Sync,
     ) {
+        self.run_shares(n_items, n_worthwhile, |_, range| each(range));
+    }
+
+    /// As [`Pool::run_split`], with the index of the thread whose share a range is.
+    pub(crate) fn run_shares(
+        &mut self,
+        n_items: usize,
+        n_worthwhile: usize,
+        each: impl Fn(usize, Range<usize>) + Sync,
+    ) {
         if n_items < n_worthwhile {
-            each(0..n_items);
+            each(0, 0..n_items);
             return;
         }
         let n_threads = self.n_threads();
         self.run(&|thread_idx| {
             let range = n_items * thread_idx / n_threads..n_items * (thread_idx + 1) / n_threads;
             if !range.is_empty() {
-                each(range);
+                each(thread_idx, range);
             }
         });
     }

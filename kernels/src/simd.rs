@@ -53,6 +53,9 @@ pub(crate) trait Simd: Copy {
     fn low_nibbles(self, bytes: Self::I) -> Self::I;
     /// The high four bits of every byte.
     fn high_nibbles(self, bytes: Self::I) -> Self::I;
+    /// Each byte of `low`, or-ed with those bits of `mask` that the same byte of `high` has after a shift to the left or, if
+    /// `by` is negative, to the right. The mask leaves out bits that a neighbour's shift would bring.
+    fn or_shifted(self, low: Self::I, high: Self::I, by: i32, mask: u8) -> Self::I;
     /// `sum + a0*x0 + a1*x1 + a2*x2 + a3*x3` in each lane, of its four unsigned bytes `a` and four
     /// signed bytes `x`.
     fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I;

@@ -161,6 +161,21 @@ const KNOWN_ENDINGS: [&str; 6] = [
     "output.weight",
 ];
 
+/// The same format, if the kernels take it as it is.
+pub(crate) fn block_format(dtype: GgmlDType) -> Option<BlockFormat> {
+    Some(match dtype {
+        GgmlDType::Q4_0 => BlockFormat::Q4_0,
+        GgmlDType::Q4_1 => BlockFormat::Q4_1,
+        GgmlDType::Q5_0 => BlockFormat::Q5_0,
+        GgmlDType::Q5_1 => BlockFormat::Q5_1,
+        GgmlDType::Q8_0 => BlockFormat::Q8_0,
+        GgmlDType::Q4K => BlockFormat::Q4K,
+        GgmlDType::Q5K => BlockFormat::Q5K,
+        GgmlDType::Q6K => BlockFormat::Q6K,
+        _ => return None,
+    })
+}
+
 /// A part's data on its way to the device.
 enum Staged<'a> {
     Plain(Vec<f32>),
@@ -305,23 +320,15 @@ impl<D: Device> Loader<'_, D> {
             let format = quantisation.format(weight);
             return Ok(Staged::Blocks(format, Cow::Owned(blocks)));
         }
-        let format = match tensor.dtype {
-            GgmlDType::Q4_0 => BlockFormat::Q4_0,
-            GgmlDType::Q4_1 => BlockFormat::Q4_1,
-            GgmlDType::Q8_0 => BlockFormat::Q8_0,
-            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
-                return Ok(Staged::Plain(self.plain(weight, &tensor)?));
-            }
-            _ => {
-                let values = self.plain(weight, &tensor)?;
-                let is_exact = self.options.precision == Precision::Reference;
-                return Ok(if is_exact || !n_cols.is_multiple_of(BLOCK_LEN) {
-                    Staged::Plain(values)
-                } else {
-                    Staged::Blocks(BlockFormat::Q8_0, Cow::Owned(quantise_q8_0(&values)))
-                });
-            }
-        };
-        Ok(Staged::Blocks(format, tensor.bytes))
+        if let Some(format) = block_format(tensor.dtype) {
+            return Ok(Staged::Blocks(format, tensor.bytes));
+        }
+        let values = self.plain(weight, &tensor)?;
+        let is_exact = is_plain(tensor.dtype) || self.options.precision == Precision::Reference;
+        Ok(if is_exact || !n_cols.is_multiple_of(BLOCK_LEN) {
+            Staged::Plain(values)
+        } else {
+            Staged::Blocks(BlockFormat::Q8_0, Cow::Owned(quantise_q8_0(&values)))
+        })
     }
 }

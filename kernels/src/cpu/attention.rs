@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use super::Vectors;
 use super::elementwise::softcap;
+use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
 use crate::kv::KvPool;
 use crate::pool::Pool;
@@ -49,11 +50,21 @@ struct Item<'a> {
     n_rows: usize,
 }
 
-/// Fills `out`, `[n_rows, n_heads * head_dim]`.
+impl<'a> Item<'a> {
+    /// The pages that the span's first row sees, and later ones.
+    fn pages<T>(&self, inputs: &Inputs<'_, T>) -> &'a [u32] {
+        let page_size = inputs.kv.shape.page_size;
+        let first = inputs.layer.first_seen(self.span.start) / page_size;
+        let end = (self.span.start + self.span.n_rows).div_ceil(page_size);
+        &self.span.pages[first..end]
+    }
+}
+
+/// Fills `out`, `[n_rows, n_heads * head_dim]`. Each thread notes what it reads.
 pub(crate) fn attention<T: Element>(
     pool: &mut Pool,
     vectors: Vectors,
-    scratch: &mut Vec<Scratch>,
+    (scratch, upcoming): (&mut Vec<Scratch>, &mut [Upcoming]),
     inputs: &Inputs<'_, T>,
     out: &mut Buffer,
 ) {
@@ -64,15 +75,26 @@ pub(crate) fn attention<T: Element>(
     for scratch in &mut *scratch {
         scratch.fit(inputs);
     }
-    let scratch = SharedSlice::new(scratch);
+    let (scratch, upcoming) = (SharedSlice::new(scratch), SharedSlice::new(upcoming));
     pool.run(&|thread_idx| {
         // SAFETY: each thread's index is run once, and has its own.
         let scratch = unsafe { &mut scratch.part_mut(thread_idx..thread_idx + 1)[0] };
+        // SAFETY: as above.
+        let upcoming = unsafe { &mut upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
+        upcoming.clear();
         // Later rows see more positions: dealing items out in turn shares the long ones too.
         let mut items = items(inputs).skip(thread_idx).step_by(n_threads);
         let mut next = items.next();
         while let Some(item) = next {
             next = items.next();
+            if item.first == 0 {
+                upcoming.note(
+                    inputs.kv,
+                    inputs.layer.idx,
+                    item.kv_head,
+                    item.pages(inputs),
+                );
+            }
             vectors.run(ItemKernel {
                 inputs,
                 item,

@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::attention::{self, Inputs};
+use super::upcoming::Upcoming;
 use super::{Vectors, attention::Scratch};
 use crate::buffer::Buffer;
 use crate::kv::KvPool;
@@ -88,7 +89,7 @@ impl CpuKv {
     pub(super) fn attend(
         &self,
         (pool, vectors): (&mut Pool, Vectors),
-        scratch: &mut Vec<Scratch>,
+        memory: (&mut Vec<Scratch>, &mut [Upcoming]),
         layer: AttentionLayer,
         (x, queries): (&Buffer, Heads),
         spans: &[AttentionSpan<'_>],
@@ -102,7 +103,7 @@ impl CpuKv {
                 queries,
                 spans,
             };
-            attention::attention(pool, vectors, scratch, &inputs, out);
+            attention::attention(pool, vectors, memory, &inputs, out);
         });
     }
 }

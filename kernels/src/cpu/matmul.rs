@@ -13,8 +13,9 @@ use std::ops::Range;
 
 use super::Vectors;
 use super::elementwise::{RmsNorm, activate};
-use super::matrix::{BlockLayout, HALVES, Matrix, Pair, Pairs};
+use super::matrix::{BlockLayout, Matrix, Pair, Pairs};
 use super::quantise::{Block, GROUPS, Quantise};
+use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
 use crate::lines::LINE;
 use crate::pool::Pool;
@@ -71,6 +72,7 @@ impl Product<'_> {
         pool: &mut Pool,
         vectors: Vectors,
         prepared: &mut Prepared,
+        upcoming: &mut [Upcoming],
         out: &mut Buffer,
     ) {
         let n_columns = self.x.n_rows();
@@ -78,17 +80,21 @@ impl Product<'_> {
         let n_pairs = self.n_pairs();
         if n_columns < N_OWN_COLUMNS * pool.n_threads() {
             pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
-            pool.run_split(n_pairs, 2, |pairs| {
-                task.multiply(pairs, 0..n_columns);
+            let upcoming = SharedSlice::new(upcoming);
+            pool.run_shares(n_pairs, 2, |thread_idx, pairs| {
+                // SAFETY: a thread has one share, and its own.
+                let upcoming = unsafe { &upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
+                task.multiply(pairs, 0..n_columns, upcoming);
             });
         } else {
             let n_groups = n_columns.div_ceil(N_TOGETHER);
             pool.run_split(n_groups, 2, |groups| {
+                let nothing = Upcoming::default();
                 let columns = groups.start * N_TOGETHER..n_columns.min(groups.end * N_TOGETHER);
                 for first in columns.clone().step_by(N_RESIDENT) {
                     let columns = first..columns.end.min(first + N_RESIDENT);
                     task.prepare(columns.clone());
-                    task.multiply(0..n_pairs, columns);
+                    task.multiply(0..n_pairs, columns, &nothing);
                 }
             });
         }
@@ -227,13 +233,14 @@ impl Task<'_> {
         }
     }
 
-    /// Multiplies some pairs of tiles and some columns, which have been prepared.
-    fn multiply(&self, pairs: Range<usize>, columns: Range<usize>) {
+    /// Multiplies some pairs of tiles and some columns, which have been prepared; what is upcoming is fetched meanwhile.
+    fn multiply(&self, pairs: Range<usize>, columns: Range<usize>, upcoming: &Upcoming) {
         for pair_idx in pairs {
             self.vectors.run(PairProduct {
                 task: self,
                 pair: self.product.pair(pair_idx),
                 columns: columns.clone(),
+                upcoming,
             });
         }
     }
@@ -328,6 +335,7 @@ struct PairProduct<'a> {
     task: &'a Task<'a>,
     pair: TilePair<'a>,
     columns: Range<usize>,
+    upcoming: &'a Upcoming,
 }
 
 impl Kernel for PairProduct<'_> {
@@ -349,9 +357,15 @@ impl<'a> PairProduct<'a> {
         let n_cols = self.task.product.matrix.n_cols();
         match self.pair.pairs.weights(self.pair.pair_idx, n_cols) {
             Pair::Plain(tiles) => self.by_tiles::<S, Plain>(s, tiles),
-            Pair::Blocks(F::Q4_0, pair) => self.by_tiles::<S, Nibbles<8, false, H>>(s, pair),
-            Pair::Blocks(F::Q4_1, pair) => self.by_tiles::<S, Nibbles<0, true, H>>(s, pair),
-            Pair::Blocks(F::Q8_0, pair) => self.by_tiles::<S, Bytes<H>>(s, pair),
+            Pair::Blocks(format, pair) => match format {
+                F::Q4_0 => self.by_tiles::<S, Coded<{ F::Q4_0 as usize }, H>>(s, pair),
+                F::Q4_1 | F::Q4K => self.by_tiles::<S, Coded<{ F::Q4_1 as usize }, H>>(s, pair),
+                F::Q5_0 => self.by_tiles::<S, Coded<{ F::Q5_0 as usize }, H>>(s, pair),
+                F::Q5_1 | F::Q5K => self.by_tiles::<S, Coded<{ F::Q5_1 as usize }, H>>(s, pair),
+                F::Q8_0 => self.by_tiles::<S, Coded<{ F::Q8_0 as usize }, H>>(s, pair),
+                // Two scales of weights need two of activations (see `Matrix`).
+                F::Q6K => self.by_tiles::<S, Coded<{ F::Q6K as usize }, 2>>(s, pair),
+            },
         }
     }
 
@@ -397,7 +411,7 @@ impl<'a> PairProduct<'a> {
             column,
             fetching: match (column == self.columns.start, self.columns.len() > C) {
                 _ if C == 1 => Fetching::Nothing,
-                (false, _) => Fetching::Nothing,
+                (false, _) => Fetching::Upcoming(self.upcoming),
                 (true, false) => Fetching::Near,
                 (true, true) => Fetching::NextPair,
             },
@@ -412,14 +426,16 @@ struct Group<'a, W: Weights, const T: usize, const C: usize> {
     pair: TilePair<'a>,
     weights: W::Pair<'a>,
     column: usize,
-    fetching: Fetching,
+    fetching: Fetching<'a>,
 }
 
 /// What is fetched while a group is computed.
 #[derive(Clone, Copy)]
-enum Fetching {
-    /// Nothing: the machine does it, or another group has done it.
+enum Fetching<'a> {
+    /// Nothing: the machine does it.
     Nothing,
+    /// What attention will read: another group has fetched the weights.
+    Upcoming(&'a Upcoming),
     /// What is multiplied soon, by the same columns.
     Near,
     /// The next pair, for which there is time until the other columns are done.
@@ -486,95 +502,63 @@ impl Weights for Plain {
     }
 }
 
-/// How codes become integers: a quantised format whose activations have `H` scales a block.
-trait Codes<const H: usize> {
-    const LAYOUT: BlockLayout;
-    /// What is subtracted from a code.
-    const OFFSET: i32;
-    /// The order in which the groups of a part of the block are taken; sums of integers do not depend on it.
-    const ORDER: [usize; GROUPS];
+/// Tiles in the layout of the format of number `FORMAT`, whose activations have `H` scales a block.
+struct Coded<const FORMAT: usize, const H: usize>;
 
-    /// The codes of one group of four inputs, of the sixteen rows of tile `which`.
-    fn group<S: Simd>(s: S, block: &[u8], which: usize, group: usize) -> S::I;
-}
-
-/// 4-bit codes.
-struct Nibbles<const OFFSET: i32, const HAS_MINIMUMS: bool, const H: usize>;
-
-impl<const OFFSET: i32, const HAS_MINIMUMS: bool, const H: usize> Codes<H>
-    for Nibbles<OFFSET, HAS_MINIMUMS, H>
-{
-    const LAYOUT: BlockLayout = BlockLayout {
-        n_lines: 4,
-        has_minimums: HAS_MINIMUMS,
-    };
-    const OFFSET: i32 = OFFSET;
-    // Both nibbles of a line one after the other, where they belong to one sum.
-    const ORDER: [usize; GROUPS] = if H == 1 {
+impl<const FORMAT: usize, const H: usize> Coded<FORMAT, H> {
+    const LAYOUT: BlockLayout = BlockLayout::of(BlockFormat::ALL[FORMAT]);
+    /// The order in which the groups of a block are taken; sums of integers do not depend on it. Both nibbles of a line
+    /// come one after the other, where they belong to one sum.
+    const ORDER: [usize; GROUPS] = if H == 1 && Self::LAYOUT.coding.n_bits < 8 {
         [0, 4, 1, 5, 2, 6, 3, 7]
     } else {
         [0, 1, 2, 3, 4, 5, 6, 7]
     };
 
+    /// The codes of one group of four inputs, of the sixteen rows of tile `which`.
     #[inline(always)]
     fn group<S: Simd>(s: S, block: &[u8], which: usize, group: usize) -> S::I {
-        let at = const { <Self as Codes<H>>::LAYOUT }.line_at(group % 4, which);
-        let bytes = s.load_bytes(line(block, at));
-        if group < 4 {
-            s.low_nibbles(bytes)
-        } else {
-            s.high_nibbles(bytes)
+        let layout = const { Self::LAYOUT };
+        let (low_line, low_shift) = layout.low_bits(group);
+        let low = s.load_bytes(line(block, layout.line_at(low_line, which)));
+        let low = match (layout.coding.n_bits, low_shift) {
+            (8, _) => low,
+            (_, 0) => s.low_nibbles(low),
+            _ => s.high_nibbles(low),
+        };
+        if !layout.has_high_bits() {
+            return low;
         }
+        let (high_line, high_shift) = layout.high_bits(group);
+        let high = s.load_bytes(line(block, layout.line_at(high_line, which)));
+        let mask = (1 << layout.coding.n_bits) - (1 << 4);
+        s.or_shifted(low, high, 4 - high_shift as i32, mask)
     }
 }
 
-/// 8-bit codes.
-struct Bytes<const H: usize>;
-
-impl<const H: usize> Codes<H> for Bytes<H> {
-    const LAYOUT: BlockLayout = BlockLayout::of(BlockFormat::Q8_0);
-    const OFFSET: i32 = BlockFormat::Q8_0.offset();
-    const ORDER: [usize; GROUPS] = [0, 1, 2, 3, 4, 5, 6, 7];
+impl<const FORMAT: usize, const H: usize> Weights for Coded<FORMAT, H> {
+    /// `n_blocks` blocks.
+    type Pair<'a> = &'a [u8];
 
     #[inline(always)]
-    fn group<S: Simd>(s: S, block: &[u8], which: usize, group: usize) -> S::I {
-        let at = const { <Self as Codes<H>>::LAYOUT }.line_at(group, which);
-        s.load_bytes(line(block, at))
+    fn product<S: Simd, const T: usize, const C: usize>(
+        s: S,
+        group: &Group<'_, Self, T, C>,
+    ) -> [[S::F; C]; T] {
+        blocks_product(s, group)
     }
 }
-
-macro_rules! quantised {
-    ([$($parameter:tt)*] $codes:ty) => {
-        impl<$($parameter)*> Weights for $codes {
-            /// `n_blocks` blocks.
-            type Pair<'a> = &'a [u8];
-
-            #[inline(always)]
-            fn product<S: Simd, const T: usize, const C: usize>(
-                s: S,
-                group: &Group<'_, Self, T, C>,
-            ) -> [[S::F; C]; T] {
-                blocks_product::<S, Self, H, T, C>(s, group)
-            }
-        }
-    };
-}
-
-quantised!([const OFFSET: i32, const HAS_MINIMUMS: bool, const H: usize] Nibbles<OFFSET, HAS_MINIMUMS, H>);
-quantised!([const H: usize] Bytes<H>);
 
 /// The product of quantised tiles: the sums of all tiles and columns stay in registers. Arrays are filled in loops: a
 /// closure handed to `from_fn` would not be compiled for the tier.
 #[inline(always)]
-fn blocks_product<'a, S: Simd, W, const H: usize, const T: usize, const C: usize>(
+fn blocks_product<S: Simd, const FORMAT: usize, const H: usize, const T: usize, const C: usize>(
     s: S,
-    group: &Group<'a, W, T, C>,
-) -> [[S::F; C]; T]
-where
-    W: Codes<H> + Weights<Pair<'a> = &'a [u8]>,
-{
+    group: &Group<'_, Coded<FORMAT, H>, T, C>,
+) -> [[S::F; C]; T] {
     let mut sums = [[s.splat(0.0); C]; T];
-    let (task, n_bytes) = (group.task, const { W::LAYOUT.bytes() });
+    let layout = const { Coded::<FORMAT, H>::LAYOUT };
+    let (task, n_bytes) = (group.task, layout.bytes());
     let columns: [&[Block]; C] =
         std::array::from_fn(|c| &task.column(group.column + c)[..task.n_blocks]);
     let pair = &group.weights[..task.n_blocks * n_bytes];
@@ -585,36 +569,19 @@ where
         let blocks: [&Block; C] = std::array::from_fn(|c| &columns[c][block_idx]);
         match group.fetching {
             Fetching::Nothing => {}
+            Fetching::Upcoming(upcoming) => upcoming.fetch(),
             Fetching::Near => fetch(block, N_AHEAD),
             Fetching::NextPair => fetch(block, pair.len()),
         }
         // All codes before the scales behind them: lines in ascending order are what the machine fetches best.
         let mut scaled = [[s.splat(0.0); C]; T];
-        add_scaled(
-            s,
-            dots::<S, W, H, T, C, 0>(s, block, first, &blocks),
-            0,
-            &blocks,
-            &mut scaled,
-        );
+        add_part::<S, FORMAT, H, T, C, 0>(s, (block, first), &blocks, &mut scaled, &mut sums);
         if H == 2 {
-            add_scaled(
-                s,
-                dots::<S, W, H, T, C, 1>(s, block, first, &blocks),
-                1,
-                &blocks,
-                &mut scaled,
-            );
+            add_part::<S, FORMAT, H, T, C, 1>(s, (block, first), &blocks, &mut scaled, &mut sums);
         }
-        for t in 0..T {
-            let scales = halves(s, block, W::LAYOUT.scales_at(first + t));
-            for c in 0..C {
-                sums[t][c] = s.mul_add(scaled[t][c], scales, sums[t][c]);
-            }
-        }
-        if W::LAYOUT.has_minimums {
+        if layout.coding.has_minimum {
             for (t, sums) in sums.iter_mut().enumerate() {
-                let minimums = halves(s, block, W::LAYOUT.scales_at(first + t) + HALVES);
+                let minimums = halves(s, block, layout.minimums_at(first + t));
                 for c in 0..C {
                     let total = s.splat(blocks[c].total);
                     sums[c] = s.mul_add(minimums, total, sums[c]);
@@ -625,24 +592,45 @@ where
     sums
 }
 
-/// Adds integer products times the scale of their activations; the first are not added to anything.
+/// Adds the products of one scale's part of the activations of a block. Parts are scaled as activations and, once all that
+/// share a scale as weights have come, as those.
 #[inline(always)]
-fn add_scaled<S: Simd, const T: usize, const C: usize>(
+fn add_part<
+    S: Simd,
+    const FORMAT: usize,
+    const H: usize,
+    const T: usize,
+    const C: usize,
+    const HALF: usize,
+>(
     s: S,
-    dots: [[S::I; C]; T],
-    half: usize,
+    (block, first): (&[u8], usize),
     blocks: &[&Block; C],
     scaled: &mut [[S::F; C]; T],
+    sums: &mut [[S::F; C]; T],
 ) {
+    let layout = const { Coded::<FORMAT, H>::LAYOUT };
+    let dots = dots::<S, FORMAT, H, T, C, HALF>(s, block, first, blocks);
+    let is_alone = layout.coding.n_scales == 2;
     for c in 0..C {
-        let scale = s.splat(blocks[c].scales[half]);
+        let scale = s.splat(blocks[c].scales[HALF]);
         for t in 0..T {
             let dot = s.to_f32(dots[t][c]);
-            scaled[t][c] = if half == 0 {
+            scaled[t][c] = if HALF == 0 || is_alone {
                 s.mul(dot, scale)
             } else {
                 s.mul_add(dot, scale, scaled[t][c])
             };
+        }
+    }
+    if HALF + 1 < H && !is_alone {
+        return;
+    }
+    let scale_idx = if is_alone { HALF } else { 0 };
+    for t in 0..T {
+        let scales = halves(s, block, layout.scales_at(first + t, scale_idx));
+        for c in 0..C {
+            sums[t][c] = s.mul_add(scaled[t][c], scales, sums[t][c]);
         }
     }
 }
@@ -650,26 +638,34 @@ fn add_scaled<S: Simd, const T: usize, const C: usize>(
 /// The integer products of one scale's part of a block, one step of four inputs after another: the weights of a step are
 /// loaded once for all columns, its codes once for all tiles.
 #[inline(always)]
-fn dots<S: Simd, W: Codes<H>, const H: usize, const T: usize, const C: usize, const HALF: usize>(
+fn dots<
+    S: Simd,
+    const FORMAT: usize,
+    const H: usize,
+    const T: usize,
+    const C: usize,
+    const HALF: usize,
+>(
     s: S,
     block: &[u8],
     first: usize,
     blocks: &[&Block; C],
 ) -> [[S::I; C]; T] {
     let mut dots = [[s.splat_int(0); C]; T];
-    if W::OFFSET != 0 {
+    let offset = const { Coded::<FORMAT, H>::LAYOUT.coding.offset };
+    if offset != 0 {
         for c in 0..C {
-            let start = s.splat_int(blocks[c].sums[HALF].wrapping_mul(-W::OFFSET));
+            let start = s.splat_int(blocks[c].sums[HALF].wrapping_mul(-offset));
             for dots in &mut dots {
                 dots[c] = start;
             }
         }
     }
     for step in 0..GROUPS / H {
-        let group = W::ORDER[HALF * GROUPS / H + step];
+        let group = Coded::<FORMAT, H>::ORDER[HALF * GROUPS / H + step];
         let mut steps = [s.splat_int(0); T];
         for (t, step) in steps.iter_mut().enumerate() {
-            *step = W::group(s, block, first + t, group);
+            *step = Coded::<FORMAT, H>::group(s, block, first + t, group);
         }
         for c in 0..C {
             let codes = s.splat_int(blocks[c].codes[group]);

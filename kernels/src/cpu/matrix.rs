@@ -3,64 +3,55 @@
 //! A *tile* is sixteen output rows and all their inputs; a lane of a vector is a row. Tiles lie in *pairs* that are
 //! multiplied together: neighbours or, in a matrix of two parts of one shape and format, a gate and its up. A quantised
 //! pair is a run of blocks of 32 inputs; a block is both tiles' codes, a line of one and a line of the other in turn,
-//! and then, of each tile, sixteen f16 scales and, for Q4_1, sixteen f16 minimums. So a block is whole cache lines in
-//! every format, and a product reads one stream, line after line.
+//! and then, of each tile, sixteen f16 scales (twice, if each half of the block has its own) and perhaps sixteen f16
+//! minimums. So a block is whole cache lines in every format, and a product reads one stream, line after line.
 //!
-//! 4-bit codes of a tile fill four 64-byte lines: byte `4 * row + i` of line `j` holds input `4 * j + i` in its low and
-//! input `4 * (j + 4) + i` in its high nibble; 8-bit codes fill eight lines in the same way. Codes are unsigned (see
-//! `Block`), as the machine's dot product wants them. A plain tile is `[n_cols, 16]` f32. Rows beyond the last are zero.
+//! A tile's block has as many 64-byte lines as a code has bits. Byte `4 * row + i` of a line belongs to input `4 * j + i` of
+//! group `j`. Of codes of eight bits, line `j` holds group `j`. Of others, line `j` holds the low four bits of group `j` and,
+//! above them, of group `j + 4`; the lines behind hold the bits above, of one group after another from the lowest bit up:
+//! eight groups to a line if there is one such bit, four if there are two. Codes are unsigned (see `Block`), as the
+//! machine's dot product wants them. A plain tile is `[n_cols, 16]` f32. Rows beyond the last are zero.
+//!
+//! Scales and minimums of K formats are products of two numbers and are rounded to f16: by at most 2^-11 of themselves,
+//! or 2^-25. A weight is then off by at most 1/64 of the step between two codes and 2^-11 of its minimum, where codes of
+//! eight bits in its place would be off by 1/16 of a step and more.
 
 use std::ops::Range;
 
 use half::f16;
 
-use crate::blocks::Block;
+use crate::blocks::{Block, Coding};
 use crate::lines::{Arena, LINE, Lines};
 use crate::simd::LANES;
 use crate::{BLOCK_LEN, BlockFormat, Grain, KernelError, MatrixData, MatrixPart};
 
 /// Bytes of sixteen f16.
-pub(crate) const HALVES: usize = 2 * LANES;
+const HALVES: usize = 2 * LANES;
 
-/// How the codes of a tile's block are laid out.
+/// Where the parts of a pair's block lie.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockLayout {
-    /// Lines of codes.
-    pub(crate) n_lines: usize,
-    /// Whether sixteen minimums follow the scales.
-    pub(crate) has_minimums: bool,
+    pub(crate) coding: Coding,
 }
+
+/// Lines that hold nibbles.
+const N_NIBBLE_LINES: usize = 4;
 
 impl BlockLayout {
     pub(crate) const fn of(format: BlockFormat) -> Self {
-        match format {
-            BlockFormat::Q4_0 => Self {
-                n_lines: 4,
-                has_minimums: false,
-            },
-            BlockFormat::Q4_1 => Self {
-                n_lines: 4,
-                has_minimums: true,
-            },
-            BlockFormat::Q8_0 => Self {
-                n_lines: 8,
-                has_minimums: false,
-            },
+        Self {
+            coding: format.coding(),
         }
     }
 
     /// Bytes of a pair's block.
     pub(crate) const fn bytes(self) -> usize {
-        2 * (self.n_lines * LINE + self.halves_len())
+        2 * (self.coding.n_bits * LINE + self.halves_len())
     }
 
     /// Bytes of a tile's scales and minimums in a block.
     const fn halves_len(self) -> usize {
-        if self.has_minimums {
-            2 * HALVES
-        } else {
-            HALVES
-        }
+        (self.coding.n_scales + self.coding.has_minimum as usize) * HALVES
     }
 
     /// Where line `line_idx` of the codes of tile `which` of a pair begins in a block.
@@ -68,49 +59,84 @@ impl BlockLayout {
         (2 * line_idx + which) * LINE
     }
 
-    /// Where the scales of tile `which` of a pair begin in a block; its minimums follow.
-    pub(crate) const fn scales_at(self, which: usize) -> usize {
-        2 * self.n_lines * LINE + which * self.halves_len()
+    /// Where scales `scale_idx` of tile `which` of a pair begin in a block.
+    pub(crate) const fn scales_at(self, which: usize, scale_idx: usize) -> usize {
+        2 * self.coding.n_bits * LINE + which * self.halves_len() + scale_idx * HALVES
     }
 
-    /// Where input `i` of a row of tile `which` lies: its byte, and whether in the high nibble.
-    fn place(self, (which, row): (usize, usize), i: usize) -> (usize, bool) {
-        let (line, lane_byte) = (i / 4, 4 * row + i % 4);
-        let at = self.line_at(line % self.n_lines, which) + lane_byte;
-        (at, line >= self.n_lines)
+    /// Where the minimums of tile `which` of a pair begin in a block.
+    pub(crate) const fn minimums_at(self, which: usize) -> usize {
+        self.scales_at(which, self.coding.n_scales)
+    }
+
+    /// Where the low bits of a group lie: their line, and how far up in its bytes.
+    pub(crate) const fn low_bits(self, group: usize) -> (usize, usize) {
+        if self.coding.n_bits == 8 {
+            (group, 0)
+        } else {
+            (group % N_NIBBLE_LINES, group / N_NIBBLE_LINES * 4)
+        }
+    }
+
+    /// The same of the bits above four, of codes that are wider.
+    pub(crate) const fn high_bits(self, group: usize) -> (usize, usize) {
+        let at = group * (self.coding.n_bits - 4);
+        (N_NIBBLE_LINES + at / 8, at % 8)
+    }
+
+    /// Whether codes are nibbles and some bits above.
+    pub(crate) const fn has_high_bits(self) -> bool {
+        4 < self.coding.n_bits && self.coding.n_bits < 8
     }
 
     fn put(self, target: &mut [u8], (which, row): (usize, usize), block: &Block) {
         for (i, &code) in block.codes.iter().enumerate() {
-            let (at, is_high) = self.place((which, row), i);
-            target[at] |= if is_high { code << 4 } else { code };
+            let (group, lane_byte) = (i / 4, 4 * row + i % 4);
+            let mut put = |(line_idx, shift): (usize, usize), bits: u8| {
+                target[self.line_at(line_idx, which) + lane_byte] |= bits << shift;
+            };
+            if self.coding.n_bits == 8 {
+                put(self.low_bits(group), code);
+                continue;
+            }
+            put(self.low_bits(group), code & 15);
+            if self.has_high_bits() {
+                put(self.high_bits(group), code >> 4);
+            }
         }
-        let scales = self.scales_at(which) + 2 * row;
-        target[scales..scales + 2].copy_from_slice(&block.scale.to_le_bytes());
-        if self.has_minimums {
-            let minimums = scales + HALVES;
-            target[minimums..minimums + 2].copy_from_slice(&block.minimum.to_le_bytes());
+        let mut put_half = |at: usize, value: f32| {
+            target[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+        };
+        for (i, &scale) in block.scales[..self.coding.n_scales].iter().enumerate() {
+            put_half(self.scales_at(which, i) + 2 * row, scale);
+        }
+        if self.coding.has_minimum {
+            put_half(self.minimums_at(which) + 2 * row, block.minimum);
         }
     }
 
-    fn read(self, source: &[u8], (which, row): (usize, usize), offset: i32, out: &mut [f32]) {
+    fn read(self, source: &[u8], (which, row): (usize, usize), out: &mut [f32]) {
         let half_at = |at: usize| f16::from_le_bytes([source[at], source[at + 1]]).to_f32();
-        let scales = self.scales_at(which) + 2 * row;
-        let scale = half_at(scales);
-        let minimum = if self.has_minimums {
-            half_at(scales + HALVES)
+        let scale = |scale_idx| half_at(self.scales_at(which, scale_idx) + 2 * row);
+        let scales = [scale(0), scale(self.coding.n_scales - 1)];
+        let minimum = if self.coding.has_minimum {
+            half_at(self.minimums_at(which) + 2 * row)
         } else {
             0.0
         };
         for (i, out) in out.iter_mut().enumerate() {
-            let (at, is_high) = self.place((which, row), i);
-            let byte = source[at];
-            let code = match (self.n_lines, is_high) {
-                (8, _) => byte,
-                (_, true) => byte >> 4,
-                (_, false) => byte & 15,
+            let (group, lane_byte) = (i / 4, 4 * row + i % 4);
+            let get = |(line_idx, shift): (usize, usize)| {
+                source[self.line_at(line_idx, which) + lane_byte] >> shift
             };
-            *out = scale * (i32::from(code) - offset) as f32 + minimum;
+            let low = get(self.low_bits(group));
+            let code = match self.coding.n_bits {
+                8 => low,
+                4 => low & 15,
+                n_bits => low & 15 | (get(self.high_bits(group)) << 4) & ((1 << n_bits) - 1),
+            };
+            let code = i32::from(code) - self.coding.offset;
+            *out = scales[i / (BLOCK_LEN / 2)] * code as f32 + minimum;
         }
     }
 }
@@ -200,17 +226,18 @@ impl Pairs {
 
     fn put_blocks(&mut self, first_row: usize, format: BlockFormat, bytes: &[u8], n_cols: usize) {
         let (layout, n_blocks) = (BlockLayout::of(format), n_cols / BLOCK_LEN);
-        let rows = bytes.chunks_exact(n_blocks * format.block_bytes());
+        let rows = bytes.chunks_exact(n_cols / format.block_len() * format.block_bytes());
         for (row, row_idx) in rows.zip(first_row..) {
             let (pair_idx, which, lane) = self.find(row_idx).expect("a row of these pairs");
             let Tiles::Blocks(_, lines) = &mut self.tiles else {
                 panic!("quantised rows of quantised pairs");
             };
             let pair = &mut lines.bytes_mut()[pair_idx * n_blocks * layout.bytes()..];
-            let blocks = row.chunks_exact(format.block_bytes());
-            for (block, target) in blocks.zip(pair.chunks_exact_mut(layout.bytes())) {
-                layout.put(target, (which, lane), &format.unpack(block));
-            }
+            let mut targets = pair.chunks_exact_mut(layout.bytes());
+            format.unpack(row, |block| {
+                let target = targets.next().expect("a pair has room for its rows");
+                layout.put(target, (which, lane), block);
+            });
         }
     }
 
@@ -262,7 +289,7 @@ impl Matrix {
         let mut matrix = Self {
             n_cols,
             n_rows: parts.iter().map(|part| part.n_rows).sum(),
-            grain,
+            grain: grain_of(parts, grain),
             pairs: Vec::with_capacity(parts.len()),
         };
         if let [first, second] = parts
@@ -387,10 +414,20 @@ impl Matrix {
                 let layout = BlockLayout::of(format);
                 let blocks = pair.chunks_exact(layout.bytes());
                 for (block, out) in blocks.zip(out.chunks_exact_mut(BLOCK_LEN)) {
-                    layout.read(block, (place.which, place.lane), format.offset(), out);
+                    layout.read(block, (place.which, place.lane), out);
                 }
             }
         }
+    }
+}
+
+/// The grain that was asked for, or a finer one, where a half of 32 weights has a scale of its own: so must activations.
+fn grain_of(parts: &[MatrixPart<'_>], asked: Grain) -> Grain {
+    let has_two = |part: &MatrixPart<'_>| matches!(part.data, MatrixData::Blocks(format, _) if format.coding().n_scales == 2);
+    if parts.iter().any(has_two) {
+        Grain::Sixteen
+    } else {
+        asked
     }
 }
 

@@ -6,7 +6,7 @@ use half::bf16;
 
 use super::driver::{Context, Memory};
 use super::{CudaError, Element};
-use crate::{BLOCK_LEN, BlockFormat, MatrixData, MatrixPart};
+use crate::{BLOCK_LEN, BlockFormat, MatrixData, MatrixPart, quantise_q8_0};
 
 /// Weights that one thread takes at once: rows of elements are padded to whole chunks.
 const CHUNK_LEN: usize = 16;
@@ -15,17 +15,29 @@ const CHUNK_LEN: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Elements,
-    Blocks(BlockFormat),
+    Q4_0,
+    Q4_1,
+    Q8_0,
 }
 
 impl Format {
+    /// The same format, if there are kernels for it.
+    fn of(format: BlockFormat) -> Option<Self> {
+        match format {
+            BlockFormat::Q4_0 => Some(Format::Q4_0),
+            BlockFormat::Q4_1 => Some(Format::Q4_1),
+            BlockFormat::Q8_0 => Some(Format::Q8_0),
+            _ => None,
+        }
+    }
+
     /// The end of its kernels' names.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Format::Elements => "elements",
-            Format::Blocks(BlockFormat::Q4_0) => "q4_0",
-            Format::Blocks(BlockFormat::Q4_1) => "q4_1",
-            Format::Blocks(BlockFormat::Q8_0) => "q8_0",
+            Format::Q4_0 => "q4_0",
+            Format::Q4_1 => "q4_1",
+            Format::Q8_0 => "q8_0",
         }
     }
 }
@@ -73,16 +85,15 @@ impl Packed {
 
     /// Adds a part's rows, `bytes` being whole blocks as in GGUF files: codes, scales and minimums apart.
     fn add_blocks(&mut self, format: BlockFormat, bytes: &[u8]) {
+        let has_minimum = format.coding().has_minimum;
         for block in bytes.chunks_exact(format.block_bytes()) {
-            self.scales.push(u16::from_le_bytes([block[0], block[1]]));
-            let codes_start = match format {
-                BlockFormat::Q4_0 | BlockFormat::Q8_0 => 2,
-                BlockFormat::Q4_1 => {
-                    self.minimums.push(u16::from_le_bytes([block[2], block[3]]));
-                    4
-                }
-            };
-            self.codes.extend_from_slice(&block[codes_start..]);
+            let (halves, codes) = block.split_at(if has_minimum { 4 } else { 2 });
+            self.scales.push(u16::from_le_bytes([halves[0], halves[1]]));
+            if has_minimum {
+                self.minimums
+                    .push(u16::from_le_bytes([halves[2], halves[3]]));
+            }
+            self.codes.extend_from_slice(codes);
         }
     }
 
@@ -106,20 +117,30 @@ pub(crate) fn round(value: f32, element: Element) -> u16 {
     }
 }
 
-/// The parts as stretches of one format each.
+/// The parts as stretches of one format each. Formats without kernels become Q8_0.
 pub(crate) fn pack(n_cols: usize, parts: &[MatrixPart<'_>], element: Element) -> Vec<Packed> {
     let mut packed: Vec<Packed> = Vec::new();
     for part in parts {
-        let format = match part.data {
-            MatrixData::F32(_) => Format::Elements,
-            MatrixData::Blocks(format, _) => Format::Blocks(format),
+        let requantised;
+        let (format, data) = match part.data {
+            MatrixData::F32(_) => (Format::Elements, part.data),
+            MatrixData::Blocks(given, bytes) => match Format::of(given) {
+                Some(format) => (format, part.data),
+                None => {
+                    let mut values = Vec::new();
+                    given.dequantise(bytes, &mut values);
+                    requantised = quantise_q8_0(&values);
+                    let data = MatrixData::Blocks(BlockFormat::Q8_0, &requantised);
+                    (Format::Q8_0, data)
+                }
+            },
         };
         if packed.last().is_none_or(|last| last.format != format) {
             packed.push(Packed::new(format));
         }
         let last = packed.last_mut().expect("one was pushed");
         last.n_rows += part.n_rows;
-        match part.data {
+        match data {
             MatrixData::F32(values) => last.add_values(n_cols, values, element),
             MatrixData::Blocks(format, bytes) => last.add_blocks(format, bytes),
         }

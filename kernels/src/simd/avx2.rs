@@ -49,6 +49,20 @@ fn dot4_half(sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
     })
 }
 
+/// Half of [`Simd::or_shifted`].
+#[inline(always)]
+fn or_shifted_half(low: __m256i, high: __m256i, by: i32, mask: u8) -> __m256i {
+    avx2!({
+        let shifted = if by < 0 {
+            _mm256_srlv_epi32(high, _mm256_set1_epi32(-by))
+        } else {
+            _mm256_sllv_epi32(high, _mm256_set1_epi32(by))
+        };
+        let mask = _mm256_set1_epi8(mask.cast_signed());
+        _mm256_or_si256(low, _mm256_and_si256(shifted, mask))
+    })
+}
+
 /// Sixteen f16, widened; `start` leads to 32 readable bytes.
 #[inline(always)]
 fn load_halves(start: *const u8) -> [__m256; 2] {
@@ -224,6 +238,13 @@ impl Simd for Avx2 {
             _mm256_srli_epi32::<4>(bytes[1])
         ]);
         self.low_nibbles(shifted)
+    }
+    #[inline(always)]
+    fn or_shifted(self, low: Self::I, high: Self::I, by: i32, mask: u8) -> Self::I {
+        [
+            or_shifted_half(low[0], high[0], by, mask),
+            or_shifted_half(low[1], high[1], by, mask),
+        ]
     }
     #[inline(always)]
     fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {

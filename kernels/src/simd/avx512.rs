@@ -112,6 +112,18 @@ impl Simd for Avx512 {
         ))
     }
     #[inline(always)]
+    fn or_shifted(self, low: Self::I, high: Self::I, by: i32, mask: u8) -> Self::I {
+        avx512!({
+            let shifted = if by < 0 {
+                _mm512_srlv_epi32(high, _mm512_set1_epi32(-by))
+            } else {
+                _mm512_sllv_epi32(high, _mm512_set1_epi32(by))
+            };
+            let mask = _mm512_set1_epi8(mask.cast_signed());
+            _mm512_or_si512(low, _mm512_and_si512(shifted, mask))
+        })
+    }
+    #[inline(always)]
     fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
         avx512!(_mm512_dpbusd_epi32(sum, a, x))
     }

@@ -19,7 +19,8 @@ impl Simd for Portable {
 
     const IS_WIDE: bool = false;
 
-    #[inline(always)]
+    // As in the other tiers: kernels within kernels would become one vast function.
+    #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }
@@ -81,6 +82,18 @@ impl Simd for Portable {
     #[inline(always)]
     fn high_nibbles(self, bytes: Self::I) -> Self::I {
         lanes(|i| (bytes[i] >> 4) & 0x0f0f_0f0f)
+    }
+    #[inline(always)]
+    fn or_shifted(self, low: Self::I, high: Self::I, by: i32, mask: u8) -> Self::I {
+        let mask = i32::from_le_bytes([mask; 4]);
+        lanes(|i| {
+            let shifted = if by < 0 {
+                high[i] >> -by
+            } else {
+                high[i] << by
+            };
+            low[i] | shifted & mask
+        })
     }
     #[inline(always)]
     fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {

@@ -8,21 +8,33 @@ use crate::{
     quantise_q8_0,
 };
 
-const FORMATS: [BlockFormat; 3] = [BlockFormat::Q4_0, BlockFormat::Q4_1, BlockFormat::Q8_0];
-
 /// Random blocks whose scales and minimums are small numbers.
 fn blocks(format: BlockFormat, n_blocks: usize) -> impl Strategy<Value = Vec<u8>> {
     let n_bytes = n_blocks * format.block_bytes();
     proptest::collection::vec(any::<u8>(), n_bytes).prop_map(move |mut bytes| {
         for block in bytes.chunks_exact_mut(format.block_bytes()) {
-            // An f16 exponent of 8 to 11: about 0.01 to 0.1.
-            block[1] = block[1] & 0x8f | 0x20;
-            if format == BlockFormat::Q4_1 {
-                block[3] = block[3] & 0x8f | 0x20;
+            // An f16 exponent of 8 to 11: about 0.01 to 0.1; of 4 to 7 where whole numbers multiply it.
+            let exponent = if is_k(format) { 0x10 } else { 0x20 };
+            for at in halves_of(format) {
+                block[at + 1] = block[at + 1] & 0x8f | exponent;
             }
         }
         bytes
     })
+}
+
+/// Whether scales are products.
+fn is_k(format: BlockFormat) -> bool {
+    format.block_len() > BLOCK_LEN
+}
+
+/// Where a block's f16 are.
+fn halves_of(format: BlockFormat) -> Vec<usize> {
+    match format {
+        BlockFormat::Q6K => vec![208],
+        _ if format.coding().has_minimum => vec![0, 2],
+        _ => vec![0],
+    }
 }
 
 /// A quantised part, a plain part, and activations for both.
@@ -78,10 +90,16 @@ impl Case {
 
 fn case() -> impl Strategy<Value = Case> {
     let grain = prop_oneof![Just(Grain::Sixteen), Just(Grain::ThirtyTwo)];
-    let sizes = (0..3usize, 1..5usize, 1..70usize, 1..40usize, 1..120usize);
+    let format = proptest::sample::select(&BlockFormat::ALL[..]);
+    let sizes = (format, 1..5usize, 1..70usize, 1..40usize, 1..120usize);
     (grain, sizes).prop_flat_map(
         |(grain, (format, n_blocks, n_block_rows, n_plain_rows, n_columns))| {
-            let (format, n_cols) = (FORMATS[format], n_blocks * BLOCK_LEN);
+            let n_blocks = if is_k(format) {
+                n_blocks.div_ceil(3)
+            } else {
+                n_blocks
+            };
+            let n_cols = n_blocks * format.block_len();
             (
                 blocks(format, n_blocks * n_block_rows),
                 values(n_cols * n_plain_rows),
@@ -102,6 +120,33 @@ fn case() -> impl Strategy<Value = Case> {
                 })
         },
     )
+}
+
+/// How far a row's weights may be off where scales and minimums are rounded to f16: by 2^-11 of what is rounded, or 2^-25.
+fn limits(case: &Case, row: usize) -> Vec<f32> {
+    let row_bytes = case.blocks.len() / case.n_block_rows;
+    let rounding = |value: f32| (value.abs() / 2048.0).max(2.0f32.powi(-25));
+    let offset = case.format.coding().offset;
+    let mut limits = Vec::new();
+    case.format
+        .unpack(&case.blocks[row * row_bytes..][..row_bytes], |block| {
+            limits.extend(block.codes.iter().enumerate().map(|(i, &code)| {
+                let steps = (i32::from(code) - offset).abs() as f32;
+                let limit = steps * rounding(block.scales[i / 16]) + rounding(block.minimum);
+                // And the sum's own rounding.
+                1.001 * limit + 1e-6 * block.minimum.abs()
+            }));
+        });
+    limits
+}
+
+/// What that makes of a product with activations, whose own rounding adds less than a hundredth to their sizes.
+fn rounding_of_products(case: &Case, row: usize, x: &[f32]) -> f32 {
+    let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    let products = limits(case, row).into_iter().zip(x);
+    products
+        .map(|(limit, x)| limit * (x.abs() + largest / 127.0))
+        .sum()
 }
 
 fn check_picked<D>(
@@ -236,7 +281,8 @@ proptest! {
         for (column, x) in case.x.chunks_exact(case.n_cols).enumerate() {
             for (row, weights) in weights.chunks_exact(case.n_cols).enumerate() {
                 let products = x.iter().zip(weights).map(|(x, w)| (x * w).abs()).sum::<f32>();
-                let n = if case.grain == Grain::Sixteen { 16 } else { 32 };
+                let is_fine = case.grain == Grain::Sixteen || case.format == BlockFormat::Q6K;
+                let n = if is_fine { 16 } else { 32 };
                 let sharing = x.chunks_exact(n).zip(weights.chunks_exact(n));
                 let rounding: f32 = sharing
                     .map(|(x, w)| {
@@ -244,7 +290,11 @@ proptest! {
                         0.5 * largest / 127.0 * w.iter().map(|w| w.abs()).sum::<f32>()
                     })
                     .sum();
+                // Scales and minimums that are rounded to f16.
+                let is_rounded = is_k(case.format) && row < case.n_block_rows;
+                let of_weights = if is_rounded { rounding_of_products(&case, row, x) } else { 0.0 };
                 let rounding = if row < case.n_block_rows { rounding } else { 0.0 };
+                let rounding = rounding + of_weights;
                 let at = column * n_rows + row;
                 let off = (expected[at] - given[at]).abs();
                 prop_assert!(off <= 1.001 * rounding + 1e-5 * (products + 40.0), "{off} > {rounding}");
@@ -285,7 +335,16 @@ proptest! {
         cpu.gather(&matrix, &rows, &mut given);
         let matrix = reference.matrix(case.n_cols, &case.parts(), case.grain).unwrap();
         reference.gather(&matrix, &rows, &mut expected);
-        prop_assert_eq!(bits(given.values()), bits(expected.values()));
+        if !is_k(case.format) {
+            prop_assert_eq!(bits(given.values()), bits(expected.values()));
+        }
+        for (&row, (given, expected)) in rows.iter().zip(given.rows().zip(expected.rows())) {
+            let is_quantised = (row as usize) < case.n_block_rows;
+            let limits = if is_quantised { limits(&case, row as usize) } else { vec![0.0; case.n_cols] };
+            for ((given, expected), limit) in given.iter().zip(expected).zip(limits) {
+                prop_assert!((given - expected).abs() <= limit, "{given} {expected}");
+            }
+        }
     }
 
     #[test]
@@ -327,6 +386,113 @@ fn blocks_are_read_as_ggml_writes_them() {
     );
 }
 
+/// The layout of blocks of five and of six bits, likewise: single bits set where the formats have them.
+#[test]
+fn bits_above_nibbles_are_read_as_ggml_writes_them() {
+    let one = half::f16::from_f32(1.0).to_le_bytes();
+    let two = half::f16::from_f32(2.0).to_le_bytes();
+    let dequantised = |format: BlockFormat, parts: &[&[u8]]| {
+        let mut given = Vec::new();
+        format.dequantise(&parts.concat(), &mut given);
+        given
+    };
+    // Values 3 and 17 have their fifth bit, value 3 also the nibble 2, value 19 the nibble 5.
+    let mut nibbles = [0; 16];
+    nibbles[3] = 0x52;
+    let fifth = [0b1000, 0, 0b10, 0];
+    let mut expected = [0.0f32; 32];
+    (expected[3], expected[17], expected[19]) = (18.0, 16.0, 5.0);
+    let given = dequantised(BlockFormat::Q5_0, &[&two, &fifth, &nibbles]);
+    assert_eq!(given, expected.map(|x| 2.0 * (x - 16.0)));
+    let given = dequantised(BlockFormat::Q5_1, &[&two, &one, &fifth, &nibbles]);
+    assert_eq!(given, expected.map(|x| 2.0 * x + 1.0));
+    // Scales 1 to 8 with minimums of 32 to 39: of six bits each, the last four of both in pieces.
+    let scales: [u8; 12] = [
+        1,
+        2,
+        3,
+        4,
+        0x80 | 32,
+        0x80 | 33,
+        0x80 | 34,
+        0x80 | 35,
+        0x45,
+        0x56,
+        0x67,
+        0x78,
+    ];
+    // Value 32 * 5 + 7 has the nibble 9 (the high one of byte 2 * 32 + 7) and, in Q5_K, bit 5 of byte 7.
+    let mut nibbles = [0; 128];
+    nibbles[2 * 32 + 7] = 0x90;
+    let mut fifth = [0; 32];
+    fifth[7] = 1 << 5;
+    let minimums = (0..256).map(|i| -[32.0, 33.0, 34.0, 35.0, 36.0, 37.0, 38.0, 39.0f32][i / 32]);
+    let mut expected: Vec<f32> = minimums.collect();
+    expected[32 * 5 + 7] += 2.0 * 6.0 * 9.0;
+    let given = dequantised(BlockFormat::Q4K, &[&two, &one, &scales, &nibbles]);
+    assert_eq!(given, expected);
+    expected[32 * 5 + 7] += 2.0 * 6.0 * 16.0;
+    let given = dequantised(BlockFormat::Q5K, &[&two, &one, &scales, &fifth, &nibbles]);
+    assert_eq!(given, expected);
+    // Value 128 + 64 + 20 of Q6_K has the nibble 7 (the high one of byte 64 + 20) and the third pair of bits of byte 52.
+    let (mut low, mut high, mut scales) = ([0; 128], [0; 64], [1; 16]);
+    low[64 + 20] = 0x70;
+    high[32 + 20] = 0b11 << 4;
+    scales[8 + 4 + 1] = 0xfe;
+    let given = dequantised(BlockFormat::Q6K, &[&low, &high, &scales, &two]);
+    let mut expected = [-64.0; 256];
+    expected[208..224].fill(128.0);
+    expected[128 + 64 + 20] = 2.0 * -2.0 * (48.0 + 7.0 - 32.0);
+    assert_eq!(given, expected);
+}
+
+/// The smallest and the largest codes, scales and activations, whose sums of integers are as large as they come.
+#[test]
+fn extremes_are_the_same_on_every_tier() {
+    let (n_rows, n_cols) = (17, 512);
+    for (format, grain) in BlockFormat::ALL
+        .into_iter()
+        .flat_map(|format| [(format, Grain::Sixteen), (format, Grain::ThirtyTwo)])
+    {
+        for (fill, scale) in [
+            (0x00, 1000.0),
+            (0xff, 1000.0),
+            (0xff, -6e-8),
+            (0x80, 6.1e-5),
+        ] {
+            let mut bytes = vec![fill; n_rows * n_cols / format.block_len() * format.block_bytes()];
+            for block in bytes.chunks_exact_mut(format.block_bytes()) {
+                for at in halves_of(format) {
+                    block[at..at + 2].copy_from_slice(&half::f16::from_f32(scale).to_le_bytes());
+                }
+            }
+            let part = MatrixPart {
+                n_rows,
+                data: MatrixData::Blocks(format, &bytes),
+            };
+            let x: Vec<f32> = [1e30f32, -1e30, 0.0, 1e-20, -3.0, 127.0, 1e-45]
+                .into_iter()
+                .flat_map(|x| vec![x; n_cols])
+                .collect();
+            let products = TIERS.map(|tier| {
+                let mut device = Cpu::with_tier(1, tier);
+                let matrix = device.matrix(n_cols, &[part], grain).unwrap();
+                let mut out = device.buffer(n_rows);
+                device.matmul(&matrix, None, &buffer(n_cols, &x), None, &mut out);
+                bits(out.values())
+            });
+            assert_eq!(
+                products[0], products[1],
+                "{format:?} {grain:?} {fill} {scale}"
+            );
+            assert_eq!(
+                products[0], products[2],
+                "{format:?} {grain:?} {fill} {scale}"
+            );
+        }
+    }
+}
+
 #[test]
 fn misshapen_matrices_are_refused() {
     let device = Cpu::new(1);
@@ -345,6 +511,17 @@ fn misshapen_matrices_are_refused() {
     assert!(matches!(
         device.matrix(48, &[ragged], Grain::Sixteen),
         Err(KernelError::RaggedRow { n_cols: 48, .. })
+    ));
+    let short_of_k = MatrixPart {
+        n_rows: 1,
+        data: MatrixData::Blocks(BlockFormat::Q4K, &[0; 144]),
+    };
+    assert!(matches!(
+        device.matrix(128, &[short_of_k], Grain::Sixteen),
+        Err(KernelError::RaggedRow {
+            n_cols: 128,
+            block_len: 256
+        })
     ));
 }
 

@@ -227,6 +227,56 @@ fn k_quants_are_read() {
     }
 }
 
+/// The kernels take blocks apart as candle-core does, bit for bit where nothing is rounded on the way.
+#[test]
+fn kernels_read_blocks_as_candle_does() {
+    use crate::weights::{RawTensor, block_format, plain};
+    use lmrun_kernels::{Cpu, Device, Grain, MatrixData, MatrixPart, Reference};
+    let (n_rows, n_cols) = (37, 768);
+    let mut random = Random(7);
+    let values: Vec<f32> = (0..n_rows * n_cols).map(|_| random.value()).collect();
+    let all_rows: Vec<u32> = (0..n_rows as u32).collect();
+    for dtype in [
+        GgmlDType::Q4_0,
+        GgmlDType::Q4_1,
+        GgmlDType::Q5_0,
+        GgmlDType::Q5_1,
+        GgmlDType::Q8_0,
+        GgmlDType::Q4K,
+        GgmlDType::Q5K,
+        GgmlDType::Q6K,
+    ] {
+        let bytes = quantise(&values, &[n_rows, n_cols], dtype);
+        let tensor = RawTensor {
+            shape: vec![n_rows, n_cols],
+            dtype,
+            bytes: bytes.as_slice().into(),
+        };
+        let expected = plain(&tensor).unwrap();
+        let part = MatrixPart {
+            n_rows,
+            data: MatrixData::Blocks(block_format(dtype).unwrap(), &bytes),
+        };
+        let mut reference = Reference::new(1);
+        let matrix = reference.matrix(n_cols, &[part], Grain::ThirtyTwo).unwrap();
+        let mut given = reference.buffer(n_cols);
+        reference.gather(&matrix, &all_rows, &mut given);
+        assert!(reference.read(&given) == expected, "{dtype:?}");
+        let mut cpu = Cpu::new(1);
+        let matrix = cpu.matrix(n_cols, &[part], Grain::ThirtyTwo).unwrap();
+        cpu.gather(&matrix, &all_rows, &mut given);
+        let is_k = matches!(dtype, GgmlDType::Q4K | GgmlDType::Q5K | GgmlDType::Q6K);
+        for (given, expected) in cpu.read(&given).iter().zip(&expected) {
+            // Scale and minimum are rounded by 2^-11 each, and either may be as large as twice the largest value.
+            let limit = if is_k { 4.0 / 2048.0 } else { 0.0 };
+            assert!(
+                (given - expected).abs() <= limit,
+                "{dtype:?} {given} {expected}"
+            );
+        }
+    }
+}
+
 #[test]
 fn bits_do_not_depend_on_how_the_work_is_cut() {
     let dir = TempDir::new("exactness");

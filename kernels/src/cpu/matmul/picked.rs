@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{PairProduct, Prepared, Product, TilePair, Vectors};
+use super::{PairProduct, Prepared, Product, TilePair, Upcoming, Vectors};
 use crate::buffer::Buffer;
 use crate::pool::Pool;
 
@@ -35,6 +35,7 @@ impl Product<'_> {
             task.prepare(columns);
         });
         pool.run_split(items.len(), N_WORTHWHILE, |range: Range<usize>| {
+            let nothing = Upcoming::default();
             for item in &items[range] {
                 let pairs = &self.matrix.pairs()[item.pairs_idx];
                 vectors.run(PairProduct {
@@ -45,6 +46,7 @@ impl Product<'_> {
                         ..TilePair::new(pairs, item.pair_idx)
                     },
                     columns: item.column..item.column + 1,
+                    upcoming: &nothing,
                 });
             }
         });

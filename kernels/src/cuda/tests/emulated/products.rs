@@ -9,14 +9,16 @@ use super::{bits, buffer, error};
 use crate::cuda::matrix::round;
 use crate::{
     Activation, BLOCK_LEN, BlockFormat, Cuda, Device, Element, Grain, MatrixData, MatrixPart, Norm,
-    Reference, emulated,
+    Reference, emulated, quantise_q8_0,
 };
 
-const FORMATS: [Option<BlockFormat>; 4] = [
+const FORMATS: [Option<BlockFormat>; 5] = [
     None,
     Some(BlockFormat::Q4_0),
     Some(BlockFormat::Q4_1),
     Some(BlockFormat::Q8_0),
+    // Without kernels: becomes Q8_0.
+    Some(BlockFormat::Q5_1),
 ];
 
 /// Rows of one format.
@@ -70,12 +72,17 @@ fn part(n_rows: usize, n_cols: usize) -> impl Strategy<Value = Part> {
         for block in bytes.chunks_exact_mut(format.block_bytes()) {
             // An f16 exponent of 8 to 11: about 0.01 to 0.1.
             block[1] = block[1] & 0x8f | 0x20;
-            if format == BlockFormat::Q4_1 {
+            if format.coding().has_minimum {
                 block[3] = block[3] & 0x8f | 0x20;
             }
         }
         let mut values = Vec::new();
         format.dequantise(&bytes, &mut values);
+        if format == BlockFormat::Q5_1 {
+            let requantised = quantise_q8_0(&values);
+            values.clear();
+            BlockFormat::Q8_0.dequantise(&requantised, &mut values);
+        }
         Part {
             n_rows,
             format: Some(format),
@@ -284,14 +291,14 @@ proptest! {
             }
         }
         let rows: Vec<u32> = picks.iter().map(|pick| pick % case.n_rows() as u32).collect();
-        let mut reference = Reference::new(1);
-        let (mut expected, mut given) = (reference.buffer(case.n_cols), device.buffer(case.n_cols));
-        let table = case.matrix(&reference);
-        reference.gather(&table, &rows, &mut expected);
+        let weights: Vec<f32> = case.parts.iter().flat_map(|part| part.values.clone()).collect();
+        let row = |&row: &u32| &weights[row as usize * case.n_cols..][..case.n_cols];
+        let expected: Vec<f32> = rows.iter().flat_map(row).copied().collect();
+        let mut given = device.buffer(case.n_cols);
         let table = case.matrix(&device);
         device.gather(&table, &rows, &mut given);
         // As numbers: a zero may have either sign.
-        prop_assert_eq!(reference.read(&expected), device.read(&given));
+        prop_assert_eq!(expected, device.read(&given));
     }
 
     /// The norm's own sum is in another order than the reference's, so an input may round to the next element.
