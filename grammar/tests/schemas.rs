@@ -203,6 +203,21 @@ fn number_texts_are_told_apart() {
 }
 
 #[test]
+fn numbers_off_the_grid_are_multiples_or_none() {
+    check_texts(
+        &json!({"type": "object", "not": {"additionalProperties": {"multipleOf": 2}}}),
+        &[
+            (r#"{"a":3}"#, true),
+            (r#"{"a":4}"#, false),
+            (r#"{"a":4,"b":0.5}"#, true),
+            (r#"{"a":1e-20}"#, true),
+            (r#"{"a":1e30}"#, false),
+            (r#"{"a":-2e30}"#, false),
+        ],
+    );
+}
+
+#[test]
 fn string_texts_are_told_apart() {
     check_texts(
         &json!({"type": "string", "maxLength": 1}),

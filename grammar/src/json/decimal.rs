@@ -32,16 +32,7 @@ impl OnGrid {
 
     /// Reads the number's shortest decimal spelling.
     pub(crate) fn new(number: &Number) -> Self {
-        let text = number.to_string();
-        let (negative, text) = match text.strip_prefix('-') {
-            Some(rest) => (true, rest),
-            None => (false, text.as_str()),
-        };
-        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let (whole, decimals) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let digits: i128 = format!("{whole}{decimals}").parse().unwrap_or(MAX_VALUE);
-        let exponent: i64 = exponent.parse().unwrap_or(0);
-        let shift = exponent - decimals.len() as i64 + i64::from(GRID_DIGITS);
+        let (negative, digits, shift) = parts(number);
         let magnitude = Self::shifted(digits, shift);
         if negative {
             Self {
@@ -85,4 +76,33 @@ impl OnGrid {
             _ => beyond,
         }
     }
+}
+
+/// Whether a number, on the grid or not, is a multiple of so many of the grid's units.
+pub(crate) fn is_multiple(number: &Number, of: i128) -> bool {
+    let (_, digits, shift) = parts(number);
+    if shift >= 0 {
+        // `of` has at most 35 digits, so that ten times a rest fits.
+        return (0..shift).fold(digits % of, |rest, _| rest * 10 % of) == 0;
+    }
+    match POWERS.get(shift.unsigned_abs() as usize) {
+        Some(power) => digits % power == 0 && digits / power % of == 0,
+        None => digits == 0,
+    }
+}
+
+/// Whether a number is negative, its digits, and by how many zeros they are its magnitude in units of the
+/// grid.
+fn parts(number: &Number) -> (bool, i128, i64) {
+    let text = number.to_string();
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.as_str()),
+    };
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, decimals) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits: i128 = format!("{whole}{decimals}").parse().unwrap_or(MAX_VALUE);
+    let exponent: i64 = exponent.parse().unwrap_or(0);
+    let shift = exponent - decimals.len() as i64 + i64::from(GRID_DIGITS);
+    (negative, digits, shift)
 }

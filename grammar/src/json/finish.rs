@@ -96,8 +96,16 @@ fn finish_draft(
         Draft::Number(shape) => Shape::Number(shape),
         Draft::Array { .. } => {
             let mut shape = array(&draft).expect("an array");
-            // Different items run out with their values.
-            let n_values = values[shape.rest[0] as usize].n_all;
+            // Different items run out with their values. Where a `contains` has a maximum, the first place is of the
+            // others alone; else it is of all.
+            let is_parted = shape.contains.iter().any(|bounds| bounds.max.is_some());
+            let of_all = if is_parted {
+                &shape.rest
+            } else {
+                &shape.rest[..1]
+            };
+            let each = of_all.iter().map(|&node| values[node as usize].n_all);
+            let n_values = each.sum::<Option<u32>>();
             let mut places = shape.prefix.iter().flatten().chain(&shape.rest);
             shape.excludes =
                 shape.different && places.any(|&node| values[node as usize].are_listed);

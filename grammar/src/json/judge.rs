@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::GrammarError;
-use crate::json::decimal::OnGrid;
+use crate::json::decimal::{OnGrid, is_multiple};
 use crate::json::form::{Form, FormId, Forms, Members, SchemaId};
 use crate::json::patterns::Patterns;
 use crate::json::values::{hash, type_of};
@@ -108,9 +108,9 @@ impl<'r, R: Reader> Judge<'r, R> {
                 lowest.is_none_or(|lowest| number.floor >= lowest)
                     && highest.is_none_or(|highest| number.ceil <= highest)
             }
-            (Form::Multiple { of, negated }, Value::Number(number)) => OnGrid::new(number)
-                .exact()
-                .is_some_and(|value| (value % of == 0) != *negated),
+            (Form::Multiple { of, negated }, Value::Number(number)) => {
+                is_multiple(number, *of) != *negated
+            }
             (_, Value::Object(members)) => self.object(form, members)?,
             (_, Value::Array(items)) => self.array(form, items)?,
             _ => true,

@@ -155,11 +155,12 @@ impl ArrayShape {
         // What must be contained comes after the prefix, which is then gone through; what cannot come there is looked
         // for within it.
         while n < n_prefix && (n < self.bounds.min as usize || missing.iter().any(|&n| n > 0)) {
+            let reaches_rest = self.prefix[n..].iter().all(|list| cheapest(list) < NEVER);
             let wanted = (0..missing.len())
                 .filter(|&idx| missing[idx] > 0)
                 .filter(|&idx| {
-                    self.containing(&self.rest, 1 << idx, &missing, contained, costs)
-                        .is_none()
+                    let rest = self.containing(&self.rest, 1 << idx, &missing, contained, costs);
+                    !reaches_rest || rest.is_none()
                 })
                 .fold(0, |wanted, idx| wanted | 1 << idx);
             let item = match self.containing(&self.prefix[n], wanted, &missing, contained, costs) {
