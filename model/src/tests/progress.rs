@@ -45,7 +45,12 @@ fn what_nobody_asks_for_is_done_at_the_end() {
     let dir = TempDir::new("progress-left");
     let mut file = GgufFile::of(&Model::new("llama", true));
     let n_used: u64 = file.tensors.iter().map(|t| t.3.len() as u64).sum();
-    let left = ("rope_freqs.weight".to_owned(), vec![4], F32, vec![0; 16]);
+    let left = (
+        "blk.0.rotary_emb.inv_freq".to_owned(),
+        vec![4],
+        F32,
+        vec![0; 16],
+    );
     file.tensors.push(left);
     let told = told(&dir, &file);
     let n_total = n_used + 16;
