@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lmrun_grammar::Vocabulary;
-use lmrun_model::{Checkpoint, Config, Decoder, DecoderOptions, Specials, Tokenizer};
+use lmrun_model::{Checkpoint, Config, Decoder, DecoderOptions, LoadProgress, Specials, Tokenizer};
 
 use crate::door::{self, Door};
 use crate::draft::Drafter;
@@ -37,8 +37,20 @@ impl Engine {
     /// # Errors
     /// If the checkpoint cannot be loaded or an option is out of range.
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
+        Self::open_with_progress(path, options, |_| {})
+    }
+
+    /// As [`Engine::open`], telling `listener` how far the weights are loaded: after each tensor, on the caller's thread.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_with_progress(
+        path: &Path,
+        options: &EngineOptions,
+        listener: impl Fn(LoadProgress) + Send + Sync + 'static,
+    ) -> Result<Self, EngineError> {
         options.check()?;
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = Checkpoint::open(path)?.with_progress(listener);
         let gpu = options.device.open()?;
         let n_kv_bytes = match &gpu {
             None => DEFAULT_KV_BYTES,

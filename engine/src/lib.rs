@@ -27,7 +27,8 @@ pub use handle::{Handle, RequestId};
 pub use info::ModelInfo;
 pub use lmrun_kernels::{Cpu, CudaError, CudaProbe, GpuInfo, KernelError, KvFormat, Peak, Tier};
 pub use lmrun_model::{
-    ChatTemplate, ModelError, Precision, Quantisation, Specials, TextStream, TokenId, Tokenizer,
+    ChatTemplate, LoadProgress, ModelError, Precision, Quantisation, Specials, TextStream, TokenId,
+    Tokenizer,
 };
 pub use options::{DeviceChoice, EngineError, EngineOptions};
 pub use request::{

@@ -80,7 +80,8 @@ pub(crate) fn run_on<K: Kernel>(limit: Tier, kernel: K) -> K::Output {
 
 /// A CPU device that quantises activations to int8, a block of 32 at a time.
 pub struct Cpu {
-    pool: Pool,
+    /// In a cell, for its threads pack matrices, too, of which a shared device is asked.
+    pool: RefCell<Pool>,
     vectors: Vectors,
     kv_format: KvFormat,
     /// Where matrices are placed.
@@ -110,7 +111,7 @@ impl Cpu {
             upcoming: std::iter::repeat_with(Upcoming::default)
                 .take(pool.n_threads())
                 .collect(),
-            pool,
+            pool: RefCell::new(pool),
             vectors: Vectors::detect(limit),
             kv_format: KvFormat::Plain,
             weights: RefCell::default(),
@@ -158,7 +159,8 @@ impl Cpu {
             norm,
             then,
         };
-        let (pool, prepared, upcoming) = (&mut self.pool, &mut self.prepared, &mut self.upcoming);
+        let (pool, prepared, upcoming) =
+            (self.pool.get_mut(), &mut self.prepared, &mut self.upcoming);
         product.run(pool, self.vectors, prepared, upcoming, out);
     }
 }
@@ -175,7 +177,11 @@ impl Device for Cpu {
         parts: &[MatrixPart<'_>],
         grain: Grain,
     ) -> Result<Self::Matrix, KernelError> {
-        Matrix::new(&mut self.weights.borrow_mut(), n_cols, parts, grain)
+        let memory = (
+            &mut *self.weights.borrow_mut(),
+            &mut *self.pool.borrow_mut(),
+        );
+        Matrix::new(memory, n_cols, parts, grain)
     }
 
     fn vector(&self, values: &[f32]) -> Self::Vector {
@@ -198,21 +204,21 @@ impl Device for Cpu {
     }
 
     fn scale(&mut self, x: &mut Self::Buffer, factor: f32) {
-        elementwise::each_row(&mut self.pool, x, |_, row| {
+        elementwise::each_row(self.pool.get_mut(), x, |_, row| {
             row.iter_mut().for_each(|x| *x *= factor);
         });
     }
 
     fn softcap(&mut self, x: &mut Self::Buffer, cap: f32) {
         let vectors = self.vectors;
-        elementwise::each_row(&mut self.pool, x, |_, x| {
+        elementwise::each_row(self.pool.get_mut(), x, |_, x| {
             vectors.run(elementwise::Softcap { x, cap });
         });
     }
 
     fn norm_add(&mut self, x: &Self::Buffer, norm: Norm<'_, Self::Vector>, out: &mut Self::Buffer) {
         let (vectors, weight, eps) = (self.vectors, norm.weight.as_slice(), norm.eps);
-        elementwise::each_row(&mut self.pool, out, |row_idx, out| {
+        elementwise::each_row(self.pool.get_mut(), out, |row_idx, out| {
             let x = x.row(row_idx);
             vectors.run(elementwise::RmsNormAdd {
                 x,
@@ -225,7 +231,7 @@ impl Device for Cpu {
 
     fn head_norm(&mut self, x: &mut Self::Buffer, heads: Heads, weight: &Self::Vector, eps: f32) {
         let vectors = self.vectors;
-        elementwise::each_row(&mut self.pool, x, |_, row| {
+        elementwise::each_row(self.pool.get_mut(), x, |_, row| {
             for head in row[heads.first..heads.end()].chunks_exact_mut(heads.head_dim) {
                 vectors.run(elementwise::RmsNormInPlace {
                     x: head,
@@ -266,7 +272,7 @@ impl Device for Cpu {
             self.picked = Buffer::new(matrix.n_rows());
         }
         self.picked.resize(x.n_rows());
-        let (pool, prepared, out) = (&mut self.pool, &mut self.prepared, &mut self.picked);
+        let (pool, prepared, out) = (self.pool.get_mut(), &mut self.prepared, &mut self.picked);
         product.run_picked(rows, pool, self.vectors, prepared, out);
         out.pick(rows)
     }
@@ -297,7 +303,7 @@ impl Device for Cpu {
         let mut both = Buffer::new(matrix.n_rows());
         self.matmul(matrix, None, x, norm, &mut both);
         let vectors = self.vectors;
-        elementwise::each_row(&mut self.pool, out, |row_idx, out| {
+        elementwise::each_row(self.pool.get_mut(), out, |row_idx, out| {
             let x = both.row(row_idx);
             vectors.run(elementwise::Gate { activation, x, out });
         });
@@ -311,7 +317,7 @@ impl Device for Cpu {
         out: &mut Self::Buffer,
     ) {
         out.resize(positions.len());
-        elementwise::each_row(&mut self.pool, out, |row_idx, out| {
+        elementwise::each_row(self.pool.get_mut(), out, |row_idx, out| {
             crate::rope::angles(frequencies, scale, positions[row_idx], out);
         });
     }
@@ -324,7 +330,7 @@ impl Device for Cpu {
         angles: &Self::Buffer,
     ) {
         let vectors = self.vectors;
-        elementwise::each_row(&mut self.pool, x, |row_idx, row| {
+        elementwise::each_row(self.pool.get_mut(), x, |row_idx, row| {
             let angles = angles.row(row_idx);
             vectors.run(elementwise::Rotate {
                 row,
@@ -344,7 +350,7 @@ impl Device for Cpu {
         values: Heads,
         slots: &[Slot],
     ) {
-        kv.put(&mut self.pool, layer_idx, slots, x, (keys, values));
+        kv.put(self.pool.get_mut(), layer_idx, slots, x, (keys, values));
     }
 
     fn attention(
@@ -356,7 +362,7 @@ impl Device for Cpu {
         spans: &[AttentionSpan<'_>],
         out: &mut Self::Buffer,
     ) {
-        let machine = (&mut self.pool, self.vectors);
+        let machine = (self.pool.get_mut(), self.vectors);
         let memory = (&mut self.scratch, self.upcoming.as_mut_slice());
         kv.attend(machine, memory, layer, (x, queries), spans, out);
     }
@@ -378,6 +384,6 @@ impl Device for Cpu {
     }
 
     fn read(&mut self, x: &Self::Buffer) -> Vec<f32> {
-        x.copied(&mut self.pool)
+        x.copied(self.pool.get_mut())
     }
 }

@@ -8,10 +8,10 @@ use lmrun_kernels::{Cpu, Cuda, KernelError, KvFormat, Reference};
 use crate::decoder::DeviceDecoder;
 use crate::folder::Folder;
 use crate::gguf::Gguf;
-use crate::weights::{LayerWeight, Source, Weight};
+use crate::weights::{LayerWeight, Listener, Source, Weight};
 use crate::{
-    ChatTemplate, Config, Decoder, DecoderOptions, ModelError, Precision, Tokenizer, config,
-    tokenizer,
+    ChatTemplate, Config, Decoder, DecoderOptions, LoadProgress, ModelError, Precision, Tokenizer,
+    config, tokenizer,
 };
 
 /// An opened checkpoint: everything but the weights is read, the weights are mapped.
@@ -23,6 +23,7 @@ pub struct Checkpoint {
     /// The chat template, if the checkpoint has one.
     pub chat_template: Option<ChatTemplate>,
     source: Box<dyn Source + Send + Sync>,
+    listener: Option<Box<Listener>>,
 }
 
 impl Checkpoint {
@@ -67,6 +68,7 @@ impl Checkpoint {
             tokenizer,
             chat_template,
             source: Box::new(gguf),
+            listener: None,
         })
     }
 
@@ -85,7 +87,23 @@ impl Checkpoint {
             tokenizer,
             chat_template,
             source: Box::new(folder),
+            listener: None,
         })
+    }
+
+    /// This checkpoint, whose decoders tell `listener` how far they are while they load, after each tensor. It is called on
+    /// the thread that loads, and should not take long.
+    #[must_use]
+    pub fn with_progress(self, listener: impl Fn(LoadProgress) + Send + Sync + 'static) -> Self {
+        Self {
+            listener: Some(Box::new(listener)),
+            ..self
+        }
+    }
+
+    /// What decoders load from, and who hears how far they are.
+    fn weights(&self) -> (&dyn Source, Option<&Listener>) {
+        (&*self.source, self.listener.as_deref())
     }
 
     /// How most weights are stored, in ggml's names (`Q4_1`, `BF16`): the type of the first layer's gate matrix.
@@ -113,7 +131,7 @@ impl Checkpoint {
     /// If an option is out of range or not for this precision, or a tensor is missing, misshapen or of an unknown type.
     pub fn decoder(&self, options: &DecoderOptions) -> Result<Box<dyn Decoder>, ModelError> {
         check(options)?;
-        let (source, config) = (&*self.source, &self.config);
+        let (source, config) = (self.weights(), &self.config);
         Ok(match options.precision {
             Precision::Reference => {
                 if !matches!(options.kv_format, KvFormat::Plain | KvFormat::F32) {
@@ -155,7 +173,7 @@ impl Checkpoint {
         let device = device
             .with_kv_format(options.kv_format)
             .map_err(|error| refused(&error))?;
-        let (source, config) = (&*self.source, &self.config);
+        let (source, config) = (self.weights(), &self.config);
         Ok(Box::new(DeviceDecoder::load(
             device, source, config, options,
         )?))

@@ -11,7 +11,7 @@ use lmrun_kernels::{
 };
 
 use crate::config::rope_frequencies;
-use crate::weights::{LayerWeight, Loader, Source, Weight};
+use crate::weights::{LayerWeight, Listener, Loader, Progress, Source, Weight};
 use crate::{Batch, Config, Decoder, DecoderOptions, Logits, ModelError, Pick, Rope, TokenId};
 
 /// One layer's weights.
@@ -69,6 +69,28 @@ struct Buffers<D: Device> {
     logits: D::Buffer,
     /// Those of them that are read, where others are held.
     read_logits: D::Buffer,
+}
+
+impl<D: Device> Buffers<D> {
+    /// Empty ones.
+    fn new(device: &D, config: &Config) -> Self {
+        let (n_query, n_kv) = (
+            config.query_heads().end(),
+            config.n_kv_heads * config.head_dim,
+        );
+        Self {
+            x: device.buffer(config.hidden),
+            qkv: device.buffer(n_query + 2 * n_kv),
+            attended: device.buffer(n_query),
+            activated: device.buffer(config.ff),
+            added: device.buffer(config.hidden),
+            last_x: device.buffer(config.hidden),
+            last_attended: device.buffer(n_query),
+            head_x: device.buffer(config.hidden),
+            logits: device.buffer(config.n_vocab),
+            read_logits: device.buffer(config.n_vocab),
+        }
+    }
 }
 
 /// A decoder on a device.
@@ -176,10 +198,10 @@ fn load_layer<D: Device>(
 }
 
 impl<D: Device> DeviceDecoder<D> {
-    /// Loads all weights of a checkpoint.
+    /// Loads all weights of a checkpoint, and tells how far it is.
     pub(crate) fn load(
         device: D,
-        source: &dyn Source,
+        (source, listener): (&dyn Source, Option<&Listener>),
         config: &Config,
         options: &DecoderOptions,
     ) -> Result<Self, ModelError> {
@@ -199,6 +221,7 @@ impl<D: Device> DeviceDecoder<D> {
             options,
             norm_offset: config.norm_offset,
             asked: RefCell::default(),
+            progress: Progress::new(source, listener),
         };
         let vocabulary = |weight| [(weight, config.n_vocab)];
         // Nothing comes after the head that could even out its error, and few rows go through it.
@@ -212,25 +235,11 @@ impl<D: Device> DeviceDecoder<D> {
             .collect::<Result<_, _>>()?;
         let final_norm = loader.norm(Weight::FinalNorm, config.hidden)?;
         loader.check_all_used()?;
-        let (n_query, n_kv) = (
-            config.query_heads().end(),
-            config.n_kv_heads * config.head_dim,
-        );
-        let buffers = Buffers {
-            x: device.buffer(config.hidden),
-            qkv: device.buffer(n_query + 2 * n_kv),
-            attended: device.buffer(n_query),
-            activated: device.buffer(config.ff),
-            added: device.buffer(config.hidden),
-            last_x: device.buffer(config.hidden),
-            last_attended: device.buffer(n_query),
-            head_x: device.buffer(config.hidden),
-            logits: device.buffer(config.n_vocab),
-            read_logits: device.buffer(config.n_vocab),
-        };
+        loader.progress.finish();
         let rotation = |rope| Rotation::new(&device, rope);
         Ok(Self {
             rotations: config.ropes.iter().map(rotation).collect(),
+            buffers: Buffers::new(&device, config),
             device,
             config: config.clone(),
             page_size: options.page_size,
@@ -240,7 +249,6 @@ impl<D: Device> DeviceDecoder<D> {
             layers,
             final_norm,
             head,
-            buffers,
             held: Vec::new(),
         })
     }

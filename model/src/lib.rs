@@ -28,6 +28,7 @@ pub use error::ModelError;
 pub use quantise::Quantisation;
 pub use stream::TextStream;
 pub use tokenizer::{Specials, Tokenizer};
+pub use weights::LoadProgress;
 
 /// The index of a token in the checkpoint's vocabulary.
 pub type TokenId = u32;

@@ -6,5 +6,6 @@ mod families;
 mod folders;
 mod hostile;
 mod oracle;
+mod progress;
 mod quantisation;
 pub(crate) mod synthetic;

@@ -1,7 +1,7 @@
 //! Weights of a checkpoint, by what they are for, and their way onto a device.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -139,6 +139,56 @@ pub(crate) fn plain(tensor: &RawTensor<'_>) -> Result<Vec<f32>, candle_core::Err
     })
 }
 
+/// How far the loading of weights is, in bytes of the checkpoint's tensors. The last that is told is the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Loaded by now.
+    pub n_done: u64,
+    /// To be loaded in all.
+    pub n_total: u64,
+}
+
+/// Who hears how far the loading is.
+pub(crate) type Listener = dyn Fn(LoadProgress) + Send + Sync;
+
+/// Counts what was loaded. A tensor is loaded when the next one is asked for.
+pub(crate) struct Progress<'a> {
+    listener: Option<&'a Listener>,
+    n_asked: Cell<u64>,
+    n_total: u64,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(source: &dyn Source, listener: Option<&'a Listener>) -> Self {
+        // What cannot be read is an error when it is asked for.
+        let tensor = |name| source.tensor(name).ok().flatten();
+        let tensors = source.names().into_iter().filter_map(tensor);
+        Self {
+            listener,
+            n_asked: Cell::new(0),
+            n_total: tensors.map(|tensor| tensor.bytes.len() as u64).sum(),
+        }
+    }
+
+    /// A tensor of so many bytes is asked for; those before it are done.
+    fn asked(&self, n_bytes: usize) {
+        self.tell(self.n_asked.get());
+        self.n_asked.set(self.n_asked.get() + n_bytes as u64);
+    }
+
+    /// Everything is done, also what nobody asks for.
+    pub(crate) fn finish(&self) {
+        self.tell(self.n_total);
+    }
+
+    fn tell(&self, n_done: u64) {
+        let n_total = self.n_total;
+        if let Some(listener) = self.listener {
+            listener(LoadProgress { n_done, n_total });
+        }
+    }
+}
+
 /// Loads weights of one source onto one device.
 pub(crate) struct Loader<'a, D> {
     pub(crate) device: &'a D,
@@ -148,6 +198,7 @@ pub(crate) struct Loader<'a, D> {
     pub(crate) norm_offset: f32,
     /// The names of the tensors that were asked for.
     pub(crate) asked: RefCell<HashSet<String>>,
+    pub(crate) progress: Progress<'a>,
 }
 
 /// Tensors that may be left alone: what they hold is in the configuration, or follows from it.
@@ -194,7 +245,9 @@ impl<D: Device> Loader<'_, D> {
 
     fn expect(&self, weight: Weight, shape: &[usize]) -> Result<RawTensor<'_>, ModelError> {
         self.asked.borrow_mut().insert(self.source.name(weight));
-        self.source.expect(weight, shape)
+        let tensor = self.source.expect(weight, shape)?;
+        self.progress.asked(tensor.bytes.len());
+        Ok(tensor)
     }
 
     /// That no tensor was left over: it would be part of equations that are not computed.

@@ -4,16 +4,19 @@ pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod doctor;
 pub(crate) mod grammar;
+mod loading;
 pub(crate) mod models;
 pub(crate) mod run;
 pub(crate) mod serve;
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use lmrun::models::{StandardError, Store};
 use lmrun_engine::{Engine, EngineOptions};
 use tokio::runtime::{Builder, Runtime};
 
+use self::loading::Loading;
 use crate::cli::EngineArguments;
 use crate::failure::{ExitCode, Failure};
 use crate::signals::Signals;
@@ -23,10 +26,20 @@ fn store(offline: bool) -> Result<Store, Failure> {
     Ok(Store::from_env(offline, StandardError::default())?)
 }
 
-/// Opens a model, naming it in the error.
-fn open(name: &str, path: &Path, options: &EngineOptions) -> Result<Engine, Failure> {
-    Engine::open(path, options)
-        .map_err(|error| Failure::backend(format!("cannot open the model {name}: {error}")))
+/// Opens a model, naming it in the error. A person at a terminal may be shown how far it is.
+fn open(
+    name: &str,
+    path: &Path,
+    options: &EngineOptions,
+    may_show: bool,
+) -> Result<Engine, Failure> {
+    let opened = if may_show && std::io::stderr().is_terminal() {
+        let loading = Loading::begin(name);
+        Engine::open_with_progress(path, options, move |progress| loading.tell(progress))
+    } else {
+        Engine::open(path, options)
+    };
+    opened.map_err(|error| Failure::backend(format!("cannot open the model {name}: {error}")))
 }
 
 /// The engine's options; what the command line leaves open keeps its default.

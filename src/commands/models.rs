@@ -72,7 +72,7 @@ fn info(store: &Store, model: &str, json: bool) -> Result<(), Failure> {
         kv_tokens: INFO_TOKENS,
         ..EngineOptions::default()
     };
-    let engine = open(model, &path, &options)?;
+    let engine = open(model, &path, &options, !json)?;
     let handle = engine.handle();
     let info = handle.info();
     let fields = json!({

@@ -16,7 +16,7 @@ use tokio::runtime::Builder;
 
 use self::printer::Printer;
 use super::{drive, engine_options, open, store};
-use crate::cli::RunOptions;
+use crate::cli::{RunFormat, RunOptions};
 use crate::failure::{ExitCode, Failure};
 use crate::signals::Signals;
 use crate::source::Source;
@@ -84,10 +84,11 @@ async fn load(
         .unwrap_or(models::DEFAULT)
         .to_owned();
     let (offline, engine) = (options.offline, engine_options(&options.engine));
+    let is_text = options.format() == RunFormat::Text;
     signals
         .guard(move || {
             let path = store(offline)?.locate(&name)?;
-            open(&name, &path, &engine)
+            open(&name, &path, &engine, is_text)
         })
         .await
 }

@@ -95,7 +95,7 @@ async fn load(options: &ServeOptions, signals: &mut Signals) -> Result<Engine, F
     signals
         .guard(move || {
             let path = store(offline)?.locate(&name)?;
-            open(&name, &path, &engine)
+            open(&name, &path, &engine, true)
         })
         .await
 }

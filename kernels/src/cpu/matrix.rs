@@ -22,6 +22,8 @@ use half::f16;
 
 use crate::blocks::{Block, Coding};
 use crate::lines::{Arena, LINE, Lines};
+use crate::pool::Pool;
+use crate::shared::SharedSlice;
 use crate::simd::LANES;
 use crate::{BLOCK_LEN, BlockFormat, Grain, KernelError, MatrixData, MatrixPart};
 
@@ -90,18 +92,23 @@ impl BlockLayout {
     }
 
     fn put(self, target: &mut [u8], (which, row): (usize, usize), block: &Block) {
-        for (i, &code) in block.codes.iter().enumerate() {
-            let (group, lane_byte) = (i / 4, 4 * row + i % 4);
-            let mut put = |(line_idx, shift): (usize, usize), bits: u8| {
-                target[self.line_at(line_idx, which) + lane_byte] |= bits << shift;
+        for (group, codes) in block.codes.as_chunks().0.iter().enumerate() {
+            // Four at a time: no code's bits reach into the next byte.
+            let codes = u32::from_le_bytes(*codes);
+            let mut put = |(line_idx, shift): (usize, usize), bits: u32| {
+                let at = self.line_at(line_idx, which) + 4 * row;
+                let bytes = (bits << shift).to_le_bytes();
+                for (target, byte) in target[at..at + 4].iter_mut().zip(bytes) {
+                    *target |= byte;
+                }
             };
             if self.coding.n_bits == 8 {
-                put(self.low_bits(group), code);
+                put(self.low_bits(group), codes);
                 continue;
             }
-            put(self.low_bits(group), code & 15);
+            put(self.low_bits(group), codes & 0x0f0f_0f0f);
             if self.has_high_bits() {
-                put(self.high_bits(group), code >> 4);
+                put(self.high_bits(group), codes >> 4 & 0x0f0f_0f0f);
             }
         }
         let mut put_half = |at: usize, value: f32| {
@@ -200,6 +207,36 @@ pub(crate) struct Place {
     lane: usize,
 }
 
+/// The rows of a pair, and where each is: which tile, which lane.
+fn lanes_of(
+    strands: [Strand; 2],
+    pair_idx: usize,
+) -> impl Iterator<Item = ((usize, usize), usize)> {
+    (0..2).zip(strands).flat_map(move |(which, strand)| {
+        let rows = strand.rows(pair_idx).enumerate();
+        rows.map(move |(lane, row_idx)| ((which, lane), row_idx))
+    })
+}
+
+/// Has a pool's threads fill pairs of `pair_len` numbers each. Who fills a pair is the first to touch it, so that all of them
+/// clear the memory, which takes longer than the packing.
+fn each_pair<T: Send>(
+    pool: &mut Pool,
+    tiles: &mut [T],
+    pair_len: usize,
+    fill: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let n_pairs = tiles.len().checked_div(pair_len).unwrap_or(0);
+    let tiles = SharedSlice::new(tiles);
+    pool.run_split(n_pairs, 2, |pairs| {
+        for pair_idx in pairs {
+            let start = pair_idx * pair_len;
+            // SAFETY: pairs do not overlap, and each is in one thread's range alone.
+            fill(pair_idx, unsafe { tiles.part_mut(start..start + pair_len) });
+        }
+    });
+}
+
 impl Pairs {
     /// Where a row is: its pair, which tile of it, which lane.
     fn find(&self, row_idx: usize) -> Option<(usize, usize, usize)> {
@@ -210,35 +247,40 @@ impl Pairs {
         })
     }
 
-    fn put_plain(&mut self, first_row: usize, values: &[f32], n_cols: usize) {
-        for (row, row_idx) in values.chunks_exact(n_cols).zip(first_row..) {
-            let (pair_idx, which, lane) = self.find(row_idx).expect("a row of these pairs");
-            let Tiles::Plain(tiles) = &mut self.tiles else {
-                panic!("plain rows of plain pairs");
-            };
-            let at = (2 * pair_idx + which) * n_cols * LANES;
-            let tile = &mut tiles[at..at + n_cols * LANES];
-            for (column, &value) in tile.as_chunks_mut::<LANES>().0.iter_mut().zip(row) {
-                column[lane] = value;
+    /// Packs plain rows, of which the first strand has the first.
+    fn pack_plain(&mut self, pool: &mut Pool, rows: &[&[f32]], n_cols: usize) {
+        let Tiles::Plain(tiles) = &mut self.tiles else {
+            panic!("plain rows of plain pairs");
+        };
+        let strands = self.strands;
+        each_pair(pool, tiles, 2 * n_cols * LANES, |pair_idx, pair| {
+            for (place, row_idx) in lanes_of(strands, pair_idx) {
+                let (which, lane) = place;
+                let tile = &mut pair[which * n_cols * LANES..][..n_cols * LANES];
+                let row = rows[row_idx - strands[0].first];
+                for (column, &value) in tile.as_chunks_mut::<LANES>().0.iter_mut().zip(row) {
+                    column[lane] = value;
+                }
             }
-        }
+        });
     }
 
-    fn put_blocks(&mut self, first_row: usize, format: BlockFormat, bytes: &[u8], n_cols: usize) {
-        let (layout, n_blocks) = (BlockLayout::of(format), n_cols / BLOCK_LEN);
-        let rows = bytes.chunks_exact(n_cols / format.block_len() * format.block_bytes());
-        for (row, row_idx) in rows.zip(first_row..) {
-            let (pair_idx, which, lane) = self.find(row_idx).expect("a row of these pairs");
-            let Tiles::Blocks(_, lines) = &mut self.tiles else {
-                panic!("quantised rows of quantised pairs");
-            };
-            let pair = &mut lines.bytes_mut()[pair_idx * n_blocks * layout.bytes()..];
-            let mut targets = pair.chunks_exact_mut(layout.bytes());
-            format.unpack(row, |block| {
-                let target = targets.next().expect("a pair has room for its rows");
-                layout.put(target, (which, lane), block);
-            });
-        }
+    /// Packs rows of blocks, of which the first strand has the first.
+    fn pack_blocks(&mut self, pool: &mut Pool, rows: &[&[u8]], n_cols: usize) {
+        let Tiles::Blocks(format, lines) = &mut self.tiles else {
+            panic!("quantised rows of quantised pairs");
+        };
+        let (format, layout) = (*format, BlockLayout::of(*format));
+        let (strands, pair_len) = (self.strands, n_cols / BLOCK_LEN * layout.bytes());
+        each_pair(pool, lines.bytes_mut(), pair_len, |pair_idx, pair| {
+            for (place, row_idx) in lanes_of(strands, pair_idx) {
+                let mut targets = pair.chunks_exact_mut(layout.bytes());
+                format.unpack(rows[row_idx - strands[0].first], |block| {
+                    let target = targets.next().expect("a pair has room for its rows");
+                    layout.put(target, place, block);
+                });
+            }
+        });
     }
 
     pub(crate) fn n_pairs(&self) -> usize {
@@ -277,12 +319,14 @@ pub struct Matrix {
 }
 
 impl Matrix {
+    /// A matrix in the arena, packed by the pool's threads.
     pub(crate) fn new(
-        arena: &mut Arena,
+        memory: (&mut Arena, &mut Pool),
         n_cols: usize,
         parts: &[MatrixPart<'_>],
         grain: Grain,
     ) -> Result<Self, KernelError> {
+        let (arena, pool) = memory;
         for part in parts {
             part.check(n_cols)?;
         }
@@ -302,7 +346,7 @@ impl Matrix {
                 end: first + n_rows,
             };
             let strands = [strand(0), strand(n_rows)];
-            matrix.add(arena, n_rows.div_ceil(LANES), strands, parts)?;
+            matrix.add((arena, pool), n_rows.div_ceil(LANES), strands, parts)?;
             return Ok(matrix);
         }
         let mut first = 0;
@@ -315,7 +359,12 @@ impl Matrix {
             };
             let strands = [strand(first), strand(first + LANES)];
             let n_pairs = part.n_rows.div_ceil(2 * LANES);
-            matrix.add(arena, n_pairs, strands, std::slice::from_ref(part))?;
+            matrix.add(
+                (&mut *arena, &mut *pool),
+                n_pairs,
+                strands,
+                std::slice::from_ref(part),
+            )?;
             first = end;
         }
         Ok(matrix)
@@ -324,35 +373,37 @@ impl Matrix {
     /// Adds pairs that hold the rows of `parts`, which are of one format.
     fn add(
         &mut self,
-        arena: &mut Arena,
+        (arena, pool): (&mut Arena, &mut Pool),
         n_pairs: usize,
         strands: [Strand; 2],
         parts: &[MatrixPart<'_>],
     ) -> Result<(), KernelError> {
+        let n_cols = self.n_cols;
+        let tiles = match parts[0].data {
+            MatrixData::F32(_) => Tiles::Plain(vec![0.0; 2 * n_pairs * n_cols * LANES]),
+            MatrixData::Blocks(format, _) => {
+                let n_bytes = n_cols / BLOCK_LEN * BlockLayout::of(format).bytes();
+                Tiles::Blocks(format, arena.zeroed(n_pairs * n_bytes)?)
+            }
+        };
         let mut pairs = Pairs {
             n_pairs,
             strands,
-            tiles: Tiles::Plain(Vec::new()),
+            tiles,
         };
-        let n_cols = self.n_cols;
-        match parts[0].data {
-            MatrixData::F32(_) => {
-                pairs.tiles = Tiles::Plain(vec![0.0; 2 * n_pairs * n_cols * LANES]);
-            }
-            MatrixData::Blocks(format, _) => {
-                let n_bytes = n_cols / BLOCK_LEN * BlockLayout::of(format).bytes();
-                pairs.tiles = Tiles::Blocks(format, arena.zeroed(n_pairs * n_bytes)?);
-            }
-        }
-        let mut first_row = strands[0].first;
+        let (mut plain, mut blocks) = (Vec::new(), Vec::new());
         for part in parts {
             match part.data {
-                MatrixData::F32(values) => pairs.put_plain(first_row, values, n_cols),
+                MatrixData::F32(values) => plain.extend(values.chunks_exact(n_cols)),
                 MatrixData::Blocks(format, bytes) => {
-                    pairs.put_blocks(first_row, format, bytes, n_cols);
+                    let n_bytes = n_cols / format.block_len() * format.block_bytes();
+                    blocks.extend(bytes.chunks_exact(n_bytes));
                 }
             }
-            first_row += part.n_rows;
+        }
+        match &pairs.tiles {
+            Tiles::Plain(_) => pairs.pack_plain(pool, &plain, n_cols),
+            Tiles::Blocks(..) => pairs.pack_blocks(pool, &blocks, n_cols),
         }
         self.pairs.push(pairs);
         Ok(())

@@ -327,8 +327,8 @@ proptest! {
     }
 
     #[test]
-    fn tiles_hold_every_weight_exactly(case in case()) {
-        let (mut cpu, mut reference) = (Cpu::new(1), Reference::new(1));
+    fn tiles_hold_every_weight_exactly(case in case(), n_threads in 1..6usize) {
+        let (mut cpu, mut reference) = (Cpu::new(n_threads), Reference::new(1));
         let rows: Vec<u32> = (0..(case.n_block_rows + case.n_plain_rows) as u32).rev().collect();
         let (mut given, mut expected) = (cpu.buffer(case.n_cols), reference.buffer(case.n_cols));
         let matrix = cpu.matrix(case.n_cols, &case.parts(), case.grain).unwrap();

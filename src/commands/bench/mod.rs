@@ -49,7 +49,7 @@ fn engine(options: &BenchEngineOptions) -> Result<ExitCode, Failure> {
     if let Some(svg) = &options.svg {
         write(svg, "")?;
     }
-    let engine = open(&options.model, &path, &engine_options)?;
+    let engine = open(&options.model, &path, &engine_options, !options.json)?;
     let handle = engine.handle();
     let plan = plan.within(handle.info().context_length)?;
     let peak = Peak::measure(n_threads)
