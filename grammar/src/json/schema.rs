@@ -217,26 +217,7 @@ impl<'a> Schemas<'a> {
                 let values = std::slice::from_ref(value);
                 Form::Mute(exactly(&mut self.forms, values, self.any_number))
             }
-            "pattern" => {
-                let source = value
-                    .as_str()
-                    .ok_or_else(|| refuse(at, "`pattern` is a string"))?;
-                let pattern = self.patterns.regex(source, at)?;
-                let of_strings = reading.keywords.get("type") == Some(&Value::from("string"));
-                let words = self.patterns.words(pattern);
-                match words.filter(|words| of_strings && !words.is_empty()) {
-                    Some(words) => Form::Values {
-                        values: Arc::new(Values::new(
-                            words.iter().map(|word| word.as_str().into()),
-                        )),
-                        negated: false,
-                    },
-                    None => Form::Text {
-                        pattern,
-                        negated: false,
-                    },
-                }
-            }
+            "pattern" => self.pattern(reading, at, value)?,
             "format" => {
                 let name = value
                     .as_str()
@@ -290,6 +271,27 @@ impl<'a> Schemas<'a> {
         }
         let unpointed = self.forms.add(Form::Unpointed);
         Ok(self.forms.and([form, unpointed]))
+    }
+
+    /// Where a string is asked for, a pattern of few words is a list of values.
+    fn pattern(
+        &mut self,
+        reading: &Reading<'a>,
+        at: &str,
+        value: &Value,
+    ) -> Result<Form, GrammarError> {
+        let source = value
+            .as_str()
+            .ok_or_else(|| refuse(at, "`pattern` is a string"))?;
+        let (pattern, negated) = (self.patterns.regex(source, at)?, false);
+        let of_strings = reading.keywords.get("type") == Some(&Value::from("string"));
+        let words = self.patterns.words(pattern);
+        let Some(words) = words.filter(|words| of_strings && !words.is_empty()) else {
+            return Ok(Form::Text { pattern, negated });
+        };
+        let values = words.iter().map(|word| word.as_str().into());
+        let values = Arc::new(Values::new(values));
+        Ok(Form::Values { values, negated })
     }
 
     fn bound(
