@@ -13,7 +13,7 @@ use crate::json::frame::{Frame, Name, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::Way;
 use crate::memo::Reach;
-use crate::{GrammarError, Vocabulary};
+use crate::{GrammarError, TokenMask, Vocabulary};
 
 /// The heads that close a string in one way; never none.
 struct Group {
@@ -29,7 +29,7 @@ struct Rests {
     /// Bytes to completion, where they are measured; else empty. [n_rests]
     distances: Vec<usize>,
     /// Those that depend on the text of the output.
-    undecided: Vec<u32>,
+    undecided: TokenMask,
 }
 
 impl JsonLanguage {
@@ -92,7 +92,7 @@ impl JsonLanguage {
                         true => found.reach.add(token, distances[rest as usize]),
                         false => found.reach.mask.allow(token),
                     }
-                } else if undecided.contains(&rest) {
+                } else if undecided.is_allowed(rest) {
                     found.undecided.push(token);
                 }
             }
@@ -119,7 +119,7 @@ impl JsonLanguage {
                     return Ok(Rests {
                         legal: Arc::new(Reach::over(n_rests, measured)),
                         distances: Vec::new(),
-                        undecided: (0..n_rests as u32).collect(),
+                        undecided: all_of(n_rests, 0..n_rests as u32),
                     });
                 }
             };
@@ -148,7 +148,7 @@ impl JsonLanguage {
             return Ok(Rests {
                 legal: Arc::clone(known.reach()),
                 distances: Vec::new(),
-                undecided: Vec::new(),
+                undecided: TokenMask::new(vocabulary.closers().n_rests()),
             });
         }
         let before = self.parser.reads;
@@ -187,9 +187,16 @@ impl JsonLanguage {
         Ok(Rests {
             legal: Arc::new(legal),
             distances,
-            undecided,
+            undecided: all_of(closers.n_rests(), undecided),
         })
     }
+}
+
+/// A set of rests.
+fn all_of(n_rests: usize, rests: impl IntoIterator<Item = u32>) -> TokenMask {
+    let mut all = TokenMask::new(n_rests);
+    rests.into_iter().for_each(|rest| all.allow(rest));
+    all
 }
 
 impl Parser {

@@ -442,11 +442,19 @@ impl Stack {
     /// The stack with a name at its top that may yet be a declared one or another, as if it were none of
     /// the declared ones.
     pub(crate) fn as_other_name(&self) -> Option<Self> {
-        let mut others = self.clone();
-        let Frame::Name { name, .. } = &mut others.top else {
+        let Frame::Name { members, name } = &self.top else {
             return None;
         };
-        (name.other.is_some() && name.declared.take().is_some()).then_some(others)
+        (name.other.is_some() && name.declared.is_some()).then(|| Self {
+            top: Frame::Name {
+                members: members.clone(),
+                name: Name {
+                    declared: None,
+                    ..name.clone()
+                },
+            },
+            outer: self.outer.clone(),
+        })
     }
 
     /// The stack as if no names beyond the declared ones had come in the object at its top: it lets
