@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::closers::Closers;
 use crate::json::context::{Found, Known};
 use crate::json::frame::{Frame, Name, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::Way;
+use crate::literals::{LiteralNode, LiteralTrie};
 use crate::memo::Reach;
 use crate::{GrammarError, TokenMask, Vocabulary};
 
@@ -57,10 +59,14 @@ impl JsonLanguage {
     ) -> Result<(), GrammarError> {
         let closers = vocabulary.closers();
         let mut groups = Groups::new();
-        for (head, idx) in self.parser.declared_heads(&stack.top, vocabulary) {
+        let Some((members, node)) = stack.top.as_declared_name() else {
+            return Ok(());
+        };
+        let object = self.parser.tables.object(members.shape);
+        for (head, idx) in declared_heads(&object.names, node, closers) {
             let tokens = closers.tokens(head).iter();
             tokens.for_each(|&(_, token)| found.forbid(token));
-            if self.parser.allows_declared(&stack.top, idx) {
+            if object.allows(members, idx) {
                 add(&mut groups, Way::Declared(idx), head);
             }
         }
@@ -134,7 +140,7 @@ impl JsonLanguage {
     }
 
     /// The rests after a name. They are remembered, for a name is closed from many places within it,
-    /// unless they depend on which names came.
+    /// unless they depend on which names came, or on the text.
     fn rests_of_name(
         &mut self,
         closed: JsonState,
@@ -155,13 +161,16 @@ impl JsonLanguage {
         self.parser.reads.begin(stack);
         let rests = self.rests_after(closed.clone(), vocabulary, false)?;
         let reads = std::mem::replace(&mut self.parser.reads, before);
-        if reads.own_names() || !rests.undecided.is_empty() {
+        if reads.own_names() {
+            // The walk that began in the name knows which of those that came it is.
             return self.rests_after(closed, vocabulary, false);
         }
         self.parser.reads.add(&reads, stack);
-        let known = Known::of(Arc::clone(&rests.legal), stack, reads);
-        let tables = &self.parser.tables;
-        self.masks.rests.insert(vocabulary, stack, tables, &known);
+        if rests.undecided.is_empty() {
+            let known = Known::of(Arc::clone(&rests.legal), stack, reads);
+            let tables = &self.parser.tables;
+            self.masks.rests.insert(vocabulary, stack, tables, &known);
+        }
         Ok(rests)
     }
 
@@ -200,40 +209,6 @@ fn all_of(n_rests: usize, rests: impl IntoIterator<Item = u32>) -> TokenMask {
 }
 
 impl Parser {
-    /// The heads after which a name at the top is a declared one, with that one.
-    fn declared_heads(&self, top: &Frame, vocabulary: &Vocabulary) -> Vec<(u32, u32)> {
-        let Frame::Name {
-            members,
-            name: Name {
-                declared: Some(node),
-                ..
-            },
-        } = top
-        else {
-            return Vec::new();
-        };
-        let names = &self.tables.object(members.shape).names;
-        let whole = names.literal(*node).map(|idx| (0, idx));
-        let mut found: Vec<(u32, u32)> = whole.into_iter().collect();
-        let followed: Result<(), Infallible> = vocabulary.closers().heads().walk_nodes(
-            &mut found,
-            *node,
-            |_, &node| names.bytes(node),
-            |_, &node, (_, byte)| Ok(names.child(node, byte)),
-            |found, head, &node| found.extend(names.literal(node).map(|idx| (head, idx))),
-        );
-        let Ok(()) = followed;
-        found
-    }
-
-    /// Whether a declared name may come in the object of the name at the top.
-    fn allows_declared(&self, top: &Frame, idx: u32) -> bool {
-        match top {
-            Frame::Name { members, .. } => self.tables.object(members.shape).allows(members, idx),
-            _ => false,
-        }
-    }
-
     /// The heads after which the top string may close, by the way it does.
     fn closing_heads(
         &mut self,
@@ -290,6 +265,21 @@ impl Parser {
         }
         Ok(groups)
     }
+}
+
+/// The heads after which a name that stands at `node` of the declared ones is one of them, with that one.
+fn declared_heads(names: &LiteralTrie, node: LiteralNode, closers: &Closers) -> Vec<(u32, u32)> {
+    let whole = names.literal(node).map(|idx| (0, idx));
+    let mut found: Vec<(u32, u32)> = whole.into_iter().collect();
+    let followed: Result<(), Infallible> = closers.heads().walk_nodes(
+        &mut found,
+        node,
+        |_, &node| names.bytes(node),
+        |_, &node, (_, byte)| Ok(names.child(node, byte)),
+        |found, head, &node| found.extend(names.literal(node).map(|idx| (head, idx))),
+    );
+    let Ok(()) = followed;
+    found
 }
 
 fn add(groups: &mut Groups, way: Way, head: u32) {

@@ -71,6 +71,14 @@ pub(crate) enum Frame {
 }
 
 impl Frame {
+    /// The object of a name that may be a declared one, and where it stands among these.
+    pub(crate) fn as_declared_name(&self) -> Option<(&Members, LiteralNode)> {
+        match self {
+            Self::Name { members, name } => Some((members, name.declared?)),
+            _ => None,
+        }
+    }
+
     /// Whether the end of a value within this one depends on the value's text.
     pub(crate) fn asks_for_text(&self) -> bool {
         match self {

@@ -92,20 +92,13 @@ impl JsonLanguage {
         tokens: &TokenTrie,
         found: &mut Found,
     ) -> Result<(), GrammarError> {
-        let Frame::Name {
-            members,
-            name: Name {
-                declared: Some(node),
-                ..
-            },
-        } = top
-        else {
+        let Some((members, node)) = top.as_declared_name() else {
             return Ok(());
         };
         let object = self.parser.tables.object(members.shape);
         tokens.walk_nodes(
             &mut found.reach,
-            *node,
+            node,
             |_, &node| object.names.bytes(node),
             |_, &node, (_, byte)| {
                 let next = object.names.child(node, byte);
