@@ -120,16 +120,24 @@ impl RunOptions {
     }
 }
 
-/// What any command that loads a model can be told about the engine.
+/// What any command that runs programs can be told about the engine.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineArguments {
-    /// Threads that compute [default: every core]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
     /// Tokens of KV memory [default: what 1 GiB holds]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) kv_tokens: Option<usize>,
+}
+
+/// What any command that loads a model can be told about how it computes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct ComputeArguments {
+    /// Threads that compute [default: every core]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) threads: Option<usize>,
     /// Where the model computes: cpu, cuda or cuda:N, or auto (a GPU where one can be used)
     #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
     pub(crate) device: DeviceChoice,

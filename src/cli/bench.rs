@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use lmrun_engine::{DeviceChoice, KvFormat, Quantisation};
 
-use super::{device, kv_format, positive, quantisation};
+use super::{ComputeArguments, positive};
 
 /// `lmrun bench`
 #[derive(Debug, Clone, Args)]
@@ -37,18 +36,6 @@ pub(crate) struct BenchEngineOptions {
     /// A model's name, a path, or hf:org/repo[:quant]
     #[arg(long, default_value = "smollm2")]
     pub(crate) model: String,
-    /// Threads that compute [default: every core]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub(crate) threads: Option<usize>,
-    /// Where the model computes: cpu, cuda or cuda:N, or auto
-    #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
-    pub(crate) device: DeviceChoice,
-    /// How keys and values are kept: bf16, int8, on the CPU f32, on a GPU fp8
-    #[arg(long, value_name = "TYPE", value_parser = kv_format, default_value = "bf16")]
-    pub(crate) kv_type: KvFormat,
-    /// Quantise a model of F32, F16 or BF16 weights while it is loaded: q8_0 or q4_0
-    #[arg(long, value_name = "TYPE", value_parser = quantisation)]
-    pub(crate) quant: Option<Quantisation>,
     /// Lengths of prompts to read, in tokens [default: 32,512,2048]
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = positive)]
     pub(crate) prefill: Vec<usize>,
@@ -70,4 +57,6 @@ pub(crate) struct BenchEngineOptions {
     /// Use only models already here
     #[arg(long)]
     pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArguments,
 }

@@ -17,7 +17,7 @@ use lmrun_engine::{Engine, EngineOptions};
 use tokio::runtime::{Builder, Runtime};
 
 use self::loading::Loading;
-use crate::cli::EngineArguments;
+use crate::cli::{ComputeArguments, EngineArguments};
 use crate::failure::{ExitCode, Failure};
 use crate::signals::Signals;
 
@@ -45,8 +45,15 @@ fn open(
 /// The engine's options; what the command line leaves open keeps its default.
 fn engine_options(arguments: &EngineArguments) -> EngineOptions {
     EngineOptions {
-        n_threads: arguments.threads.unwrap_or(0),
         kv_tokens: arguments.kv_tokens.unwrap_or(0),
+        ..compute_options(&arguments.compute)
+    }
+}
+
+/// Those of them that say how a model computes.
+fn compute_options(arguments: &ComputeArguments) -> EngineOptions {
+    EngineOptions {
+        n_threads: arguments.threads.unwrap_or(0),
         device: arguments.device,
         kv_format: arguments.kv_type,
         quantisation: arguments.quant,

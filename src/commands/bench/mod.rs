@@ -15,7 +15,7 @@ use tokio::runtime::Builder;
 use self::measure::Bench;
 use self::plan::Plan;
 use self::report::Report;
-use super::{drive, open, store};
+use super::{compute_options, drive, open, store};
 use crate::cli::{BenchCommand, BenchEngineOptions, BenchOptions};
 use crate::failure::{ExitCode, Failure};
 use crate::output;
@@ -31,7 +31,7 @@ pub(crate) fn bench(options: &BenchOptions) -> Result<ExitCode, Failure> {
 fn engine(options: &BenchEngineOptions) -> Result<ExitCode, Failure> {
     let plan = Plan::new(options);
     let path = store(options.offline)?.locate(&options.model)?;
-    let n_threads = match options.threads {
+    let n_threads = match options.compute.threads {
         Some(given) => given,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
@@ -40,10 +40,7 @@ fn engine(options: &BenchEngineOptions) -> Result<ExitCode, Failure> {
         kv_tokens: plan.kv_tokens(),
         max_running: plan.max_running(),
         prefix_cache: false,
-        device: options.device,
-        kv_format: options.kv_type,
-        quantisation: options.quant,
-        ..EngineOptions::default()
+        ..compute_options(&options.compute)
     };
     // A file that cannot be written is told of before minutes are spent.
     if let Some(svg) = &options.svg {

@@ -31,13 +31,13 @@ impl Report {
         let empty = |point: &Point| (*point, Vec::new());
         Self {
             model: options.model.clone(),
-            device: match options.device {
+            device: match options.compute.device {
                 DeviceChoice::Cpu => "cpu".to_owned(),
                 DeviceChoice::Auto => "auto".to_owned(),
                 DeviceChoice::Cuda(ordinal) => format!("cuda:{ordinal}"),
             },
-            kv_type: options.kv_type.name(),
-            quantisation: options.quant.map(Quantisation::name),
+            kv_type: options.compute.kv_type.name(),
+            quantisation: options.compute.quant.map(Quantisation::name),
             n_threads,
             peak,
             speeds: plan.points().iter().map(empty).collect(),
