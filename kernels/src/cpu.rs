@@ -13,6 +13,8 @@ use std::cell::RefCell;
 use crate::buffer::Buffer;
 use crate::lines::Arena;
 use crate::pool::Pool;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::neon::{Mixed, Neon, Signed, Widened};
 use crate::simd::{Kernel, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
@@ -25,11 +27,17 @@ use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
 use upcoming::Upcoming;
 
-/// The instructions that a [`Cpu`] computes with. All give the same bits.
+/// The instructions that a [`Cpu`] computes with. All give the same bits. The order is one of each architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Any machine.
     Portable,
+    /// AArch64.
+    Neon,
+    /// AArch64 with FEAT_DotProd.
+    NeonDotProd,
+    /// AArch64 with FEAT_I8MM.
+    NeonI8mm,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// x86-64 with AVX-512 and VNNI.
@@ -44,6 +52,12 @@ enum Vectors {
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon<Widened>),
+    #[cfg(target_arch = "aarch64")]
+    NeonDotProd(Neon<Signed>),
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(Neon<Mixed>),
 }
 
 impl Vectors {
@@ -58,6 +72,18 @@ impl Vectors {
                 return Vectors::Avx2(tier);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            if let Some(tier) = Neon::<Mixed>::detect().filter(|_| limit >= Tier::NeonI8mm) {
+                return Vectors::NeonI8mm(tier);
+            }
+            if let Some(tier) = Neon::<Signed>::detect().filter(|_| limit >= Tier::NeonDotProd) {
+                return Vectors::NeonDotProd(tier);
+            }
+            if limit >= Tier::Neon {
+                return Vectors::Neon(Neon::new());
+            }
+        }
         let _ = limit;
         Vectors::Portable(Portable)
     }
@@ -69,6 +95,12 @@ impl Vectors {
             Vectors::Avx2(tier) => tier.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx512(tier) => tier.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Vectors::Neon(tier) => tier.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Vectors::NeonDotProd(tier) => tier.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Vectors::NeonI8mm(tier) => tier.run(kernel),
         }
     }
 }
@@ -139,6 +171,12 @@ impl Cpu {
             Vectors::Avx2(_) => Tier::Avx2,
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx512(_) => Tier::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            Vectors::Neon(_) => Tier::Neon,
+            #[cfg(target_arch = "aarch64")]
+            Vectors::NeonDotProd(_) => Tier::NeonDotProd,
+            #[cfg(target_arch = "aarch64")]
+            Vectors::NeonI8mm(_) => Tier::NeonI8mm,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Three devices live here. [`Reference`] holds every weight in f32 and does each operation in the
 //! plainest loop that is right: the yardstick. [`Cpu`] keeps weights quantised in tiles of 16 output
-//! rows, quantises activations to int8 and runs the same source on AVX-512, AVX2 or portable
+//! rows, quantises activations to int8 and runs the same source on AVX-512, AVX2, NEON or portable
 //! vectors, chosen at run time. [`Cuda`] runs kernels of its own on an NVIDIA GPU.
 //!
 //! All reduce every output element in an order that depends on positions alone, never on what else

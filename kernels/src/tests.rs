@@ -3,11 +3,20 @@
 mod attention;
 mod matmul;
 mod rowwise;
+mod vectors;
 
 use proptest::prelude::*;
 
 use crate::{AttentionSpan, BlockFormat, Buffer, Cpu, Device, Heads, KvShape, Slot, Tier};
 
+#[cfg(target_arch = "aarch64")]
+const TIERS: [Tier; 4] = [
+    Tier::Portable,
+    Tier::Neon,
+    Tier::NeonDotProd,
+    Tier::NeonI8mm,
+];
+#[cfg(not(target_arch = "aarch64"))]
 const TIERS: [Tier; 3] = [Tier::Portable, Tier::Avx2, Tier::Avx512];
 
 /// Values as activations have them: most near zero, a few large.

@@ -14,6 +14,9 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<ExitCode, Failure> {
     let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
     let instructions = match Cpu::new(1).tier() {
         Tier::Portable => "portable vectors",
+        Tier::Neon => "NEON",
+        Tier::NeonDotProd => "NEON with DotProd",
+        Tier::NeonI8mm => "NEON with I8MM",
         Tier::Avx2 => "AVX2",
         Tier::Avx512 => "AVX-512",
     };

@@ -1,10 +1,9 @@
-//! Row by row operations, and the vectors' own arithmetic.
+//! Row by row operations, and the threads that share them.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::pool::Pool;
-use crate::simd::{Kernel, LANES, Simd};
 use crate::{Activation, Grain, MatrixData, MatrixPart, Norm, Reference, RopeLayout};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -223,85 +222,6 @@ proptest! {
                 }
             }
         }
-    }
-
-    /// The products of bf16 pairs, of numbers so small that results are denormal too.
-    #[test]
-    fn pairs_of_bf16(
-        numbers in proptest::collection::vec((any::<bool>(), 0..0x80u32, 40..140u32), 5 * LANES)
-    ) {
-        let number = |i: usize| {
-            let (is_negative, mantissa, exponent) = numbers[i];
-            u32::from(is_negative) << 15 | exponent << 7 | mantissa
-        };
-        let pairs = |first: usize| -> Vec<u8> {
-            let pair = |i| number(first + i) | number(first + LANES + i) << 16;
-            (0..LANES).flat_map(|i| pair(i).to_le_bytes()).collect()
-        };
-        let sums: Vec<f32> = (0..LANES).map(|i| f32::from_bits(number(4 * LANES + i) << 16)).collect();
-        let dot = Dot2 {
-            sums: sums.try_into().unwrap(),
-            a: pairs(0).try_into().unwrap(),
-            b: pairs(2 * LANES).try_into().unwrap(),
-        };
-        let given = TIERS.map(|tier| crate::cpu::run_on(tier, dot));
-        prop_assert_eq!(bits(&given[0]), bits(&given[1]));
-        prop_assert_eq!(bits(&given[0]), bits(&given[2]));
-    }
-
-    #[test]
-    fn exponentials(x in proptest::collection::vec(-130.0f32..=0.0, LANES)) {
-        let x: [f32; LANES] = x.try_into().unwrap();
-        let given = TIERS.map(|tier| crate::cpu::run_on(tier, Exp(x)));
-        for lane in 0..LANES {
-            let natural = f64::from(x[lane].max(-87.0)).exp();
-            let of_two = f64::from(x[lane].max(-125.0)).exp2();
-            let [off, off_two] = [(0, natural), (1, of_two)]
-                .map(|(i, expected)| (f64::from(given[0][i][lane]) - expected).abs() / expected);
-            prop_assert!(off < 2.0 * f64::from(f32::EPSILON), "e^{} is off by {off}", x[lane]);
-            prop_assert!(off_two < 8e-6, "2^{} is off by {off_two}", x[lane]);
-        }
-        let given = given.map(|given| bits(given.as_flattened()));
-        prop_assert_eq!(&given[0], &given[1]);
-        prop_assert_eq!(&given[0], &given[2]);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Dot2 {
-    sums: [f32; LANES],
-    a: [u8; 4 * LANES],
-    b: [u8; 4 * LANES],
-}
-
-impl Kernel for Dot2 {
-    type Output = [f32; LANES];
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> [f32; LANES] {
-        let mut out = [0.0; LANES];
-        let sum = s.dot2(
-            s.load(&self.sums),
-            s.load_bytes(&self.a),
-            s.load_bytes(&self.b),
-        );
-        s.store(sum, &mut out);
-        out
-    }
-}
-
-/// e^x and 2^x.
-struct Exp([f32; LANES]);
-
-impl Kernel for Exp {
-    type Output = [[f32; LANES]; 2];
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Self::Output {
-        let mut out = [[0.0; LANES]; 2];
-        s.store(s.exp(s.load(&self.0)), &mut out[0]);
-        s.store(s.exp2(s.load(&self.0)), &mut out[1]);
-        out
     }
 }
 
