@@ -4,6 +4,8 @@
 //! rounds activations to eight bits, is judged by what it does to the distribution: the mean Kullback-Leibler
 //! divergence from the oracle and the share of positions whose most probable token is the same.
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use lmrun_engine::KvFormat;
@@ -73,8 +75,13 @@ fn argmax(row: &[f32]) -> usize {
     best
 }
 
-/// Of each format, the mean divergence and the share of equal most probable tokens over the windows.
-fn compare(texts: &str, n_positions: usize) -> [(f64, f64); FORMATS.len()] {
+/// Of each format, the mean divergence and the share of equal most probable tokens over the windows. Each window's tokens
+/// and what the oracle makes of them are shown to `witness`.
+fn compare(
+    texts: &str,
+    n_positions: usize,
+    mut witness: impl FnMut(&[u32], &[Vec<f32>]),
+) -> [(f64, f64); FORMATS.len()] {
     let path = smollm2();
     let checkpoint = Checkpoint::open(&path).expect("the default model opens");
     let oracle = Oracle::open(&path).expect("candle reads the file");
@@ -88,6 +95,7 @@ fn compare(texts: &str, n_positions: usize) -> [(f64, f64); FORMATS.len()] {
     let mut sums = [(0.0, 0.0); FORMATS.len()];
     for window in tokens[..n_positions].chunks(WINDOW) {
         let truth = oracle.logits(window).expect("candle runs");
+        witness(window, &truth);
         for (decoder, (divergence, n_equal)) in decoders.iter_mut().zip(&mut sums) {
             for (truth, ours) in truth.iter().zip(&logits(decoder.as_mut(), window)) {
                 *divergence += kl_divergence(truth, ours);
@@ -145,7 +153,7 @@ fn the_reference_precision_equals_candle() {
 
 #[test]
 fn the_quantised_precision_keeps_the_distribution_on_a_sample() {
-    let figures = compare(&own_text(), 2 * WINDOW);
+    let figures = compare(&own_text(), 2 * WINDOW, |_, _| {});
     for (format, figures) in FORMATS.into_iter().zip(figures) {
         println!("{}", line(format, figures));
         let (divergence, equal) = figures;
@@ -159,16 +167,32 @@ fn the_quantised_precision_keeps_the_distribution_on_a_sample() {
     }
 }
 
+/// Writes a window as `tests/peers/truth.py` reads it: the numbers of tokens and of the vocabulary, the tokens, the logits.
+fn write_window(out: &mut impl Write, tokens: &[u32], logits: &[Vec<f32>]) -> io::Result<()> {
+    let sizes = [tokens.len(), logits[0].len()].map(|n| u32::try_from(n).expect("a small number"));
+    for number in sizes.iter().chain(tokens) {
+        out.write_all(&number.to_le_bytes())?;
+    }
+    for value in logits.iter().flatten() {
+        out.write_all(&value.to_le_bytes())?;
+    }
+    out.flush()
+}
+
 /// The whole bar, on the questions and answers of GSM8K's test split. See docs/testing.md.
 #[test]
 #[ignore = "slow: 4,000 positions through the f32 oracle"]
 fn the_quantised_precision_keeps_the_distribution_on_gsm8k() {
     let data = std::env::var_os("LMRUN_DATA").expect("LMRUN_DATA names a folder of test data");
+    let n_positions = std::env::var("LMRUN_POSITIONS").map_or(4000, |number| {
+        number.parse().expect("LMRUN_POSITIONS is a number")
+    });
+    let mut out = std::env::var_os("LMRUN_ORACLE")
+        .map(|path| BufWriter::new(File::create(path).expect("LMRUN_ORACLE can be written")));
     let lines = std::fs::read_to_string(PathBuf::from(data).join("gsm8k/test.jsonl"))
         .expect("the folder holds gsm8k/test.jsonl");
     let texts: Vec<String> = lines
         .lines()
-        .take(60)
         .map(|line| {
             let value: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
             let part = |key: &str| value[key].as_str().expect("a string").to_owned();
@@ -179,7 +203,11 @@ fn the_quantised_precision_keeps_the_distribution_on_gsm8k() {
             )
         })
         .collect();
-    let figures = compare(&texts.concat(), 4000);
+    let figures = compare(&texts.concat(), n_positions, |tokens, logits| {
+        if let Some(out) = &mut out {
+            write_window(out, tokens, logits).expect("the oracle's logits are written");
+        }
+    });
     for (format, figures) in FORMATS.into_iter().zip(figures) {
         println!("{}", line(format, figures));
     }

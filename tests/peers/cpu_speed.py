@@ -2,10 +2,10 @@
 
     python3 tests/peers/cpu_speed.py --model FILE.gguf --folder FOLDER --llamacpp PYTHON --vllm PYTHON [--threads 2]
 
-FILE is what lmrun and llama.cpp read; FOLDER holds the same weights in bf16 as Hugging Face lays them out, for vLLM and
-Transformers. --llamacpp, --vllm and --transformers name Python interpreters that have llama-cpp-python, vLLM and
-Transformers; an engine that is not named is not measured. --requantised FILE gives llama.cpp a second file: the same weights
-in Q4_0, its fastest format.
+FILE is what lmrun, llama.cpp and mistral.rs read; FOLDER holds the same weights in bf16 as Hugging Face lays them out, for vLLM
+and Transformers. --llamacpp, --mistralrs, --vllm and --transformers name Python interpreters that have llama-cpp-python,
+mistralrs, vLLM and Transformers; an engine that is not named is not measured. --requantised FILE gives llama.cpp a second
+file: the same weights in Q4_0, its fastest format.
 
 Every engine is loaded once and then measured round by round, so that a machine whose speed drifts favours nobody. Figures
 are tokens a second: one prompt of 512 or 2,048 tokens, and 32 steps of 1 or 16 sequences after 128 tokens each. Run it on an
@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 PREFILL, DECODE, N_PROMPT, N_STEPS = (512, 2048), (1, 16), 128, 32
 FIGURES = [f"prefill {n}" for n in PREFILL] + [f"decode {n}" for n in DECODE]
@@ -142,7 +143,40 @@ class Transformers(Generating):
         return time.perf_counter() - started
 
 
-DRIVERS = {"llamacpp": LlamaCpp, "vllm": Vllm, "transformers": Transformers}
+class MistralRs(Generating):
+    """It takes texts and no tokens: each of these words, with a space before it, is a token of SmolLM2's vocabulary."""
+
+    WORDS = "river stone cloud table green seven paper window signal market copper engine".split()
+    ENDS = (0, 2)
+
+    def __init__(self, path, threads):
+        os.environ["RAYON_NUM_THREADS"] = str(threads)
+        os.sched_setaffinity(0, range(threads))
+        import mistralrs
+
+        self.request = mistralrs.CompletionRequest
+        which = mistralrs.Which.GGUF(*os.path.split(os.path.abspath(path)))
+        self.model = mistralrs.Runner(which=which, max_seqs=max(DECODE), prefix_cache_n=0)
+
+    def seconds(self, n, n_prompt, n_written):
+        never = {token: -100.0 for token in self.ENDS}
+
+        def answer(prompt):
+            request = self.request(
+                prompt=prompt, model="default", max_tokens=n_written, temperature=0.0, logit_bias=never
+            )
+            return self.model.send_completion_request(request).usage
+
+        prompts = ["".join(f" {word}" for word in random.choices(self.WORDS, k=n_prompt)) for _ in range(n)]
+        with ThreadPoolExecutor(n) as threads:
+            started = time.perf_counter()
+            for usage in threads.map(answer, prompts):
+                if (usage.prompt_tokens, usage.completion_tokens) != (n_prompt, n_written):
+                    raise RuntimeError(f"{usage} for {n_prompt} and {n_written} tokens")
+            return time.perf_counter() - started
+
+
+DRIVERS = {"llamacpp": LlamaCpp, "mistralrs": MistralRs, "vllm": Vllm, "transformers": Transformers}
 
 
 def drive(driver, path, threads):
@@ -207,6 +241,7 @@ def main():
     wanted = [
         ("llama.cpp", options.llamacpp, "llamacpp", options.model),
         ("llama.cpp, requantised", options.llamacpp, "llamacpp", options.requantised),
+        ("mistral.rs", options.mistralrs, "mistralrs", options.model),
         ("vLLM, bf16", options.vllm, "vllm", options.folder),
         ("Transformers, bf16", options.transformers, "transformers", options.folder),
     ]
