@@ -2,13 +2,18 @@
 //! automata and masks are worth more than its text.
 //!
 //! The cache counts bytes, not constraints, for one may hold a kilobyte and another some tens of
-//! megabytes, and grows while it is used. What was used longest ago goes first.
+//! megabytes, and grows while it is used. What was used longest ago goes first, with one exception: constraints used once
+//! may push out those used again only until they hold a share of the bytes, so that a client who sends thousands of schemas
+//! does not take from the others what they come back to (Johnson and Shasha's 2Q, 1994).
 
 use std::sync::{Mutex, PoisonError};
 
 use foldhash::{HashMap, HashMapExt};
 
 use crate::Constraint;
+
+/// The share of the bytes that constraints used once may take from others: one part in so many.
+const PASSING_SHARE: usize = 4;
 
 /// Constraints by a key that tells their sources and options apart. Shared between threads.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ struct Entry {
     constraint: Constraint,
     n_bytes: usize,
     last_used: u64,
+    /// Whether it was asked for after it was made.
+    is_used_again: bool,
 }
 
 impl ConstraintCache {
@@ -79,6 +86,7 @@ impl Kept {
         self.clock += 1;
         let entry = self.entries.get_mut(key)?;
         entry.last_used = self.clock;
+        entry.is_used_again = true;
         let constraint = entry.constraint.clone();
         // It has grown with what it was used for.
         let n_bytes = key.len() + constraint.n_bytes();
@@ -96,6 +104,7 @@ impl Kept {
             constraint,
             n_bytes,
             last_used: self.clock,
+            is_used_again: self.entries.contains_key(key),
         };
         if let Some(before) = self.entries.insert(key.to_owned(), entry) {
             self.n_bytes -= before.n_bytes;
@@ -105,7 +114,13 @@ impl Kept {
 
     fn shrink(&mut self, max_bytes: usize) {
         while self.n_bytes > max_bytes {
-            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.last_used);
+            let passing = self.entries.values().filter(|entry| !entry.is_used_again);
+            let n_passing: usize = passing.map(|entry| entry.n_bytes).sum();
+            let spares_used_again = n_passing > max_bytes / PASSING_SHARE;
+            let may_go =
+                |(_, entry): &(&String, &Entry)| !(spares_used_again && entry.is_used_again);
+            let candidates = self.entries.iter().filter(may_go);
+            let oldest = candidates.min_by_key(|(_, entry)| entry.last_used);
             let Some(key) = oldest.map(|(key, _)| key.clone()) else {
                 return;
             };

@@ -71,6 +71,31 @@ fn what_was_used_longest_ago_goes_first() {
 }
 
 #[test]
+fn what_comes_once_takes_a_quarter_of_what_is_used_again() {
+    let size = regex("a{2}").unwrap().n_bytes() + 2;
+    let cache = ConstraintCache::new(8 * size);
+    let get = |key: &str| {
+        let compiled = Cell::new(false);
+        let made = cache.get_or_compile(key, || {
+            compiled.set(true);
+            regex("a{2}")
+        });
+        made.unwrap();
+        compiled.get()
+    };
+    let used_again = ["00", "01", "02", "03", "04", "05", "06", "07"];
+    for key in used_again.into_iter().chain(used_again) {
+        get(key);
+    }
+    for n in 10..90 {
+        assert!(get(&n.to_string()), "it came once");
+    }
+    // Two of eight places went to those that came once.
+    let kept: Vec<&str> = used_again.into_iter().filter(|key| !get(key)).collect();
+    assert_eq!(kept, ["02", "03", "04", "05", "06", "07"]);
+}
+
+#[test]
 fn a_constraint_larger_than_the_cache_is_made_and_not_kept() {
     let cache = ConstraintCache::new(16);
     assert!(cache.get_or_compile("a", || regex("a")).is_ok());
