@@ -3,9 +3,12 @@
 
     grammar_peers.py vocabulary model.gguf > tokens.tiktoken       a vocabulary both sides can use
     grammar_peers.py suite --vocabulary tokens.tiktoken FILE.jsonl...
+    grammar_peers.py table --vocabulary tokens.tiktoken --reports REPORT.json... -- FILE.jsonl...
 
 A line passes if every valid instance is accepted to its end in both spellings and every invalid one is not; the tokens are
-cut greedily, each the longest that fits. Prints one JSON object with the members of `lmrun grammar suite --json`.
+cut greedily, each the longest that fits. Prints one JSON object with the members of `lmrun grammar suite --json`, and
+`by_group`: the counts of the lines whose names begin alike, up to a `/`, which in the official suite is a keyword. A table
+sets these of several engines, and lmrun's own, side by side.
 
 The packages are installed once into a virtual environment, `target/peers` unless LMRUN_PEERS names another folder.
 Times are taken around the call from Python, which adds about a microsecond to each.
@@ -14,10 +17,14 @@ Times are taken around the call from Python, which adds about a microsecond to e
 import argparse
 import base64
 import json
+import multiprocessing
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from importlib.metadata import version
@@ -27,6 +34,7 @@ PACKAGES = {
     "llguidance": ["llguidance==1.9.1", "numpy"],
     # xgrammar brings torch, several gigabytes.
     "xgrammar": ["xgrammar==0.2.8"],
+    "outlines-core": ["outlines-core==0.2.14", "numpy"],
     "gguf": ["gguf==0.19.0"],
 }
 SPELLINGS = [(",", ":"), (", ", ": ")]
@@ -127,11 +135,10 @@ class EngineError(Exception):
 
 class Llguidance:
     def __init__(self, vocabulary):
-        import llguidance
         from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
-        self.name = "llguidance " + llguidance.get_version().splitlines()[0]
+        self.name = f"llguidance {version('llguidance')}"
         self.matcher_type = LLMatcher
         self.fill = fill_next_token_bitmask
         self.tokenizer = LLTokenizer(TokenizerWrapper(vocabulary), slices=LLTokenizer.json_slices())
@@ -217,7 +224,53 @@ class Xgrammar:
         return matcher.is_completed()
 
 
-ENGINES = {"llguidance": Llguidance, "xgrammar": Xgrammar}
+class OutlinesCore:
+    """A schema becomes a regex, a regex an index of every state's tokens; masks are looked up. There are no grammars."""
+
+    def __init__(self, vocabulary):
+        import numpy
+        import outlines_core
+
+        self.outlines_core = outlines_core
+        self.name = f"outlines-core {version('outlines-core')}"
+        ids = {token: [token_id] for token, token_id in vocabulary.ids.items()}
+        self.vocabulary = outlines_core.Vocabulary(vocabulary.eos_token_id, ids)
+        self.bits = numpy.zeros(len(vocabulary.tokens) // 32 + 1, dtype=numpy.uint32)
+
+    def compile(self, line):
+        try:
+            if "schema" in line:
+                schema = json.dumps(line["schema"])
+                pattern = self.outlines_core.json_schema.build_regex_from_schema(schema)
+            else:
+                pattern = line["regex"]
+            return self.outlines_core.Index(pattern, self.vocabulary)
+        except ValueError as error:
+            raise Refused(str(error))
+
+    def start(self, compiled):
+        return self.outlines_core.Guide(compiled)
+
+    def mask(self, matcher):
+        matcher.write_mask_into(self.bits.ctypes.data, self.bits.size, self.bits.itemsize)
+
+    def allows(self, token_id):
+        return int(self.bits[token_id >> 5]) >> (token_id & 31) & 1 == 1
+
+    def accept(self, matcher, token_id):
+        try:
+            matcher.advance(token_id, return_tokens=False)
+        except ValueError as error:
+            raise EngineError(str(error))
+
+    def check(self, matcher):
+        pass
+
+    def is_complete(self, matcher):
+        return matcher.is_finished()
+
+
+ENGINES = {"llguidance": Llguidance, "xgrammar": Xgrammar, "outlines-core": OutlinesCore}
 
 
 # The suite.
@@ -294,33 +347,74 @@ def lines_of(paths, every):
                     n_seen += 1
 
 
-def run_suite(engine, paths, vocabulary, every):
-    counts = dict.fromkeys(["schemas", "passed", "over", "under", "refused", "errors"], 0)
-    mask_us, compile_us, by_reason = [], [], {}
+def outcome(engine, line, vocabulary):
+    """A line's verdict, what there is to say of it, and the microseconds of masks and of compiling."""
+    mask_us, compile_us = [], []
+    try:
+        started = time.perf_counter_ns()
+        compiled = engine.compile(line)
+        compile_us.append((time.perf_counter_ns() - started) / 1e3)
+        return judge(engine, compiled, line, vocabulary, mask_us), None, mask_us, compile_us
+    except Empty:
+        has_valid = any(test["valid"] for test in line["tests"])
+        return "over" if has_valid else "passed", None, mask_us, compile_us
+    except Refused as error:
+        return "refused", str(error), mask_us, compile_us
+    except EngineError as error:
+        return "errors", str(error), mask_us, compile_us
+
+
+def outcome_within(seconds, engine, line, vocabulary):
+    """The outcome, found by a process of its own, which may take so many seconds of processor time."""
+    processes = multiprocessing.get_context("fork")
+    receiver, sender = processes.Pipe(duplex=False)
+
+    def find():
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        sender.send(outcome(engine, line, vocabulary))
+
+    process = processes.Process(target=find)
+    process.start()
+    sender.close()
+    try:
+        found = receiver.recv()
+    except EOFError:
+        found = None
+    process.join()
+    if found is None:
+        timed_out = process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL)
+        why = f"no answer within {seconds} seconds" if timed_out else "the process came to a bad end"
+        found = "refused" if timed_out else "errors", why, [], []
+    return found
+
+
+VERDICTS = ["passed", "over", "under", "refused", "errors"]
+
+
+def run_suite(engine, lines, vocabulary, seconds):
+    counts = dict.fromkeys(["schemas", *VERDICTS], 0)
+    mask_us, compile_us, by_reason, by_group = [], [], {}, {}
     first = {"over": [], "under": [], "errors": []}
-    for line in lines_of(paths, every):
+    for line in lines:
         counts["schemas"] += 1
         if sys.stderr.isatty():
             print(f"\r{counts['schemas']}", end="", file=sys.stderr)
-        try:
-            started = time.perf_counter_ns()
-            compiled = engine.compile(line)
-            compile_us.append((time.perf_counter_ns() - started) / 1e3)
-            verdict = judge(engine, compiled, line, vocabulary, mask_us)
-        except Empty:
-            verdict = "over" if any(test["valid"] for test in line["tests"]) else "passed"
-        except Refused as error:
-            verdict = "refused"
-            reason = by_reason.setdefault(reason_of(str(error)), {"n": 0, "first": []})
+        found = outcome_within(seconds, engine, line, vocabulary) if seconds else outcome(engine, line, vocabulary)
+        verdict, why, line_mask_us, line_compile_us = found
+        mask_us += line_mask_us
+        compile_us += line_compile_us
+        counts[verdict] += 1
+        name = line["name"]
+        group, slash, _ = name.partition("/")
+        if slash:
+            by_group.setdefault(group, dict.fromkeys(VERDICTS, 0))[verdict] += 1
+        if verdict == "refused":
+            reason = by_reason.setdefault(reason_of(why), {"n": 0, "first": []})
             reason["n"] += 1
             if len(reason["first"]) < N_FIRST:
-                reason["first"].append(line["name"])
-        except EngineError as error:
-            verdict = "errors"
-            line["name"] += f": {error}"
-        counts[verdict] += 1
-        if verdict in first and len(first[verdict]) < N_FIRST:
-            first[verdict].append(line["name"])
+                reason["first"].append(name)
+        elif verdict in first and len(first[verdict]) < N_FIRST:
+            first[verdict].append(f"{name}: {why}" if why else name)
     by_reason = dict(sorted(by_reason.items(), key=lambda item: -item[1]["n"]))
     return {
         "engine": engine.name,
@@ -328,8 +422,37 @@ def run_suite(engine, paths, vocabulary, every):
         "mask_us": percentiles(mask_us),
         "compile_us": percentiles(compile_us),
         "by_reason": by_reason,
+        "by_group": by_group,
         "first": first,
     }
+
+
+def lmrun_report(binary, vocabulary, lines):
+    """lmrun's counts by group: a run of the binary each."""
+    by_name, by_group = {}, {}
+    for line in lines:
+        by_name.setdefault(line["name"].partition("/")[0], []).append(json.dumps(line))
+    for group, texts in by_name.items():
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+            file.write("\n".join(texts))
+            file.flush()
+            command = [binary, "grammar", "suite", "--json", "--vocabulary", vocabulary, file.name]
+            report = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout)
+        by_group[group] = {verdict: report[verdict] for verdict in VERDICTS}
+    return {"engine": "lmrun", "by_group": by_group}
+
+
+def table(reports):
+    """Groups by engines in Markdown: what passed, and what of the rest came of what."""
+    yield "| | tests | " + " | ".join(report["engine"] for report in reports) + " |"
+    yield "|---|---|" + "---|" * len(reports)
+    for group in reports[-1]["by_group"]:
+        of_group = [report["by_group"][group] for report in reports]
+        cells = []
+        for counts in of_group:
+            rest = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS[1:] if counts[verdict]]
+            cells.append(", ".join([str(counts["passed"]), *rest]) if rest else "all")
+        yield f"| {group} | {sum(of_group[0].values())} | " + " | ".join(cells) + " |"
 
 
 def main():
@@ -342,15 +465,28 @@ def main():
     command.add_argument("--engine", choices=list(ENGINES), default="llguidance")
     command.add_argument("--vocabulary", required=True, help="tokens in tiktoken's format")
     command.add_argument("--every", type=int, default=1, help="take every Nth line")
+    command.add_argument("--seconds", type=int, help="processor time of a line, which is refused when that is spent")
+    command = commands.add_parser("table", help="groups of tests by engine, in Markdown")
+    command.add_argument("files", nargs="+", help="the lines that the reports are of")
+    command.add_argument("--reports", nargs="+", type=Path, required=True, help="what `suite` printed of other engines")
+    command.add_argument("--vocabulary", required=True, help="tokens in tiktoken's format")
+    command.add_argument("--lmrun", default="target/release/lmrun", help="the binary")
     arguments = parser.parse_args()
     if arguments.command == "vocabulary":
         enter_environment(PACKAGES["gguf"])
         print_vocabulary(arguments.gguf)
         return
+    if arguments.command == "table":
+        reports = [json.loads(path.read_text()) for path in arguments.reports]
+        lines = lines_of(arguments.files, every=1)
+        reports.append(lmrun_report(arguments.lmrun, arguments.vocabulary, lines))
+        print("\n".join(table(reports)))
+        return
     enter_environment(PACKAGES[arguments.engine])
     vocabulary = Vocabulary(arguments.vocabulary)
     engine = ENGINES[arguments.engine](vocabulary)
-    print(json.dumps(run_suite(engine, arguments.files, vocabulary, arguments.every)))
+    lines = lines_of(arguments.files, arguments.every)
+    print(json.dumps(run_suite(engine, lines, vocabulary, arguments.seconds)))
 
 
 if __name__ == "__main__":
