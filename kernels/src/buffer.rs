@@ -65,13 +65,27 @@ impl Buffer {
             .collect()
     }
 
-    /// The draws' choices, each of a row of its own.
-    pub(crate) fn sample(&mut self, draws: &[Draw<'_>]) -> Vec<Drawn> {
-        let width = self.width;
+    /// The draws' choices, each of a row of its own, by all threads.
+    pub(crate) fn sample(&mut self, draws: &[Draw<'_>], pool: &mut Pool) -> Vec<Drawn> {
         let row_idxs: BTreeSet<usize> = draws.iter().map(|draw| draw.row_idx).collect();
         assert_eq!(row_idxs.len(), draws.len(), "a row is drawn from twice");
-        let drawn = |draw: &Draw<'_>| draw.of(&mut self.values[draw.row_idx * width..][..width]);
-        draws.iter().map(drawn).collect()
+        let nothing = Drawn {
+            token: None,
+            logprob: f32::NAN,
+        };
+        let mut drawn = vec![nothing; draws.len()];
+        let (width, rows) = (self.width, SharedSlice::new(&mut self.values));
+        let answers = SharedSlice::new(&mut drawn);
+        pool.run_split(draws.len(), 2, |range| {
+            // SAFETY: ranges are split among the threads, so nobody else has this one.
+            let answers = unsafe { answers.part_mut(range.clone()) };
+            for (answer, draw) in answers.iter_mut().zip(&draws[range]) {
+                let start = draw.row_idx * width;
+                // SAFETY: no other draw is of this row.
+                *answer = draw.of(unsafe { rows.part_mut(start..start + width) });
+            }
+        });
+        drawn
     }
 
     /// All values, copied by all threads if they are many.

@@ -414,7 +414,7 @@ impl Device for Cpu {
     }
 
     fn sample(&mut self, logits: &mut Self::Buffer, draws: &[Draw<'_>]) -> Vec<Drawn> {
-        logits.sample(draws)
+        logits.sample(draws, self.pool.get_mut())
     }
 
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {

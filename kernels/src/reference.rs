@@ -329,7 +329,7 @@ impl Device for Reference {
     }
 
     fn sample(&mut self, logits: &mut Self::Buffer, draws: &[Draw<'_>]) -> Vec<Drawn> {
-        logits.sample(draws)
+        logits.sample(draws, &mut Pool::new(1))
     }
 
     fn write(&mut self, out: &mut Self::Buffer, values: &[f32]) {

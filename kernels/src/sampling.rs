@@ -1,18 +1,20 @@
-//! A row of logits to one token: the definition that every device keeps to, as a scalar loop.
+//! A row of logits to one token: the definition that every device keeps to.
 //!
 //! The order is that of vLLM and Hugging Face: mask, temperature, top-k, top-p, min-p; penalties and bias, an
 //! [`Adjustment`] a token, come before. A *candidate* is an allowed token whose logit is above negative infinity; its
 //! *score* is the logit over the temperature, and its *weight* e to the score's distance below the greatest. Candidates are
-//! kept best first, the lower id first among equal scores, and one is drawn in the order of ids.
+//! cut best first, the lower id first among equal scores, and one is drawn in the order of ids.
 //!
 //! Weights are whole numbers of 2^-40, made by f32 operations that IEEE 754 fixes to the bit, none of them fused. Sums of
 //! whole numbers do not depend on their order, so that a GPU whose threads add in parallel cuts and draws the very tokens
-//! that this loop does.
+//! that are drawn here.
 
 #[cfg(test)]
 mod tests;
 
-use crate::row_max;
+use crate::cpu::run_on;
+use crate::simd::{Kernel, Simd};
+use crate::{Tier, row_max};
 
 /// The weight of the best candidate, as a power of two.
 const WEIGHT_BITS: u32 = 40;
@@ -199,16 +201,15 @@ pub fn choose(row: &[f32], sampler: Sampler, allowed: Allowed<'_>, random: f64) 
     if sampler.is_greedy() {
         return greedy(row, allowed);
     }
-    let mut candidates = candidates(row, sampler.temperature, allowed);
-    if candidates.is_empty() {
+    let mut blocks = blocks(row, sampler.temperature, allowed);
+    let max = blocks.iter().map(Block::max).fold(NO_SCORE, f32::max);
+    if max == NO_SCORE {
         return greedy(row, allowed);
     }
-    keep_top_k(&mut candidates, sampler.top_k);
-    keep_top_p(&mut candidates, sampler.top_p);
-    let max = max_score(&candidates);
-    let least = max + sampler.least_below();
-    candidates.retain(|&(score, _)| score >= least);
-    draw(&mut candidates, max, random)
+    keep_top_k(&mut blocks, sampler.top_k);
+    keep_top_p(&mut blocks, max, sampler.top_p);
+    keep_from(&mut blocks, max + sampler.least_below());
+    draw(&blocks, max, random)
 }
 
 /// The ids of the `n` highest logits, best first, the lower id first among equals; what is not a number comes last.
@@ -217,9 +218,11 @@ pub fn highest(row: &[f32], n: usize) -> Vec<u32> {
     if n == 0 {
         return Vec::new();
     }
-    let scores = row.iter().map(|&logit| number_or_least(logit));
-    let mut all: Vec<(f32, u32)> = scores.zip(0..).collect();
-    keep_top_k(&mut all, n);
+    let mut all: Vec<(f32, u32)> = row.iter().copied().map(number_or_least).zip(0..).collect();
+    if n < all.len() {
+        all.select_nth_unstable_by(n - 1, by_score);
+        all.truncate(n);
+    }
     all.sort_unstable_by(by_score);
     all.into_iter().map(|(_, token)| token).collect()
 }
@@ -283,17 +286,58 @@ fn number_or_least(logit: f32) -> f32 {
     }
 }
 
-/// Candidates with their scores; infinity counts as the greatest number.
-fn candidates(row: &[f32], temperature: f32, allowed: Allowed<'_>) -> Vec<(f32, u32)> {
-    let mut candidates = Vec::new();
-    allowed.for_each(row.len(), |token| {
-        let logit = row[token as usize];
-        if logit > f32::NEG_INFINITY {
-            let score = (logit / temperature).clamp(f32::MIN, f32::MAX);
-            candidates.push((score, token));
+/// Tokens that are scored together: those of one word of a mask.
+const BLOCK: usize = 64;
+/// The score of what is no candidate.
+const NO_SCORE: f32 = f32::NEG_INFINITY;
+
+/// The scores of the tokens from `first` on.
+struct Block {
+    first: u32,
+    scores: [f32; BLOCK],
+}
+
+impl Block {
+    fn max(&self) -> f32 {
+        row_max(&self.scores)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (f32, u32)> {
+        self.scores.iter().copied().zip(self.first..)
+    }
+}
+
+/// The scores of a row, ascending, without blocks in which nothing is allowed. Infinity counts as the greatest number.
+fn blocks(row: &[f32], temperature: f32, allowed: Allowed<'_>) -> Vec<Block> {
+    let row = &row[..row.len().min(allowed.n_tokens)];
+    let n_blocks = row.len().div_ceil(BLOCK);
+    let word = |idx: usize| match allowed.mask {
+        Some(mask) => mask.get(idx).copied().unwrap_or(0),
+        None => u64::MAX,
+    };
+    let n_kept = (0..n_blocks).filter(|&idx| word(idx) != 0).count();
+    let mut blocks = Vec::with_capacity(n_kept);
+    for idx in (0..n_blocks).filter(|&idx| word(idx) != 0) {
+        let mut scores = [NO_SCORE; BLOCK];
+        for (score, &logit) in scores.iter_mut().zip(&row[idx * BLOCK..]) {
+            let of_logit = (logit / temperature).clamp(f32::MIN, f32::MAX);
+            *score = if logit > NO_SCORE { of_logit } else { NO_SCORE };
         }
-    });
-    candidates
+        let mut excluded = !word(idx);
+        while excluded != 0 {
+            scores[excluded.trailing_zeros() as usize] = NO_SCORE;
+            excluded &= excluded - 1;
+        }
+        let first = (idx * BLOCK) as u32;
+        blocks.push(Block { first, scores });
+    }
+    for &token in allowed.banned {
+        let first = token - token % BLOCK as u32;
+        if let Ok(idx) = blocks.binary_search_by_key(&first, |block| block.first) {
+            blocks[idx].scores[(token - first) as usize] = NO_SCORE;
+        }
+    }
+    blocks
 }
 
 /// Best first; the lower id first among equals, of which zero and its negative are two.
@@ -302,52 +346,104 @@ fn by_score(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
     order.then(a.1.cmp(&b.1))
 }
 
-fn keep_top_k(candidates: &mut Vec<(f32, u32)>, top_k: usize) {
-    if top_k > 0 && top_k < candidates.len() {
-        candidates.select_nth_unstable_by(top_k - 1, by_score);
-        candidates.truncate(top_k);
+/// The `n` best, in any order; all if there are fewer.
+fn best(blocks: &[Block], n: usize) -> Vec<(f32, u32)> {
+    // So many blocks have a score of at least this; what is below it is not among the best.
+    let mut maxima: Vec<f32> = blocks.iter().map(Block::max).collect();
+    let least = match n <= maxima.len() {
+        true => {
+            *maxima
+                .select_nth_unstable_by(n - 1, |a, b| b.total_cmp(a))
+                .1
+        }
+        false => NO_SCORE,
+    };
+    let entries = blocks.iter().flat_map(Block::entries);
+    let mut best: Vec<(f32, u32)> = entries.filter(|&(score, _)| score >= least).collect();
+    if n < best.len() {
+        best.select_nth_unstable_by(n - 1, by_score);
+        best.truncate(n);
+    }
+    best
+}
+
+/// Leaves only `kept`.
+fn keep(blocks: &mut [Block], kept: &[(f32, u32)]) {
+    for block in blocks.iter_mut() {
+        block.scores.fill(NO_SCORE);
+    }
+    for &(score, token) in kept {
+        let idx = blocks.partition_point(|block| block.first <= token) - 1;
+        blocks[idx].scores[token as usize % BLOCK] = score;
     }
 }
 
-fn keep_top_p(candidates: &mut Vec<(f32, u32)>, top_p: f32) {
+fn keep_top_k(blocks: &mut [Block], top_k: usize) {
+    if top_k > 0 && top_k < blocks.len() * BLOCK {
+        let best = best(blocks, top_k);
+        keep(blocks, &best);
+    }
+}
+
+fn keep_top_p(blocks: &mut [Block], max: f32, top_p: f32) {
     if top_p >= 1.0 {
         return;
     }
-    let max = max_score(candidates);
-    let total = total_weight(candidates, max);
+    let total: u64 = weights(blocks, max).iter().sum();
     let goal = ((f64::from(top_p) * total as f64).ceil() as u64).clamp(1, total);
-    let n_guessed = NUCLEUS_GUESS.min(candidates.len());
-    if n_guessed < candidates.len() {
-        candidates.select_nth_unstable_by(n_guessed, by_score);
+    for n in [NUCLEUS_GUESS, blocks.len() * BLOCK] {
+        let mut best = best(blocks, n);
+        best.sort_unstable_by(by_score);
+        let mut reached = 0;
+        let last = best.iter().position(|&(score, _)| {
+            reached += weight(score - max);
+            reached >= goal
+        });
+        if let Some(last) = last {
+            return keep(blocks, &best[..=last]);
+        }
     }
-    candidates[..n_guessed].sort_unstable_by(by_score);
-    if total_weight(&candidates[..n_guessed], max) < goal {
-        candidates.sort_unstable_by(by_score);
-    }
-    let mut reached = 0;
-    let n_kept = candidates.iter().position(|&(score, _)| {
-        reached += weight(score - max);
-        reached >= goal
-    });
-    candidates.truncate(n_kept.map_or(candidates.len(), |last| last + 1));
 }
 
-fn max_score(candidates: &[(f32, u32)]) -> f32 {
-    candidates
-        .iter()
-        .fold(f32::MIN, |max, &(score, _)| max.max(score))
+/// Leaves only scores of at least `least`.
+fn keep_from(blocks: &mut [Block], least: f32) {
+    if least > NO_SCORE {
+        for score in blocks.iter_mut().flat_map(|block| &mut block.scores) {
+            *score = if *score >= least { *score } else { NO_SCORE };
+        }
+    }
 }
 
-fn total_weight(candidates: &[(f32, u32)], max: f32) -> u64 {
-    candidates
-        .iter()
-        .map(|&(score, _)| weight(score - max))
-        .sum()
+/// The sum of each block's weights.
+fn weights(blocks: &[Block], max: f32) -> Vec<u64> {
+    run_on(Tier::Avx512, Weights { blocks, max })
+}
+
+struct Weights<'a> {
+    blocks: &'a [Block],
+    max: f32,
+}
+
+impl Kernel for Weights<'_> {
+    type Output = Vec<u64>;
+
+    /// Plain loops, for a sum of whole numbers has one value: the compiler makes vectors of them.
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Vec<u64> {
+        let mut sums = vec![0; self.blocks.len()];
+        for (sum, block) in sums.iter_mut().zip(self.blocks) {
+            for score in block.scores {
+                *sum += weight(score - self.max);
+            }
+        }
+        sums
+    }
 }
 
 /// `2^40 * e^below` for a number that is not above 0; below -28 it is 0. Off by less than 3e-7 of itself, and by 1.
 ///
 /// sampling.cu has the same operations in the same order.
+#[inline(always)]
 pub(crate) fn weight(below: f32) -> u64 {
     /// Added and taken away again, it rounds to a whole number: 1.5 * 2^23.
     const ROUNDER: f32 = 12_582_912.0;
@@ -364,15 +460,19 @@ pub(crate) fn weight(below: f32) -> u64 {
         1.0,
         1.0,
     ];
-    if below.is_nan() || below < -28.0 {
-        return 0;
-    }
-    let turns = (below * std::f32::consts::LOG2_E + ROUNDER) - ROUNDER;
+    let is_something = below >= -28.0;
+    let below = if is_something { below } else { -28.0 };
+    let shifted = below * std::f32::consts::LOG2_E + ROUNDER;
+    let turns = shifted - ROUNDER;
     let rest = (below - turns * LN_2[0]) - turns * LN_2[1];
     let power = SERIES.iter().fold(0.0, |sum, term| sum * rest + term);
-    // The power is above 0.7, so that this is a whole number.
-    let mantissa = (power * (1 << 24) as f32) as u64;
-    mantissa << (WEIGHT_BITS - 24) >> -turns as u32
+    // The power is between 0.5 and 2: times 2^24 it is the whole number of its bits, doubled from 1 on. Read off them, and
+    // the turns off theirs, both can be had of many at once.
+    let bits = power.to_bits();
+    let mantissa = (bits & 0x7f_ffff | 0x80_0000) << ((bits >> 23) - 126);
+    let n_halvings = ROUNDER.to_bits() - shifted.to_bits();
+    let weight = u64::from(mantissa) << (WEIGHT_BITS - 24) >> n_halvings;
+    if is_something { weight } else { 0 }
 }
 
 /// The natural logarithm of a sum of weights, each 1 for the best.
@@ -381,14 +481,19 @@ pub(crate) fn log_weight(total: u64) -> f32 {
 }
 
 /// The token at which the running sum of weights, in the order of ids, passes `random` of their total.
-fn draw(candidates: &mut [(f32, u32)], max: f32, random: f64) -> Option<u32> {
-    candidates.sort_unstable_by_key(|&(_, token)| token);
-    let total = total_weight(candidates, max);
+fn draw(blocks: &[Block], max: f32, random: f64) -> Option<u32> {
+    let weights = weights(blocks, max);
+    let total: u64 = weights.iter().sum();
     let goal = ((random * total as f64) as u64).min(total - 1);
     let mut reached = 0;
-    let chosen = candidates.iter().find(|&&(score, _)| {
-        reached += weight(score - max);
-        reached > goal
-    });
-    chosen.map(|&(_, token)| token)
+    let mut passes = |weight: u64| {
+        let is_passed = reached + weight > goal;
+        reached += if is_passed { 0 } else { weight };
+        is_passed
+    };
+    let idx = weights.iter().position(|&weight| passes(weight))?;
+    let mut entries = blocks[idx].entries();
+    entries
+        .find(|&(score, _)| passes(weight(score - max)))
+        .map(|(_, token)| token)
 }

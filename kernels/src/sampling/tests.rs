@@ -4,6 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::buffer::Buffer;
+use crate::pool::Pool;
 
 const ALL: Allowed<'static> = Allowed {
     n_tokens: usize::MAX,
@@ -191,4 +193,31 @@ fn a_row_without_a_finite_logit_gives_its_first_allowed_token_and_no_probability
     for logit in row {
         assert_eq!(logprob(logit, crate::log_sum_exp(&row)), f32::NEG_INFINITY);
     }
+}
+
+#[test]
+fn rows_are_drawn_by_all_threads_as_by_one() {
+    const WIDTH: usize = 300;
+    let logits: Vec<f32> = (0..7 * WIDTH)
+        .map(|i| (i * 7919 % 1013) as f32 / 100.0)
+        .collect();
+    let draws: Vec<Draw<'_>> = [6, 0, 3, 5, 1]
+        .into_iter()
+        .map(|row_idx| Draw {
+            row_idx,
+            adjustments: &[],
+            allowed: ALL,
+            sampler: PLAIN,
+            random: row_idx as f64 / 7.0,
+            wants_logprob: true,
+        })
+        .collect();
+    let mut buffer = Buffer::new(WIDTH);
+    buffer.assign(&logits);
+    let drawn = buffer.sample(&draws, &mut Pool::new(3));
+    for (draw, drawn) in draws.iter().zip(drawn) {
+        let mut row = logits[draw.row_idx * WIDTH..][..WIDTH].to_vec();
+        assert_eq!(drawn, draw.of(&mut row), "row {}", draw.row_idx);
+    }
+    assert_eq!(buffer.values(), logits, "rows are left as they were");
 }
