@@ -10,8 +10,7 @@
 //! attend to what they share in one go, and then each to its own (a cascade).
 
 mod element;
-#[cfg(test)]
-mod tests;
+mod items;
 
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
@@ -20,17 +19,14 @@ use super::Vectors;
 use super::elementwise::softcap;
 use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
-use crate::kv::{KvPool, KvShape};
+use crate::kv::KvPool;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{AttentionLayer, AttentionSpan, Heads};
 pub(crate) use element::{CODES_LIMITS, Element};
+use items::{Item, items, stride};
 
-/// The least number of positions of a stride.
-const MIN_STRIDE: usize = 128;
-/// Rows of a work item.
-const N_ROWS: usize = 8;
 /// Queries that read keys and values together, at most.
 const N_QUERIES: usize = 6;
 /// Queries that are too few to hide how long keys and values take to come.
@@ -45,41 +41,6 @@ pub(crate) struct Inputs<'a, T> {
     pub(crate) x: &'a Buffer,
     pub(crate) queries: Heads,
     pub(crate) spans: &'a [AttentionSpan<'a>],
-}
-
-/// One key head and some rows: of one span, or of several that have one row each and share their first pages.
-#[derive(Clone, Copy)]
-struct Item<'a> {
-    spans: &'a [AttentionSpan<'a>],
-    kv_head: usize,
-    /// The first row of a single span.
-    first: usize,
-    n_rows: usize,
-    /// Positions that the spans share, whole strides; none of a single one.
-    n_shared: usize,
-}
-
-impl<'a> Item<'a> {
-    /// The row of the batch and the position of its `idx`-th row.
-    #[inline(always)]
-    fn row(&self, idx: usize) -> (usize, usize) {
-        let (span, offset) = match self.spans {
-            [span] => (span, self.first + idx),
-            spans => (&spans[idx], 0),
-        };
-        (span.first_row + offset, span.start + offset)
-    }
-
-    /// The pages that rows of each span see, those that are shared once.
-    fn pages<T>(&self, inputs: &Inputs<'_, T>) -> impl Iterator<Item = &'a [u32]> {
-        let (page_size, layer, n_shared) = (inputs.kv.shape.page_size, inputs.layer, self.n_shared);
-        self.spans.iter().enumerate().map(move |(i, span)| {
-            let own = if i == 0 { 0 } else { n_shared };
-            let first = layer.first_seen(span.start).max(own) / page_size;
-            let end = (span.start + span.n_rows).div_ceil(page_size);
-            &span.pages[first.min(end)..end]
-        })
-    }
 }
 
 /// Fills `out`, `[n_rows, n_heads * head_dim]`. Each thread notes what it reads.
@@ -124,77 +85,6 @@ pub(crate) fn attention<T: Element>(
             });
         }
     });
-}
-
-/// All items: rows one key head after another, so that a head's keys and values stay in the nearer caches.
-fn items<'a, T: Element>(
-    inputs: &'a Inputs<'a, T>,
-    n_threads: usize,
-) -> impl Iterator<Item = Item<'a>> {
-    let shape = inputs.kv.shape;
-    let mut rest = inputs.spans;
-    let groups = std::iter::from_fn(move || {
-        let (n_spans, n_shared) = sharing(rest, &shape, n_threads);
-        let (spans, others) = rest.split_at(n_spans);
-        rest = others;
-        (n_spans > 0).then_some((spans, n_shared))
-    });
-    groups.flat_map(move |(spans, n_shared)| {
-        let n_rows: usize = spans.iter().map(|span| span.n_rows).sum();
-        (0..shape.n_kv_heads).flat_map(move |kv_head| {
-            (0..n_rows).step_by(N_ROWS).map(move |first| Item {
-                spans,
-                kv_head,
-                first,
-                n_rows: N_ROWS.min(n_rows - first),
-                n_shared,
-            })
-        })
-    })
-}
-
-/// How many of the first spans make items together, at least one if there is one, and how many positions these share.
-fn sharing(spans: &[AttentionSpan<'_>], shape: &KvShape, n_threads: usize) -> (usize, usize) {
-    let stride = stride(shape.page_size);
-    let Some((first, others)) = spans.split_first() else {
-        return (0, 0);
-    };
-    let alone = (1, 0);
-    if first.n_rows != 1 {
-        return alone;
-    }
-    // Whole strides that both see from end to end.
-    let shared_with = |span: &AttentionSpan<'_>| {
-        let same = first
-            .pages
-            .iter()
-            .zip(span.pages)
-            .take_while(|(a, b)| a == b);
-        let n_seen = first.start.min(span.start) + 1;
-        n_seen.min(same.count() * shape.page_size) / stride * stride
-    };
-    let alike = others.iter().map(|span| {
-        if span.n_rows == 1 {
-            shared_with(span)
-        } else {
-            0
-        }
-    });
-    let alike = alike.take_while(|&n_shared| n_shared > 0);
-    let n_alike = 1 + alike.clone().count();
-    // As few groups as leave every thread as much to do, or nearly.
-    let is_even = |n_groups: &usize| {
-        let n_items = n_groups * shape.n_kv_heads;
-        n_items.is_multiple_of(n_threads) || n_items >= 4 * n_threads
-    };
-    let n_groups = (n_alike.div_ceil(N_ROWS)..n_alike).find(is_even);
-    let n_spans = n_groups.map_or(1, |n_groups| n_alike.div_ceil(n_groups));
-    (n_spans, alike.take(n_spans - 1).min().unwrap_or(0))
-}
-
-/// Positions of a stride.
-fn stride(page_size: usize) -> usize {
-    page_size * MIN_STRIDE.div_ceil(page_size)
 }
 
 /// A thread's own memory.
