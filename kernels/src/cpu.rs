@@ -1,4 +1,4 @@
-//! The fast CPU device: quantised weights, int8 activations, keys and values in bf16, f32 or int8.
+//! The fast CPU device: weights as files have them, activations in int8, bf16 or f32, keys and values in bf16, f32 or int8.
 
 mod attention;
 mod elementwise;
@@ -6,6 +6,7 @@ mod kv;
 mod matmul;
 mod matrix;
 mod quantise;
+mod round;
 mod upcoming;
 
 use std::cell::RefCell;
@@ -110,7 +111,7 @@ pub(crate) fn run_on<K: Kernel>(limit: Tier, kernel: K) -> K::Output {
     Vectors::detect(limit).run(kernel)
 }
 
-/// A CPU device that quantises activations to int8, a block of 32 at a time.
+/// A CPU device that rounds activations to int8, a block of 32 at a time, for quantised weights and to bf16 for those of bf16.
 pub struct Cpu {
     /// In a cell, for its threads pack matrices, too, of which a shared device is asked.
     pool: RefCell<Pool>,

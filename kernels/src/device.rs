@@ -5,6 +5,8 @@
 //! inputs to `n_rows` outputs; how activations are rounded before they meet it is the device's
 //! business. *Keys and values* live in pages of a pool; a *slot* is one token's place in it.
 
+use half::{bf16, f16};
+
 use crate::{BlockFormat, Draw, Drawn, KernelError, KvShape};
 
 /// Which elements of a head are rotated together.
@@ -30,8 +32,42 @@ pub enum Grain {
 pub enum MatrixData<'a> {
     /// Plain values, `[n_rows, n_cols]`.
     F32(&'a [f32]),
+    /// Little-endian IEEE halves, `[n_rows, n_cols]`.
+    F16(&'a [[u8; 2]]),
+    /// Little-endian upper halves of f32, `[n_rows, n_cols]`.
+    Bf16(&'a [[u8; 2]]),
     /// GGUF blocks, `[n_rows, n_cols / block_len]`.
     Blocks(BlockFormat, &'a [u8]),
+}
+
+impl MatrixData<'_> {
+    /// One row.
+    pub(crate) fn row(self, row_idx: usize, n_cols: usize) -> Self {
+        let of_values = row_idx * n_cols..(row_idx + 1) * n_cols;
+        match self {
+            MatrixData::F32(values) => MatrixData::F32(&values[of_values]),
+            MatrixData::F16(values) => MatrixData::F16(&values[of_values]),
+            MatrixData::Bf16(values) => MatrixData::Bf16(&values[of_values]),
+            MatrixData::Blocks(format, bytes) => {
+                let n_bytes = n_cols / format.block_len() * format.block_bytes();
+                MatrixData::Blocks(format, &bytes[row_idx * n_bytes..][..n_bytes])
+            }
+        }
+    }
+
+    /// Appends the plain values.
+    pub(crate) fn widen(self, out: &mut Vec<f32>) {
+        match self {
+            MatrixData::F32(values) => out.extend_from_slice(values),
+            MatrixData::F16(values) => {
+                out.extend(values.iter().map(|x| f16::from_le_bytes(*x).to_f32()));
+            }
+            MatrixData::Bf16(values) => {
+                out.extend(values.iter().map(|x| bf16::from_le_bytes(*x).to_f32()));
+            }
+            MatrixData::Blocks(format, bytes) => format.dequantise(bytes, out),
+        }
+    }
 }
 
 /// Some consecutive output rows of a matrix.
@@ -47,8 +83,12 @@ impl MatrixPart<'_> {
     /// That the data is `[n_rows, n_cols]`, in whole blocks if quantised.
     pub(crate) fn check(&self, n_cols: usize) -> Result<(), KernelError> {
         let n_rows = self.n_rows;
+        let n_values = n_rows.saturating_mul(n_cols);
         let (given, expected, unit) = match self.data {
-            MatrixData::F32(values) => (values.len(), n_rows.saturating_mul(n_cols), "values"),
+            MatrixData::F32(values) => (values.len(), n_values, "values"),
+            MatrixData::F16(values) | MatrixData::Bf16(values) => {
+                (values.len(), n_values, "values")
+            }
             MatrixData::Blocks(format, bytes) => {
                 let block_len = format.block_len();
                 if !n_cols.is_multiple_of(block_len) {

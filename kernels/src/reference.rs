@@ -6,7 +6,7 @@ use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::{
     Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
-    KvShape, MatrixData, MatrixPart, Norm, RopeLayout, Slot, rope,
+    KvShape, MatrixPart, Norm, RopeLayout, Slot, rope,
 };
 
 /// A CPU device with f32 weights, activations, keys and values and scalar arithmetic.
@@ -120,10 +120,7 @@ impl Device for Reference {
         let mut values = Vec::new();
         for part in parts {
             part.check(n_cols)?;
-            match part.data {
-                MatrixData::F32(plain) => values.extend_from_slice(plain),
-                MatrixData::Blocks(format, bytes) => format.dequantise(bytes, &mut values),
-            }
+            part.data.widen(&mut values);
         }
         Ok(ReferenceMatrix { n_cols, values })
     }

@@ -35,6 +35,8 @@ pub(crate) trait Simd: Copy {
 
     fn splat(self, value: f32) -> Self::F;
     fn load(self, values: &[f32; LANES]) -> Self::F;
+    /// Sixteen little-endian f32.
+    fn load_f32(self, bytes: &[u8; 4 * LANES]) -> Self::F;
     /// Sixteen little-endian f16.
     fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F;
     fn store(self, vector: Self::F, out: &mut [f32; LANES]);
@@ -66,6 +68,8 @@ pub(crate) trait Simd: Copy {
     /// added first: two fused multiply-adds, each of which gives zero for a denormal result. No operand
     /// may be denormal. This is what `vdpbf16ps` computes.
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F;
+    /// As [`Simd::dot2`], of operands whose sums are never denormal.
+    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F;
     /// Two signed bytes a lane, each as sixteen bits.
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I;
     /// `sum + a0*b0 + a1*b1` in each lane, of its two signed 16-bit numbers `a` and two `b`, none of them -32,768.

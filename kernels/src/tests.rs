@@ -2,6 +2,7 @@
 
 mod attention;
 mod matmul;
+mod plain;
 mod rowwise;
 mod vectors;
 

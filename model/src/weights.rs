@@ -230,6 +230,8 @@ pub(crate) fn block_format(dtype: GgmlDType) -> Option<BlockFormat> {
 /// A part's data on its way to the device.
 enum Staged<'a> {
     Plain(Vec<f32>),
+    F16(Cow<'a, [u8]>),
+    Bf16(Cow<'a, [u8]>),
     Blocks(BlockFormat, Cow<'a, [u8]>),
 }
 
@@ -333,6 +335,8 @@ impl<D: Device> Loader<'_, D> {
                 n_rows: *n_rows,
                 data: match staged {
                     Staged::Plain(values) => MatrixData::F32(values),
+                    Staged::F16(bytes) => MatrixData::F16(bytes.as_chunks().0),
+                    Staged::Bf16(bytes) => MatrixData::Bf16(bytes.as_chunks().0),
                     Staged::Blocks(format, bytes) => MatrixData::Blocks(*format, bytes),
                 },
             })
@@ -375,6 +379,11 @@ impl<D: Device> Loader<'_, D> {
         }
         if let Some(format) = block_format(tensor.dtype) {
             return Ok(Staged::Blocks(format, tensor.bytes));
+        }
+        match tensor.dtype {
+            GgmlDType::F16 => return Ok(Staged::F16(tensor.bytes)),
+            GgmlDType::BF16 => return Ok(Staged::Bf16(tensor.bytes)),
+            _ => {}
         }
         let values = self.plain(weight, &tensor)?;
         let is_exact = is_plain(tensor.dtype) || self.options.precision == Precision::Reference;

@@ -8,13 +8,16 @@
 //! themselves: a thread normalises, quantises and multiplies its own columns, and meets no other.
 
 mod picked;
+mod plain;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Vectors;
 use super::elementwise::{RmsNorm, activate};
-use super::matrix::{BlockLayout, Matrix, Pair, Pairs};
+use super::matrix::{BlockLayout, Format, Matrix, Pairs, PlainFormat};
 use super::quantise::{Block, GROUPS, Quantise};
+use super::round::{self, Round};
 use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
 use crate::lines::LINE;
@@ -53,6 +56,8 @@ pub(crate) enum Then<'a> {
 pub(crate) struct Prepared {
     /// `[n_columns, n_blocks]`, or more; unused if no weights are quantised.
     blocks: Vec<Block>,
+    /// `[n_columns, n_lanes]`, or more; unused if no weights are bf16.
+    rounded: Vec<i32>,
     /// Normalised columns, `[n_columns, n_cols]`, or more.
     normed: Vec<f32>,
 }
@@ -123,7 +128,13 @@ impl Product<'_> {
         } else {
             0
         };
+        let n_lanes = if self.matrix.has_bf16() {
+            round::n_lanes(n_cols)
+        } else {
+            0
+        };
         grow(&mut prepared.blocks, n_columns * n_blocks);
+        grow(&mut prepared.rounded, n_columns * n_lanes);
         let n_normed = if self.norm.is_some() {
             n_columns * n_cols
         } else {
@@ -135,7 +146,9 @@ impl Product<'_> {
             product: self,
             vectors,
             n_blocks,
+            n_lanes,
             blocks: SharedSlice::new(&mut prepared.blocks),
+            rounded: SharedSlice::new(&mut prepared.rounded),
             normed: SharedSlice::new(&mut prepared.normed),
             out: SharedSlice::new(out.values_mut()),
             width,
@@ -195,14 +208,16 @@ struct Task<'a> {
     product: &'a Product<'a>,
     vectors: Vectors,
     n_blocks: usize,
+    n_lanes: usize,
     blocks: SharedSlice<'a, Block>,
+    rounded: SharedSlice<'a, i32>,
     normed: SharedSlice<'a, f32>,
     out: SharedSlice<'a, f32>,
     width: usize,
 }
 
 impl Task<'_> {
-    /// Normalises and quantises some columns.
+    /// Normalises some columns, and quantises and rounds them where weights ask for it.
     fn prepare(&self, columns: Range<usize>) {
         let n_cols = self.product.matrix.n_cols();
         for column in columns {
@@ -230,6 +245,10 @@ impl Task<'_> {
                 grain: self.product.matrix.grain(),
                 blocks,
             });
+            let range = column * self.n_lanes..(column + 1) * self.n_lanes;
+            // SAFETY: as above.
+            let lanes = unsafe { self.rounded.part_mut(range) };
+            self.vectors.run(Round { values: x, lanes });
         }
     }
 
@@ -252,6 +271,16 @@ impl Task<'_> {
         unsafe {
             self.blocks
                 .part(column * self.n_blocks..(column + 1) * self.n_blocks)
+        }
+    }
+
+    /// The prepared lanes of a column.
+    #[inline(always)]
+    fn rounded_column(&self, column: usize) -> &[i32] {
+        // SAFETY: as in `column`.
+        unsafe {
+            self.rounded
+                .part(column * self.n_lanes..(column + 1) * self.n_lanes)
         }
     }
 
@@ -355,9 +384,14 @@ impl<'a> PairProduct<'a> {
     fn by_format<S: Simd, const H: usize>(&self, s: S) {
         use BlockFormat as F;
         let n_cols = self.task.product.matrix.n_cols();
-        match self.pair.pairs.weights(self.pair.pair_idx, n_cols) {
-            Pair::Plain(tiles) => self.by_tiles::<S, Plain>(s, tiles),
-            Pair::Blocks(format, pair) => match format {
+        let pair = self.pair.pairs.weights(self.pair.pair_idx, n_cols);
+        match self.pair.pairs.format() {
+            Format::Plain(format) => match format {
+                PlainFormat::F32 => self.by_tiles::<S, plain::Floats<false>>(s, pair),
+                PlainFormat::F16 => self.by_tiles::<S, plain::Floats<true>>(s, pair),
+                PlainFormat::Bf16 => self.by_tiles::<S, plain::Bf16>(s, pair),
+            },
+            Format::Blocks(format) => match format {
                 F::Q4_0 => self.by_tiles::<S, Coded<{ F::Q4_0 as usize }, H>>(s, pair),
                 F::Q4_1 | F::Q4K => self.by_tiles::<S, Coded<{ F::Q4_1 as usize }, H>>(s, pair),
                 F::Q5_0 => self.by_tiles::<S, Coded<{ F::Q5_0 as usize }, H>>(s, pair),
@@ -370,7 +404,7 @@ impl<'a> PairProduct<'a> {
     }
 
     #[inline(always)]
-    fn by_tiles<S: Simd, W: Weights>(&self, s: S, weights: W::Pair<'a>) {
+    fn by_tiles<S: Simd, W: Weights>(&self, s: S, weights: &'a [u8]) {
         match self.pair.n_tiles {
             1 => self.each_group::<S, W, 1>(s, weights),
             _ => self.each_group::<S, W, 2>(s, weights),
@@ -382,7 +416,7 @@ impl<'a> PairProduct<'a> {
     /// Covers the columns with groups of six, four, two and single ones. Six are for machines with registers for all their
     /// sums; four are the best of the others, though some of theirs go through memory.
     #[inline(always)]
-    fn each_group<S: Simd, W: Weights, const T: usize>(&self, s: S, weights: W::Pair<'a>) {
+    fn each_group<S: Simd, W: Weights, const T: usize>(&self, s: S, weights: &'a [u8]) {
         let (mut column, end) = (self.columns.start, self.columns.end);
         while column < end {
             let n_left = (end - column).min(if S::IS_WIDE { 6 } else { 4 });
@@ -400,7 +434,7 @@ impl<'a> PairProduct<'a> {
     fn group<S: Simd, W: Weights, const T: usize, const C: usize>(
         &self,
         s: S,
-        weights: W::Pair<'a>,
+        weights: &'a [u8],
         column: usize,
     ) -> usize {
         // A kernel of its own, so that its registers are allotted for it alone.
@@ -408,6 +442,7 @@ impl<'a> PairProduct<'a> {
             task: self.task,
             pair: self.pair.clone(),
             weights,
+            format: PhantomData,
             column,
             fetching: match (column == self.columns.start, self.columns.len() > C) {
                 _ if C == 1 => Fetching::Nothing,
@@ -421,10 +456,12 @@ impl<'a> PairProduct<'a> {
 }
 
 /// `T` tiles times `C` columns from `column` on.
-struct Group<'a, W: Weights, const T: usize, const C: usize> {
+struct Group<'a, W, const T: usize, const C: usize> {
     task: &'a Task<'a>,
     pair: TilePair<'a>,
-    weights: W::Pair<'a>,
+    /// Both tiles of the pair.
+    weights: &'a [u8],
+    format: PhantomData<W>,
     column: usize,
     fetching: Fetching<'a>,
 }
@@ -440,6 +477,19 @@ enum Fetching<'a> {
     Near,
     /// The next pair, for which there is time until the other columns are done.
     NextPair,
+}
+
+impl Fetching<'_> {
+    /// Fetches what there is to fetch while `weights`, a part of a pair of `pair_len` bytes, are multiplied.
+    #[inline(always)]
+    fn run(self, weights: &[u8], pair_len: usize) {
+        match self {
+            Fetching::Nothing => {}
+            Fetching::Upcoming(upcoming) => upcoming.fetch(),
+            Fetching::Near => fetch(weights, N_AHEAD),
+            Fetching::NextPair => fetch(weights, pair_len),
+        }
+    }
 }
 
 impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
@@ -463,43 +513,11 @@ impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
 
 /// A format of tiles.
 trait Weights: Sized {
-    /// Both tiles of a pair.
-    type Pair<'a>: Copy;
-
-    /// The product of a group. While the first columns are computed, the weights that come next are fetched.
+    /// The product of a group.
     fn product<S: Simd, const T: usize, const C: usize>(
         s: S,
         group: &Group<'_, Self, T, C>,
     ) -> [[S::F; C]; T];
-}
-
-struct Plain;
-
-impl Weights for Plain {
-    /// `[n_cols, 16]` each.
-    type Pair<'a> = [&'a [[f32; LANES]]; 2];
-
-    #[inline(always)]
-    fn product<S: Simd, const T: usize, const C: usize>(
-        s: S,
-        group: &Group<'_, Self, T, C>,
-    ) -> [[S::F; C]; T] {
-        let n_cols = group.task.product.matrix.n_cols();
-        let columns: [&[f32]; C] =
-            std::array::from_fn(|c| &group.task.plain_column(group.column + c)[..n_cols]);
-        let tiles: [&[[f32; LANES]]; T] =
-            std::array::from_fn(|t| &group.weights[group.pair.first + t][..n_cols]);
-        let mut sums = [[s.splat(0.0); C]; T];
-        for k in 0..n_cols {
-            for t in 0..T {
-                let weights = s.load(&tiles[t][k]);
-                for c in 0..C {
-                    sums[t][c] = s.mul_add(weights, s.splat(columns[c][k]), sums[t][c]);
-                }
-            }
-        }
-        sums
-    }
 }
 
 /// Tiles in the layout of the format of number `FORMAT`, whose activations have `H` scales a block.
@@ -537,9 +555,6 @@ impl<const FORMAT: usize, const H: usize> Coded<FORMAT, H> {
 }
 
 impl<const FORMAT: usize, const H: usize> Weights for Coded<FORMAT, H> {
-    /// `n_blocks` blocks.
-    type Pair<'a> = &'a [u8];
-
     #[inline(always)]
     fn product<S: Simd, const T: usize, const C: usize>(
         s: S,
@@ -567,12 +582,7 @@ fn blocks_product<S: Simd, const FORMAT: usize, const H: usize, const T: usize, 
     for block_idx in 0..task.n_blocks {
         let block = &pair[block_idx * n_bytes..(block_idx + 1) * n_bytes];
         let blocks: [&Block; C] = std::array::from_fn(|c| &columns[c][block_idx]);
-        match group.fetching {
-            Fetching::Nothing => {}
-            Fetching::Upcoming(upcoming) => upcoming.fetch(),
-            Fetching::Near => fetch(block, N_AHEAD),
-            Fetching::NextPair => fetch(block, pair.len()),
-        }
+        group.fetching.run(block, pair.len());
         // All codes before the scales behind them: lines in ascending order are what the machine fetches best.
         let mut scaled = [[s.splat(0.0); C]; T];
         add_part::<S, FORMAT, H, T, C, 0>(s, (block, first), &blocks, &mut scaled, &mut sums);

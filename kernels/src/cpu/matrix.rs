@@ -10,15 +10,18 @@
 //! group `j`. Of codes of eight bits, line `j` holds group `j`. Of others, line `j` holds the low four bits of group `j` and,
 //! above them, of group `j + 4`; the lines behind hold the bits above, of one group after another from the lowest bit up:
 //! eight groups to a line if there is one such bit, four if there are two. Codes are unsigned (see `Block`), as the
-//! machine's dot product wants them. A plain tile is `[n_cols, 16]` f32. Rows beyond the last are zero.
+//! machine's dot product wants them. Plain tiles are in `plain`. Rows beyond the last are zero.
 //!
 //! Scales and minimums of K formats are products of two numbers and are rounded to f16: by at most 2^-11 of themselves,
 //! or 2^-25. A weight is then off by at most 1/64 of the step between two codes and 2^-11 of its minimum, where codes of
 //! eight bits in its place would be off by 1/16 of a step and more.
 
+mod plain;
+
 use std::ops::Range;
 
 use half::f16;
+pub(crate) use plain::PlainFormat;
 
 use crate::blocks::{Block, Coding};
 use crate::lines::{Arena, LINE, Lines};
@@ -148,22 +151,58 @@ impl BlockLayout {
     }
 }
 
-/// The tiles of some pairs.
-#[derive(Debug)]
-enum Tiles {
-    /// `[n_pairs, 2, n_cols, 16]`.
-    Plain(Vec<f32>),
-    /// `[n_pairs, n_blocks]` blocks.
-    Blocks(BlockFormat, Lines),
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Plain(PlainFormat),
+    Blocks(BlockFormat),
 }
 
-/// A pair of tiles.
-#[derive(Clone, Copy)]
-pub(crate) enum Pair<'a> {
-    /// `[n_cols, 16]` each.
-    Plain([&'a [[f32; LANES]]; 2]),
-    /// `n_blocks` blocks.
-    Blocks(BlockFormat, &'a [u8]),
+impl Format {
+    fn of(data: MatrixData<'_>) -> Self {
+        match data {
+            MatrixData::F32(_) => Format::Plain(PlainFormat::F32),
+            MatrixData::F16(_) => Format::Plain(PlainFormat::F16),
+            MatrixData::Bf16(_) => Format::Plain(PlainFormat::Bf16),
+            MatrixData::Blocks(format, _) => Format::Blocks(format),
+        }
+    }
+
+    /// Bytes of a pair of tiles of `n_cols` inputs.
+    #[inline(always)]
+    fn pair_bytes(self, n_cols: usize) -> usize {
+        match self {
+            Format::Plain(format) => format.pair_bytes(n_cols),
+            Format::Blocks(format) => n_cols / BLOCK_LEN * BlockLayout::of(format).bytes(),
+        }
+    }
+
+    /// Whether each half of 32 weights has a scale of its own.
+    fn has_two_scales(self) -> bool {
+        matches!(self, Format::Blocks(format) if format.coding().n_scales == 2)
+    }
+}
+
+/// Writes a row into a pair, as a row of one of its tiles.
+fn put(pair: &mut [u8], place: (usize, usize), row: MatrixData<'_>) {
+    match row {
+        MatrixData::F32(values) => {
+            PlainFormat::F32.put(pair, place, values.iter().map(|x| x.to_le_bytes()));
+        }
+        MatrixData::F16(values) => PlainFormat::F16.put(pair, place, values.iter().copied()),
+        MatrixData::Bf16(values) => {
+            let numbers = values.iter().map(|x| plain::bf16_number(*x));
+            PlainFormat::Bf16.put(pair, place, numbers);
+        }
+        MatrixData::Blocks(format, bytes) => {
+            let layout = BlockLayout::of(format);
+            let mut targets = pair.chunks_exact_mut(layout.bytes());
+            format.unpack(bytes, |block| {
+                let target = targets.next().expect("a pair has room for its rows");
+                layout.put(target, place, block);
+            });
+        }
+    }
 }
 
 /// The first or the second tiles of some pairs: tile `i` is the rows from `first + i * step` on.
@@ -195,7 +234,9 @@ impl Strand {
 pub(crate) struct Pairs {
     n_pairs: usize,
     strands: [Strand; 2],
-    tiles: Tiles,
+    format: Format,
+    /// `[n_pairs]` pairs of tiles.
+    tiles: Lines,
 }
 
 /// One output row: among which pairs its tile is, which pair, which tile of it, which lane.
@@ -218,25 +259,6 @@ fn lanes_of(
     })
 }
 
-/// Has a pool's threads fill pairs of `pair_len` numbers each. Who fills a pair is the first to touch it, so that all of them
-/// clear the memory, which takes longer than the packing.
-fn each_pair<T: Send>(
-    pool: &mut Pool,
-    tiles: &mut [T],
-    pair_len: usize,
-    fill: impl Fn(usize, &mut [T]) + Sync,
-) {
-    let n_pairs = tiles.len().checked_div(pair_len).unwrap_or(0);
-    let tiles = SharedSlice::new(tiles);
-    pool.run_split(n_pairs, 2, |pairs| {
-        for pair_idx in pairs {
-            let start = pair_idx * pair_len;
-            // SAFETY: pairs do not overlap, and each is in one thread's range alone.
-            fill(pair_idx, unsafe { tiles.part_mut(start..start + pair_len) });
-        }
-    });
-}
-
 impl Pairs {
     /// Where a row is: its pair, which tile of it, which lane.
     fn find(&self, row_idx: usize) -> Option<(usize, usize, usize)> {
@@ -247,38 +269,22 @@ impl Pairs {
         })
     }
 
-    /// Packs plain rows, of which the first strand has the first.
-    fn pack_plain(&mut self, pool: &mut Pool, rows: &[&[f32]], n_cols: usize) {
-        let Tiles::Plain(tiles) = &mut self.tiles else {
-            panic!("plain rows of plain pairs");
-        };
-        let strands = self.strands;
-        each_pair(pool, tiles, 2 * n_cols * LANES, |pair_idx, pair| {
-            for (place, row_idx) in lanes_of(strands, pair_idx) {
-                let (which, lane) = place;
-                let tile = &mut pair[which * n_cols * LANES..][..n_cols * LANES];
-                let row = rows[row_idx - strands[0].first];
-                for (column, &value) in tile.as_chunks_mut::<LANES>().0.iter_mut().zip(row) {
-                    column[lane] = value;
+    /// Packs the rows of parts, which are as many each, of which the first strand has the first. Who fills a pair is the first to
+    /// touch it, so that all threads clear the memory, which takes longer than the packing.
+    fn pack(&mut self, pool: &mut Pool, n_cols: usize, parts: &[MatrixPart<'_>]) {
+        let (n_pairs, strands, pair_len) =
+            (self.n_pairs, self.strands, self.format.pair_bytes(n_cols));
+        let tiles = SharedSlice::new(self.tiles.bytes_mut());
+        pool.run_split(n_pairs, 2, |pairs| {
+            for pair_idx in pairs {
+                let start = pair_idx * pair_len;
+                // SAFETY: pairs do not overlap, and each is in one thread's range alone.
+                let pair = unsafe { tiles.part_mut(start..start + pair_len) };
+                for (place, row_idx) in lanes_of(strands, pair_idx) {
+                    let row_idx = row_idx - strands[0].first;
+                    let part = &parts[row_idx / parts[0].n_rows];
+                    put(pair, place, part.data.row(row_idx % part.n_rows, n_cols));
                 }
-            }
-        });
-    }
-
-    /// Packs rows of blocks, of which the first strand has the first.
-    fn pack_blocks(&mut self, pool: &mut Pool, rows: &[&[u8]], n_cols: usize) {
-        let Tiles::Blocks(format, lines) = &mut self.tiles else {
-            panic!("quantised rows of quantised pairs");
-        };
-        let (format, layout) = (*format, BlockLayout::of(*format));
-        let (strands, pair_len) = (self.strands, n_cols / BLOCK_LEN * layout.bytes());
-        each_pair(pool, lines.bytes_mut(), pair_len, |pair_idx, pair| {
-            for (place, row_idx) in lanes_of(strands, pair_idx) {
-                let mut targets = pair.chunks_exact_mut(layout.bytes());
-                format.unpack(rows[row_idx - strands[0].first], |block| {
-                    let target = targets.next().expect("a pair has room for its rows");
-                    layout.put(target, place, block);
-                });
             }
         });
     }
@@ -293,19 +299,15 @@ impl Pairs {
         self.strands.map(|strand| strand.rows(pair_idx))
     }
 
-    /// A pair of a matrix of `n_cols` inputs.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// A pair of a matrix of `n_cols` inputs: `n_blocks` blocks or, of plain weights, steps.
     #[inline(always)]
-    pub(crate) fn weights(&self, pair_idx: usize, n_cols: usize) -> Pair<'_> {
-        match &self.tiles {
-            Tiles::Plain(values) => {
-                let pair = &values[2 * pair_idx * n_cols * LANES..][..2 * n_cols * LANES];
-                Pair::Plain(pair.as_chunks().0.split_at(n_cols).into())
-            }
-            Tiles::Blocks(format, lines) => {
-                let n_bytes = n_cols / BLOCK_LEN * BlockLayout::of(*format).bytes();
-                Pair::Blocks(*format, &lines.bytes()[pair_idx * n_bytes..][..n_bytes])
-            }
-        }
+    pub(crate) fn weights(&self, pair_idx: usize, n_cols: usize) -> &[u8] {
+        let n_bytes = self.format.pair_bytes(n_cols);
+        &self.tiles.bytes()[pair_idx * n_bytes..][..n_bytes]
     }
 }
 
@@ -378,33 +380,14 @@ impl Matrix {
         strands: [Strand; 2],
         parts: &[MatrixPart<'_>],
     ) -> Result<(), KernelError> {
-        let n_cols = self.n_cols;
-        let tiles = match parts[0].data {
-            MatrixData::F32(_) => Tiles::Plain(vec![0.0; 2 * n_pairs * n_cols * LANES]),
-            MatrixData::Blocks(format, _) => {
-                let n_bytes = n_cols / BLOCK_LEN * BlockLayout::of(format).bytes();
-                Tiles::Blocks(format, arena.zeroed(n_pairs * n_bytes)?)
-            }
-        };
+        let format = Format::of(parts[0].data);
         let mut pairs = Pairs {
             n_pairs,
             strands,
-            tiles,
+            format,
+            tiles: arena.zeroed(n_pairs * format.pair_bytes(self.n_cols))?,
         };
-        let (mut plain, mut blocks) = (Vec::new(), Vec::new());
-        for part in parts {
-            match part.data {
-                MatrixData::F32(values) => plain.extend(values.chunks_exact(n_cols)),
-                MatrixData::Blocks(format, bytes) => {
-                    let n_bytes = n_cols / format.block_len() * format.block_bytes();
-                    blocks.extend(bytes.chunks_exact(n_bytes));
-                }
-            }
-        }
-        match &pairs.tiles {
-            Tiles::Plain(_) => pairs.pack_plain(pool, &plain, n_cols),
-            Tiles::Blocks(..) => pairs.pack_blocks(pool, &blocks, n_cols),
-        }
+        pairs.pack(pool, self.n_cols, parts);
         self.pairs.push(pairs);
         Ok(())
     }
@@ -433,8 +416,14 @@ impl Matrix {
 
     /// Whether any part is quantised.
     pub(crate) fn has_blocks(&self) -> bool {
-        let is_quantised = |pairs: &Pairs| matches!(pairs.tiles, Tiles::Blocks(..));
+        let is_quantised = |pairs: &Pairs| matches!(pairs.format, Format::Blocks(_));
         self.pairs.iter().any(is_quantised)
+    }
+
+    /// Whether any part is bf16.
+    pub(crate) fn has_bf16(&self) -> bool {
+        let is_bf16 = |pairs: &Pairs| pairs.format == Format::Plain(PlainFormat::Bf16);
+        self.pairs.iter().any(is_bf16)
     }
 
     /// Where an output row is.
@@ -455,17 +444,16 @@ impl Matrix {
     /// The plain values of one output row.
     pub(crate) fn read_row(&self, row_idx: usize, out: &mut [f32]) {
         let place = self.place(row_idx);
-        match self.pairs[place.pairs_idx].weights(place.pair_idx, self.n_cols) {
-            Pair::Plain(tiles) => {
-                for (out, column) in out.iter_mut().zip(tiles[place.which]) {
-                    *out = column[place.lane];
-                }
-            }
-            Pair::Blocks(format, pair) => {
+        let pairs = &self.pairs[place.pairs_idx];
+        let pair = pairs.weights(place.pair_idx, self.n_cols);
+        let place = (place.which, place.lane);
+        match pairs.format {
+            Format::Plain(format) => format.read(pair, place, out),
+            Format::Blocks(format) => {
                 let layout = BlockLayout::of(format);
                 let blocks = pair.chunks_exact(layout.bytes());
                 for (block, out) in blocks.zip(out.chunks_exact_mut(BLOCK_LEN)) {
-                    layout.read(block, (place.which, place.lane), out);
+                    layout.read(block, place, out);
                 }
             }
         }
@@ -474,7 +462,7 @@ impl Matrix {
 
 /// The grain that was asked for, or a finer one, where a half of 32 weights has a scale of its own: so must activations.
 fn grain_of(parts: &[MatrixPart<'_>], asked: Grain) -> Grain {
-    let has_two = |part: &MatrixPart<'_>| matches!(part.data, MatrixData::Blocks(format, _) if format.coding().n_scales == 2);
+    let has_two = |part: &MatrixPart<'_>| Format::of(part.data).has_two_scales();
     if parts.iter().any(has_two) {
         Grain::Sixteen
     } else {
@@ -484,10 +472,5 @@ fn grain_of(parts: &[MatrixPart<'_>], asked: Grain) -> Grain {
 
 /// Whether two parts have as many rows and one format.
 fn is_alike(a: &MatrixPart<'_>, b: &MatrixPart<'_>) -> bool {
-    let is_one_format = match (a.data, b.data) {
-        (MatrixData::F32(_), MatrixData::F32(_)) => true,
-        (MatrixData::Blocks(a, _), MatrixData::Blocks(b, _)) => a == b,
-        _ => false,
-    };
-    is_one_format && a.n_rows == b.n_rows
+    Format::of(a.data) == Format::of(b.data) && a.n_rows == b.n_rows
 }

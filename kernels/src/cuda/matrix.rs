@@ -123,7 +123,9 @@ pub(crate) fn pack(n_cols: usize, parts: &[MatrixPart<'_>], element: Element) ->
     for part in parts {
         let requantised;
         let (format, data) = match part.data {
-            MatrixData::F32(_) => (Format::Elements, part.data),
+            MatrixData::F32(_) | MatrixData::F16(_) | MatrixData::Bf16(_) => {
+                (Format::Elements, part.data)
+            }
             MatrixData::Blocks(given, bytes) => match Format::of(given) {
                 Some(format) => (format, part.data),
                 None => {
@@ -141,8 +143,12 @@ pub(crate) fn pack(n_cols: usize, parts: &[MatrixPart<'_>], element: Element) ->
         let last = packed.last_mut().expect("one was pushed");
         last.n_rows += part.n_rows;
         match data {
-            MatrixData::F32(values) => last.add_values(n_cols, values, element),
             MatrixData::Blocks(format, bytes) => last.add_blocks(format, bytes),
+            plain => {
+                let mut values = Vec::new();
+                plain.widen(&mut values);
+                last.add_values(n_cols, &values, element);
+            }
         }
     }
     debug_assert!(n_cols.is_multiple_of(BLOCK_LEN) || packed.iter().all(|p| p.scales.is_empty()));

@@ -82,6 +82,15 @@ fn dot2_half(sum: __m256, a: __m256i, b: __m256i) -> __m256 {
     })
 }
 
+/// Half of [`Simd::dot2_normal`].
+#[inline(always)]
+fn dot2_normal_half(sum: __m256, a: __m256i, b: __m256i) -> __m256 {
+    avx2!({
+        let sum = _mm256_fmadd_ps(high_bf16(a), high_bf16(b), sum);
+        _mm256_fmadd_ps(low_bf16(a), low_bf16(b), sum)
+    })
+}
+
 #[inline(always)]
 fn high_bf16(pairs: __m256i) -> __m256 {
     avx2!({
@@ -167,6 +176,11 @@ impl Simd for Avx2 {
             _mm256_loadu_ps(values.as_ptr()),
             _mm256_loadu_ps(values.as_ptr().add(8))
         ])
+    }
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8; 4 * LANES]) -> Self::F {
+        let start = bytes.as_ptr().cast::<f32>();
+        avx2!([_mm256_loadu_ps(start), _mm256_loadu_ps(start.add(8))])
     }
     #[inline(always)]
     fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
@@ -280,6 +294,13 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
         [dot2_half(sum[0], a[0], b[0]), dot2_half(sum[1], a[1], b[1])]
+    }
+    #[inline(always)]
+    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
+        [
+            dot2_normal_half(sum[0], a[0], b[0]),
+            dot2_normal_half(sum[1], a[1], b[1]),
+        ]
     }
     #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {

@@ -57,6 +57,10 @@ impl Simd for Avx512 {
         avx512!(_mm512_loadu_ps(values.as_ptr()))
     }
     #[inline(always)]
+    fn load_f32(self, bytes: &[u8; 4 * LANES]) -> Self::F {
+        avx512!(_mm512_loadu_ps(bytes.as_ptr().cast()))
+    }
+    #[inline(always)]
     fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
         avx512!(_mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())))
     }
@@ -175,6 +179,10 @@ impl Simd for Avx512 {
             );
             _mm512_dpbf16_ps(sum, a, b)
         }
+    }
+    #[inline(always)]
+    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
+        self.dot2(sum, a, b)
     }
     #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {

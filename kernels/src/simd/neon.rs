@@ -195,6 +195,15 @@ fn dot2_quarter(sum: float32x4_t, a: uint32x4_t, b: uint32x4_t) -> float32x4_t {
     })
 }
 
+/// A quarter of [`Simd::dot2_normal`].
+#[inline(always)]
+fn dot2_normal_quarter(sum: float32x4_t, a: uint32x4_t, b: uint32x4_t) -> float32x4_t {
+    neon!({
+        let sum = vfmaq_f32(sum, high_bf16(a), high_bf16(b));
+        vfmaq_f32(sum, low_bf16(a), low_bf16(b))
+    })
+}
+
 #[inline(always)]
 fn high_bf16(pairs: uint32x4_t) -> float32x4_t {
     neon!(vreinterpretq_f32_u32(vandq_u32(
@@ -254,6 +263,10 @@ impl<B: Bytes> Simd for Neon<B> {
     #[inline(always)]
     fn load(self, values: &[f32; LANES]) -> Self::F {
         quarters!(|i| vld1q_f32(values.as_ptr().add(4 * i)))
+    }
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8; 4 * LANES]) -> Self::F {
+        quarters!(|i| vreinterpretq_f32_u8(vld1q_u8(bytes.as_ptr().add(16 * i))))
     }
     #[inline(always)]
     fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
@@ -361,6 +374,10 @@ impl<B: Bytes> Simd for Neon<B> {
     #[inline(always)]
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
         each!(|i| dot2_quarter(sum[i], a[i], b[i]))
+    }
+    #[inline(always)]
+    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
+        each!(|i| dot2_normal_quarter(sum[i], a[i], b[i]))
     }
     #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {

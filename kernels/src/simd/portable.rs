@@ -13,6 +13,16 @@ fn lanes<T>(each: impl FnMut(usize) -> T) -> [T; LANES] {
     std::array::from_fn(each)
 }
 
+#[inline(always)]
+fn high_bf16(pair: i32) -> f32 {
+    f32::from_bits(pair.cast_unsigned() & 0xffff_0000)
+}
+
+#[inline(always)]
+fn low_bf16(pair: i32) -> f32 {
+    f32::from_bits(pair.cast_unsigned() << 16)
+}
+
 impl Simd for Portable {
     type F = [f32; LANES];
     type I = [i32; LANES];
@@ -32,6 +42,11 @@ impl Simd for Portable {
     #[inline(always)]
     fn load(self, values: &[f32; LANES]) -> Self::F {
         *values
+    }
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8; 4 * LANES]) -> Self::F {
+        let (words, _) = bytes.as_chunks::<4>();
+        lanes(|i| f32::from_le_bytes(words[i]))
     }
     #[inline(always)]
     fn load_f16(self, bytes: &[u8; 2 * LANES]) -> Self::F {
@@ -154,11 +169,16 @@ impl Simd for Portable {
                 x
             }
         };
-        let high = |x: i32| f32::from_bits(x.cast_unsigned() & 0xffff_0000);
-        let low = |x: i32| f32::from_bits(x.cast_unsigned() << 16);
         lanes(|i| {
-            let sum = flushed(high(a[i]).mul_add(high(b[i]), sum[i]));
-            flushed(low(a[i]).mul_add(low(b[i]), sum))
+            let sum = flushed(high_bf16(a[i]).mul_add(high_bf16(b[i]), sum[i]));
+            flushed(low_bf16(a[i]).mul_add(low_bf16(b[i]), sum))
+        })
+    }
+    #[inline(always)]
+    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
+        lanes(|i| {
+            let sum = high_bf16(a[i]).mul_add(high_bf16(b[i]), sum[i]);
+            low_bf16(a[i]).mul_add(low_bf16(b[i]), sum)
         })
     }
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::plain::Plain;
 use super::*;
 use crate::{
     Activation, BLOCK_LEN, Grain, KernelError, MatrixData, MatrixPart, Norm, Reference,
@@ -46,7 +47,7 @@ struct Case {
     n_block_rows: usize,
     blocks: Vec<u8>,
     n_plain_rows: usize,
-    plain: Vec<f32>,
+    plain: Plain,
     bias: Vec<f32>,
     n_columns: usize,
     x: Vec<f32>,
@@ -62,7 +63,7 @@ impl Case {
             },
             MatrixPart {
                 n_rows: self.n_plain_rows,
-                data: MatrixData::F32(&self.plain),
+                data: self.plain.data(),
             },
         ]
     }
@@ -90,10 +91,10 @@ impl Case {
 
 fn case() -> impl Strategy<Value = Case> {
     let grain = prop_oneof![Just(Grain::Sixteen), Just(Grain::ThirtyTwo)];
-    let format = proptest::sample::select(&BlockFormat::ALL[..]);
-    let sizes = (format, 1..5usize, 1..70usize, 1..40usize, 1..120usize);
+    let formats = (proptest::sample::select(&BlockFormat::ALL[..]), 0..3usize);
+    let sizes = (formats, 1..5usize, 1..70usize, 1..40usize, 1..120usize);
     (grain, sizes).prop_flat_map(
-        |(grain, (format, n_blocks, n_block_rows, n_plain_rows, n_columns))| {
+        |(grain, ((format, plain), n_blocks, n_block_rows, n_plain_rows, n_columns))| {
             let n_blocks = if is_k(format) {
                 n_blocks.div_ceil(3)
             } else {
@@ -102,7 +103,7 @@ fn case() -> impl Strategy<Value = Case> {
             let n_cols = n_blocks * format.block_len();
             (
                 blocks(format, n_blocks * n_block_rows),
-                values(n_cols * n_plain_rows),
+                Plain::any(plain, n_cols * n_plain_rows),
                 values(n_block_rows + n_plain_rows),
                 values(n_cols * n_columns),
             )
@@ -276,7 +277,7 @@ proptest! {
         let given = case.run(&mut Cpu::new(1), 0, case.n_columns);
         let mut weights = Vec::new();
         case.format.dequantise(&case.blocks, &mut weights);
-        weights.extend_from_slice(&case.plain);
+        weights.extend(case.plain.values());
         let n_rows = case.n_block_rows + case.n_plain_rows;
         for (column, x) in case.x.chunks_exact(case.n_cols).enumerate() {
             for (row, weights) in weights.chunks_exact(case.n_cols).enumerate() {
@@ -293,7 +294,12 @@ proptest! {
                 // Scales and minimums that are rounded to f16.
                 let is_rounded = is_k(case.format) && row < case.n_block_rows;
                 let of_weights = if is_rounded { rounding_of_products(&case, row, x) } else { 0.0 };
-                let rounding = if row < case.n_block_rows { rounding } else { 0.0 };
+                let rounding = match &case.plain {
+                    _ if row < case.n_block_rows => rounding,
+                    // Activations are rounded to eight bits.
+                    Plain::Bf16(_) => products / 256.0,
+                    _ => 0.0,
+                };
                 let rounding = rounding + of_weights;
                 let at = column * n_rows + row;
                 let off = (expected[at] - given[at]).abs();

@@ -126,6 +126,7 @@ impl Kernel for Operands {
         let floats = [
             a,
             s.splat(self.floats[0][0]),
+            s.load_f32(&self.bytes[0]),
             s.load_f16(&self.halves),
             s.add(a, b),
             s.mul(a, b),

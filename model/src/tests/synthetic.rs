@@ -288,6 +288,20 @@ impl GgufFile {
         file
     }
 
+    /// The same with its matrices in BF16.
+    pub(super) fn in_bf16(mut self) -> Self {
+        for (_, shape, kind, bytes) in &mut self.tensors {
+            if shape.len() == 2 {
+                *kind = 30;
+                for half in bytes.as_chunks_mut::<2>().0 {
+                    let value = half::f16::from_le_bytes(*half).to_f32();
+                    *half = half::bf16::from_f32(value).to_le_bytes();
+                }
+            }
+        }
+        self
+    }
+
     pub(crate) fn set(&mut self, key: &str, value: Meta) {
         self.metadata.retain(|(other, _)| other != key);
         self.metadata.push((key.to_owned(), value));
