@@ -19,6 +19,8 @@ pub(super) enum Machine {
     CpuKv(KvFormat),
     /// The CUDA device, on its emulator.
     Gpu,
+    /// The same, all in f16.
+    GpuF16,
 }
 
 /// All of them; without the GPU where there is no compiler for its emulator, which the skipped test tells.
@@ -32,6 +34,7 @@ pub(super) fn machines() -> Vec<Machine> {
 fn machines_and_formats() -> Vec<Machine> {
     let mut machines = machines();
     machines.extend([KvFormat::F32, KvFormat::Int8].map(Machine::CpuKv));
+    machines.extend(machines.contains(&Machine::Gpu).then_some(Machine::GpuF16));
     machines
 }
 
@@ -44,13 +47,16 @@ pub(super) fn decoder(
     let options = DecoderOptions {
         precision: match machine {
             Machine::Reference => Precision::Reference,
-            Machine::Cpu | Machine::CpuKv(_) | Machine::Gpu => Precision::Quantised,
+            Machine::Cpu | Machine::CpuKv(_) | Machine::Gpu | Machine::GpuF16 => {
+                Precision::Quantised
+            }
         },
         n_threads,
         page_size: PAGE_SIZE,
         n_pages: 64,
         kv_format: match machine {
             Machine::CpuKv(format) => format,
+            Machine::GpuF16 => KvFormat::F16,
             Machine::Reference | Machine::Cpu | Machine::Gpu => KvFormat::Plain,
         },
         ..DecoderOptions::default()
@@ -59,8 +65,12 @@ pub(super) fn decoder(
         Machine::Reference | Machine::Cpu | Machine::CpuKv(_) => {
             checkpoint.decoder(&options).unwrap()
         }
-        Machine::Gpu => {
-            let device = emulated(Element::Bf16, n_threads as u64).unwrap();
+        Machine::Gpu | Machine::GpuF16 => {
+            let element = match machine {
+                Machine::GpuF16 => Element::F16,
+                _ => Element::Bf16,
+            };
+            let device = emulated(element, n_threads as u64).unwrap();
             checkpoint.decoder_on_gpu(device, &options).unwrap()
         }
     }
@@ -127,6 +137,8 @@ fn every_family_and_container_computes_its_equations() {
                         Machine::Cpu => 4.0 / 512.0,
                         // Weights and what they meet are bf16 too, in eight products.
                         Machine::Gpu => 8.0 / 512.0,
+                        // The same in f16, off by 2^-12 each; weights are exact.
+                        Machine::GpuF16 => 8.0 / 4096.0,
                     };
                     let mut decoder = decoder(&checkpoint, machine, 2);
                     let given = run(&mut *decoder, vec![whole(&tokens, &pages)]);
@@ -138,10 +150,16 @@ fn every_family_and_container_computes_its_equations() {
     }
 }
 
-/// A checkpoint whose matrices are Q8_0, Q4_0, Q4_1 and K-like types, against the same in f32.
+/// Checkpoints whose matrices are of all formats that products take as they are, against the same in f32.
 #[test]
 fn quantised_files_are_close_to_their_own_values() {
-    let model = Model::new("llama", false);
+    check_quantised((32, 64, 4), &QUANTISED);
+    // Blocks of 256.
+    check_quantised((256, 256, 16), &K_QUANTISED);
+}
+
+fn check_quantised(size: (usize, usize, usize), formats: &[(u32, GgmlDType)]) {
+    let model = Model::sized("llama", false, size);
     let mut file = GgufFile::of(&model);
     for (idx, (_, shape, kind, bytes)) in file.tensors.iter_mut().enumerate() {
         if shape.len() == 2 {
@@ -151,13 +169,22 @@ fn quantised_files_are_close_to_their_own_values() {
                 .iter()
                 .map(|bytes| half::f16::from_le_bytes(*bytes).to_f32())
                 .collect();
-            let (number, dtype) = QUANTISED[idx % QUANTISED.len()];
+            let (number, dtype) = formats[idx % formats.len()];
             *bytes = quantise(&values, shape, dtype);
             *kind = number;
         }
     }
-    let dir = TempDir::new("quantised");
+    let dir = TempDir::new(&format!("quantised-{}", size.0));
     let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    let n_bytes = file
+        .tensors
+        .iter()
+        .map(|(_, shape, _, bytes)| match shape[..] {
+            // Norms, in 32 bits.
+            [_] => bytes.len() / 2,
+            _ => bytes.len(),
+        });
+    assert_eq!(checkpoint.n_gpu_bytes(), n_bytes.sum::<usize>() as u64);
     let (tokens, pages) = (tokens(20, 2), [3, 1, 4, 0, 5]);
     let mut reference = decoder(&checkpoint, Machine::Reference, 1);
     let expected = run(&mut *reference, vec![whole(&tokens, &pages)]);
@@ -188,6 +215,12 @@ const QUANTISED: [(u32, GgmlDType); 5] = [
     (7, GgmlDType::Q5_1),
 ];
 
+const K_QUANTISED: [(u32, GgmlDType); 3] = [
+    (12, GgmlDType::Q4K),
+    (13, GgmlDType::Q5K),
+    (14, GgmlDType::Q6K),
+];
+
 fn quantise(values: &[f32], shape: &[usize], dtype: GgmlDType) -> Vec<u8> {
     let cpu = candle_core::Device::Cpu;
     let tensor = candle_core::Tensor::from_slice(values, shape, &cpu).unwrap();
@@ -198,7 +231,7 @@ fn quantise(values: &[f32], shape: &[usize], dtype: GgmlDType) -> Vec<u8> {
         .into_owned()
 }
 
-/// One row of a K-quant is 256 values, so that a model of this size has none: the loader alone.
+/// What a loader makes of those that products do not take, too.
 #[test]
 fn k_quants_are_read() {
     use crate::weights::{RawTensor, plain};
