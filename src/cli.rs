@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lmrun_engine::{DeviceChoice, KvFormat, Quantisation};
 
-pub(crate) use bench::{BenchCommand, BenchEngineOptions, BenchOptions};
+pub(crate) use bench::{BenchCommand, BenchEngineOptions, BenchOptions, Branches};
 pub(crate) use grammar::{GrammarCommand, GrammarOptions, TokenArguments};
 
 /// Run small programs that talk to a language model.
@@ -141,7 +141,7 @@ pub(crate) struct ComputeArguments {
     /// Where the model computes: cpu, cuda or cuda:N, or auto (a GPU where one can be used)
     #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
     pub(crate) device: DeviceChoice,
-    /// How keys and values are kept: bf16; int8, in about half the memory; on the CPU f32; on a GPU fp8
+    /// How keys and values are kept: bf16; int8, in about half the memory; on the CPU f32; on a GPU f16 or fp8
     #[arg(long, value_name = "TYPE", value_parser = kv_format, default_value = "bf16")]
     pub(crate) kv_type: KvFormat,
     /// Quantise a model of F32, F16 or BF16 weights while it is loaded: q8_0, or q4_0 in about half the memory of that
@@ -313,17 +313,18 @@ fn quantisation(text: &str) -> Result<Quantisation, String> {
     }
 }
 
-/// `bf16`, `f32`, `int8` or `fp8`.
+/// `bf16`, `f32`, `f16`, `int8` or `fp8`.
 fn kv_format(text: &str) -> Result<KvFormat, String> {
     let all = [
         KvFormat::Plain,
         KvFormat::F32,
+        KvFormat::F16,
         KvFormat::Int8,
         KvFormat::E4m3,
     ];
     let found = all.into_iter().find(|format| format.name() == text);
     found.ok_or_else(|| {
-        format!("`{text}` is no type of keys and values: write bf16, f32, int8 or fp8")
+        format!("`{text}` is no type of keys and values: write bf16, f32, f16, int8 or fp8")
     })
 }
 

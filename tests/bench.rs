@@ -33,6 +33,7 @@ fn figures_come_as_json_and_as_a_drawing() {
         "--prefill=40,8",
         "--decode=1,3",
         "--context=64",
+        "--shared=3:40",
         "--json",
         "--svg",
         path,
@@ -48,7 +49,9 @@ fn figures_come_as_json_and_as_a_drawing() {
     assert_eq!(keys(&report["prefill"]), ["8", "40"]);
     assert_eq!(keys(&report["decode"]), ["1", "3"]);
     assert_eq!(keys(&report["context"]), ["64"]);
-    for kind in ["prefill", "decode", "context", "peak"] {
+    assert_eq!(keys(&report["shared"]), ["3:40"]);
+    assert_eq!(keys(&report["apart"]), ["3:40"]);
+    for kind in ["prefill", "decode", "context", "shared", "apart", "peak"] {
         for (name, figure) in report[kind].as_object().expect("an object") {
             let figure = figure.as_f64().expect("a number");
             assert!(

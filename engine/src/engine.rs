@@ -14,7 +14,7 @@ use lmrun_model::{Checkpoint, Config, Decoder, DecoderOptions, LoadProgress, Spe
 use crate::door::{self, Door};
 use crate::draft::Drafter;
 use crate::handle::{Handle, Loaded};
-use crate::info::{ModelInfo, n_parameters};
+use crate::info::ModelInfo;
 use crate::options::{EngineError, EngineOptions};
 use crate::scheduler::Limits;
 use crate::step::Core;
@@ -51,10 +51,11 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         options.check()?;
         let checkpoint = Checkpoint::open(path)?.with_progress(listener);
-        let gpu = options.device.open()?;
+        let stored_type = checkpoint.weight_type()?;
+        let gpu = options.device.open(&stored_type)?;
         let n_kv_bytes = match &gpu {
             None => DEFAULT_KV_BYTES,
-            Some(gpu) => gpu_kv_bytes(gpu.memory()?.0, n_parameters(&checkpoint.config)),
+            Some(gpu) => gpu_kv_bytes(gpu.memory()?.0, checkpoint.n_gpu_bytes()),
         };
         let decoder_options = decoder_options(&checkpoint.config, options, n_kv_bytes);
         let decoder = match gpu {
@@ -62,7 +63,7 @@ impl Engine {
             Some(gpu) => checkpoint.decoder_on_gpu(gpu, &decoder_options)?,
         };
         let weight_type = match options.quantisation {
-            None => checkpoint.weight_type()?,
+            None => stored_type,
             Some(quantisation) => quantisation.name().to_owned(),
         };
         let Checkpoint {
@@ -167,10 +168,9 @@ impl std::fmt::Debug for Worker {
     }
 }
 
-/// What a GPU's pool may take by default: nine tenths of what is free, less the weights at 16 bits each, which is more than
-/// quantised ones need; the rest is for activations.
-fn gpu_kv_bytes(n_free_bytes: usize, n_parameters: u64) -> usize {
-    let n_weight_bytes = usize::try_from(2 * n_parameters).unwrap_or(usize::MAX);
+/// What a GPU's pool may take by default: nine tenths of what is free, less the weights; the rest is for activations.
+fn gpu_kv_bytes(n_free_bytes: usize, n_weight_bytes: u64) -> usize {
+    let n_weight_bytes = usize::try_from(n_weight_bytes).unwrap_or(usize::MAX);
     (n_free_bytes / 10 * 9).saturating_sub(n_weight_bytes)
 }
 

@@ -49,7 +49,7 @@ impl ModelInfo {
 }
 
 /// Matrices and norms; biases are counted where the configuration has them.
-pub(crate) fn n_parameters(config: &Config) -> u64 {
+fn n_parameters(config: &Config) -> u64 {
     let (query, key) = (
         config.n_heads * config.head_dim,
         config.n_kv_heads * config.head_dim,

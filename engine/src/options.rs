@@ -10,7 +10,7 @@ pub struct EngineOptions {
     pub n_threads: usize,
     /// Tokens of KV memory in the pool; 0 takes what 1 GiB holds.
     pub kv_tokens: usize,
-    /// How keys and values are stored; f32 is for the CPU alone, fp8 for GPUs.
+    /// How keys and values are stored; f32 is for the CPU alone, f16 and fp8 for GPUs.
     pub kv_format: KvFormat,
     /// Tokens a page holds; at least 1.
     pub page_size: usize,
@@ -45,8 +45,8 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The GPU, if it is one.
-    pub(crate) fn open(self) -> Result<Option<Cuda>, EngineError> {
+    /// The GPU, if it is one, for a model whose weights are of this type.
+    pub(crate) fn open(self, weight_type: &str) -> Result<Option<Cuda>, EngineError> {
         let ordinal = match self {
             DeviceChoice::Cpu => return Ok(None),
             DeviceChoice::Cuda(ordinal) => ordinal,
@@ -58,7 +58,15 @@ impl DeviceChoice {
                 }
             },
         };
-        Ok(Some(Cuda::open(ordinal, Element::Bf16)?))
+        Ok(Some(Cuda::open(ordinal, element_of(weight_type))?))
+    }
+}
+
+/// What a GPU multiplies in: weights in f16 stay what they are, and all others have the range of f32.
+fn element_of(weight_type: &str) -> Element {
+    match weight_type {
+        "F16" => Element::F16,
+        _ => Element::Bf16,
     }
 }
 

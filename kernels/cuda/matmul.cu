@@ -9,17 +9,24 @@
 // group, step by step; then the segments are added in order. `narrow` gives each warp of a block a segment, `wide` goes
 // through them one after another: the same bits.
 //
-// Weights lie as elements, rows padded to whole chunks with zeros, or as the codes of blocks of 32 as in GGUF files (16
-// bytes of nibbles, value i low and value i + 16 high in byte i, or 32 signed bytes), their f16 scales and, in Q4_1,
-// minimums in arrays of their own. Tokens are elements, rows padded to whole groups with zeros.
+// Weights lie as elements, rows padded to whole chunks with zeros, or as blocks of a GGUF format in three arrays: see
+// `Packed` in matrix.rs, and `Coding` in blocks.rs for what a format is made of, which these are:
+//
+// CODE_BITS: 4, 5, 6 or 8 of a code; 16: weights are elements. CODE_OFFSET: what a code is less. BLOCK_LEN: weights of a
+// block. BLOCK_SCALES: scales of 32 weights. HAS_MINIMUM.
+//
+// Tokens are elements, rows padded to whole groups with zeros.
 
-enum Format { ELEMENTS, Q4_0, Q4_1, Q8_0 };
 enum Mode { STORE, ADD, GATE };
 
 struct Weights {
+    // Elements; bytes; or the low four bits of codes, value i low and value i + 16 high in byte i of 16.
     const u8* codes;
-    const u16* scales;
-    const u16* minimums;
+    // The bits above, TOP_BITS of each code: of value i of 32, from bit 8 * (i % 4) + TOP_BITS * (i / 4) % 8 of word
+    // TOP_BITS * i / 32 on.
+    const u32* tops;
+    // Blocks' scales and minimums as in files.
+    const u8* scales;
     // In GATE, the rows of the gate, which are followed by as many of the up.
     int n_rows;
     int n_cols;
@@ -45,61 +52,97 @@ struct Tokens {
 
 // 16 weights as they lie in memory.
 struct Chunk {
-    uint4 low, high;
-    u16 scale, minimum;
+    uint4 codes;
+    // The other eight elements, or the scales and minimums of a block of small ones.
+    uint4 more;
+    u32 tops;
+    // A scale in the low half, in the high one a minimum or a small scale.
+    u32 scales;
 };
 
 const int N_SEGMENTS = 8;
 const int GROUP_LEN = 64;
+const bool IS_ELEMENTS = CODE_BITS == 16;
+const int TOP_BITS = CODE_BITS == 5 || CODE_BITS == 6 ? CODE_BITS - 4 : 0;
+const int BLOCK_CHUNKS = BLOCK_LEN / 16;
+// A block of 256 has eight scales and minimums of six bits, or sixteen scales of eight.
+const bool HAS_SMALL_PAIRS = BLOCK_LEN == 256 && HAS_MINIMUM;
+const bool HAS_SMALL_SCALES = BLOCK_LEN == 256 && BLOCK_SCALES == 2;
+const int SCALE_BYTES = HAS_SMALL_PAIRS ? 16 : HAS_SMALL_SCALES ? 18 : HAS_MINIMUM ? 4 : 2;
 
-template <int FORMAT>
 DEVICE Chunk load_chunk(const Weights& w, int row, int chunk) {
     int n_chunks = (w.n_cols + 15) / 16;
     Chunk loaded = {{0, 0, 0, 0}, {0, 0, 0, 0}, 0, 0};
     if (row < 0 || chunk >= n_chunks) return loaded;
-    u64 at = (u64)row * n_chunks + chunk, block = at / 2;
+    u64 at = (u64)row * n_chunks + chunk;
     const uint4* codes = (const uint4*)w.codes;
-    if (FORMAT == ELEMENTS) {
-        loaded.low = codes[2 * at];
-        loaded.high = codes[2 * at + 1];
+    if (IS_ELEMENTS) {
+        loaded.codes = codes[2 * at];
+        loaded.more = codes[2 * at + 1];
         return loaded;
     }
-    loaded.low = codes[FORMAT == Q8_0 ? at : block];
-    loaded.scale = w.scales[block];
-    if (FORMAT == Q4_1) loaded.minimum = w.minimums[block];
+    loaded.codes = codes[CODE_BITS == 8 ? at : at / 2];
+    if (TOP_BITS > 0) loaded.tops = w.tops[at * TOP_BITS / 2];
+    const u8* scales = w.scales + at / BLOCK_CHUNKS * SCALE_BYTES;
+    if (HAS_SMALL_PAIRS) loaded.more = *(const uint4*)scales;
+    else if (HAS_SMALL_SCALES) loaded.scales = *(const u16*)(scales + 16) | (u32)scales[chunk % BLOCK_CHUNKS] << 16;
+    else loaded.scales = HAS_MINIMUM ? *(const u32*)scales : *(const u16*)scales;
     return loaded;
 }
 
-// The values of four codes, of quantised formats.
-template <int FORMAT>
-DEVICE void decode(const Chunk& chunk, int chunk_idx, u32 word, float (&values)[4]) {
-    float scale = half_to_float(chunk.scale), minimum = half_to_float(chunk.minimum);
-    if (FORMAT == Q8_0) word ^= 0x80808080u;
-    else word >>= 4 * (chunk_idx & 1);
-    const float offset = FORMAT == Q8_0 ? 128.0f : FORMAT == Q4_0 ? 8.0f : 0.0f;
+struct Scaling {
+    float scale, minimum;
+};
+
+// What makes values of a chunk's codes.
+DEVICE Scaling scaling_of(const Chunk& chunk, int chunk_idx) {
+    if (HAS_SMALL_PAIRS) {
+        // The first four pairs whole in six bits; of the others, the low four bits in `rest` and the high two above the first.
+        int pair = chunk_idx / 2 % 8, shift = 8 * (pair % 4);
+        u32 scale = chunk.more.y >> shift & 0xFF, minimum = chunk.more.z >> shift & 0xFF, rest = chunk.more.w >> shift & 0xFF;
+        bool is_first = pair < 4;
+        scale = is_first ? scale & 63 : (rest & 15) | scale >> 6 << 4;
+        minimum = is_first ? minimum & 63 : rest >> 4 | minimum >> 6 << 4;
+        return {half_to_float((u16)chunk.more.x) * (float)scale, -(half_to_float((u16)(chunk.more.x >> 16)) * (float)minimum)};
+    }
+    float scale = half_to_float((u16)chunk.scales);
+    if (HAS_SMALL_SCALES) return {scale * (float)(signed char)(chunk.scales >> 16), 0.0f};
+    return {scale, half_to_float((u16)(chunk.scales >> 16))};
+}
+
+// Codes 4 * step to 4 * step + 3 of a chunk, one a byte.
+DEVICE u32 codes_of(const Chunk& chunk, int chunk_idx, u32 word, int step) {
+    if (CODE_BITS == 8) return word;
+    word = word >> 4 * (chunk_idx & 1) & 0x0F0F0F0Fu;
+    const u32 mask = ((1u << TOP_BITS) - 1) * 0x01010101u;
+    if (TOP_BITS > 0) word |= (chunk.tops >> (TOP_BITS * (4 * (chunk_idx & 1) + step)) % 8 & mask) << 4;
+    return word;
+}
+
+// The values of the four codes in the bytes of a word.
+DEVICE void decode(u32 word, const Scaling& scaling, float (&values)[4]) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        u32 code = word >> (8 * i) & (FORMAT == Q8_0 ? 0xFF : 0xF);
         // 2^23 + code: cheaper than a conversion, and exact.
-        float value = __uint_as_float(0x4B000000u | code) - (8388608.0f + offset);
-        values[i] = value * scale;
-        if (FORMAT == Q4_1) values[i] += minimum;
+        float code = __uint_as_float(0x4B000000u | (word >> (8 * i) & 0xFF)) - (8388608.0f + CODE_OFFSET);
+        values[i] = code * scaling.scale;
+        if (HAS_MINIMUM) values[i] += scaling.minimum;
     }
 }
 
 // The pairs of elements of a chunk: 2s and 2s + 1 are for step s.
-template <int FORMAT>
 DEVICE void decode_chunk(const Chunk& chunk, int chunk_idx, u32 (&pairs)[8]) {
-    u32 words[8] = {chunk.low.x,  chunk.low.y,  chunk.low.z,  chunk.low.w,
-                    chunk.high.x, chunk.high.y, chunk.high.z, chunk.high.w};
+    u32 words[8] = {chunk.codes.x, chunk.codes.y, chunk.codes.z, chunk.codes.w,
+                    chunk.more.x,  chunk.more.y,  chunk.more.z,  chunk.more.w};
+    Scaling scaling = scaling_of(chunk, chunk_idx);
 #pragma unroll
     for (int step = 0; step < 4; step++) {
-        if (FORMAT == ELEMENTS) {
+        if (IS_ELEMENTS) {
             pairs[2 * step] = words[2 * step];
             pairs[2 * step + 1] = words[2 * step + 1];
         } else {
             float values[4];
-            decode<FORMAT>(chunk, chunk_idx, words[step], values);
+            decode(codes_of(chunk, chunk_idx, words[step], step), scaling, values);
             pairs[2 * step] = round_pair(values[0], values[1]);
             pairs[2 * step + 1] = round_pair(values[2], values[3]);
         }
@@ -143,7 +186,7 @@ DEVICE void put(const Output& out, const float (&c)[4], const Weights& w, int ti
 }
 
 // A block: 16 rows and 8 * N_TILES tokens; a warp a segment.
-template <int FORMAT, int N_TILES>
+template <int N_TILES>
 DEVICE void narrow(const Weights& w, const Tokens& x, const Output& out) {
     SHARED(float, partials, 256 * 4 * N_TILES);
     int lane = threadIdx.x & 31, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
@@ -155,8 +198,8 @@ DEVICE void narrow(const Weights& w, const Tokens& x, const Output& out) {
     for (int group = segment_start(warp, w.n_cols); group < end; group++) {
         int chunk = 4 * group + t;
         u32 above[8], below[8];
-        decode_chunk<FORMAT>(load_chunk<FORMAT>(w, upper, chunk), chunk, above);
-        decode_chunk<FORMAT>(load_chunk<FORMAT>(w, lower, chunk), chunk, below);
+        decode_chunk(load_chunk(w, upper, chunk), chunk, above);
+        decode_chunk(load_chunk(w, lower, chunk), chunk, below);
 #pragma unroll
         for (int i = 0; i < N_TILES; i++) {
             int token = first_token + 8 * i + g;
@@ -215,8 +258,7 @@ DEVICE void multiply_group(const u16* weights, const u16* tokens, float (&sums)[
 
 // A block: 128 rows and 64 tokens; a warp 32 rows and 32 tokens. Two stages in shared memory: the next group is on its way
 // while one is multiplied.
-template <int FORMAT>
-DEVICE void wide(const Weights& w, const Tokens& x, const Output& out) {
+DEVICE void multiply_wide(const Weights& w, const Tokens& x, const Output& out) {
     DYNAMIC_SHARED(shared);
     u16* stages = (u16*)shared;
     int warp = threadIdx.x / 32;
@@ -231,7 +273,7 @@ DEVICE void wide(const Weights& w, const Tokens& x, const Output& out) {
     }
     Chunk next[2];
     auto fetch = [&](int group, u16* stage) {
-        for (int i = 0; i < 2; i++) next[i] = load_chunk<FORMAT>(w, rows[i], 4 * group + chunk_of);
+        for (int i = 0; i < 2; i++) next[i] = load_chunk(w, rows[i], 4 * group + chunk_of);
         for (int i = 0; i < 2; i++) {
             int piece = threadIdx.x + 256 * i, token = first_token + piece / 8;
             bool is_wanted = token < x.n_tokens;
@@ -247,7 +289,7 @@ DEVICE void wide(const Weights& w, const Tokens& x, const Output& out) {
         u16* stage = stages + group % 2 * STAGE_LEN;
         for (int i = 0; i < 2; i++) {
             u32 pairs[8];
-            decode_chunk<FORMAT>(next[i], 4 * group + chunk_of, pairs);
+            decode_chunk(next[i], 4 * group + chunk_of, pairs);
             uint4* to = (uint4*)(stage + (row_of + 64 * i) * STAGE_STRIDE + 16 * chunk_of);
             to[0] = {pairs[0], pairs[1], pairs[2], pairs[3]};
             to[1] = {pairs[4], pairs[5], pairs[6], pairs[7]};
@@ -278,21 +320,22 @@ DEVICE void wide(const Weights& w, const Tokens& x, const Output& out) {
 }
 
 // out[i] = row rows[i] of the weights, as they are stored. A block a row.
-template <int FORMAT>
-DEVICE void gather(const Weights& w, const u32* rows, float* out) {
+KERNEL(128) gather(const u8* codes, const u32* tops, const u8* scales, int n_rows, int n_cols, const u32* rows, float* out) {
+    Weights w = {codes, tops, scales, n_rows, n_cols, nullptr};
     u64 row = blockIdx.x;
-    int n_chunks = (w.n_cols + 15) / 16;
+    int n_chunks = (n_cols + 15) / 16;
     for (int chunk = threadIdx.x; chunk < n_chunks; chunk += 128) {
-        Chunk loaded = load_chunk<FORMAT>(w, rows[row], chunk);
-        u32 words[8] = {loaded.low.x,  loaded.low.y,  loaded.low.z,  loaded.low.w,
-                        loaded.high.x, loaded.high.y, loaded.high.z, loaded.high.w};
-        float* to = out + row * w.n_cols + 16 * chunk;
-        for (int i = 0; i < 16 && 16 * chunk + i < w.n_cols; i++) {
-            if (FORMAT == ELEMENTS) {
+        Chunk loaded = load_chunk(w, rows[row], chunk);
+        u32 words[8] = {loaded.codes.x, loaded.codes.y, loaded.codes.z, loaded.codes.w,
+                        loaded.more.x,  loaded.more.y,  loaded.more.z,  loaded.more.w};
+        Scaling scaling = scaling_of(loaded, chunk);
+        float* to = out + row * n_cols + 16 * chunk;
+        for (int i = 0; i < 16 && 16 * chunk + i < n_cols; i++) {
+            if (IS_ELEMENTS) {
                 to[i] = element_to_float((u16)(words[i / 2] >> (16 * (i % 2))));
             } else {
                 float values[4];
-                decode<FORMAT>(loaded, chunk, words[i / 4], values);
+                decode(codes_of(loaded, chunk, words[i / 4], i / 4), scaling, values);
                 to[i] = values[i % 4];
             }
         }
@@ -300,27 +343,27 @@ DEVICE void gather(const Weights& w, const u32* rows, float* out) {
 }
 
 #define PRODUCT_PARAMETERS                                                                                              \
-    const u8 *codes, const u16 *scales, const u16 *minimums, int n_rows, int n_cols, const u32 *picks, const u16 *x,  \
+    const u8 *codes, const u32 *tops, const u8 *scales, int n_rows, int n_cols, const u32 *picks, const u16 *x,         \
         int x_stride, int n_tokens, int mode, const float *bias, float *out, int out_width, int activation
 #define PRODUCT_ARGUMENTS                                                                                               \
-    {codes, scales, minimums, n_rows, n_cols, picks}, {x, x_stride, n_tokens},                                          \
+    {codes, tops, scales, n_rows, n_cols, picks}, {x, x_stride, n_tokens},                                              \
         { (Mode) mode, bias, out, out_width, (Activation)activation }
-// For compute capability 12, ptxas would fit a fifth block with a register too few, and spill it.
+// Blocks that a multiprocessor holds at least. Left to itself, ptxas would fit one more with a register too few, and spill it:
+// a narrow one for compute capability 12, and in one format a wide one for 9.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-#define NARROW_8_BOUNDS 256, 4
+#define NARROW_8_BOUNDS 256, CODE_BITS == 8 ? 3 : 4
 #else
 #define NARROW_8_BOUNDS 256
 #endif
-#define FORMAT_KERNELS(format, name)                                                                                    \
-    KERNEL(NARROW_8_BOUNDS) narrow_8_##name(PRODUCT_PARAMETERS) { narrow<format, 1>(PRODUCT_ARGUMENTS); }               \
-    KERNEL(256) narrow_32_##name(PRODUCT_PARAMETERS) { narrow<format, 4>(PRODUCT_ARGUMENTS); }                          \
-    KERNEL(256) wide_##name(PRODUCT_PARAMETERS) { wide<format>(PRODUCT_ARGUMENTS); }                                    \
-    KERNEL(128) gather_##name(const u8* codes, const u16* scales, const u16* minimums, int n_rows, int n_cols,          \
-                              const u32* rows, float* out) {                                                            \
-        gather<format>({codes, scales, minimums, n_rows, n_cols, nullptr}, rows, out);                                  \
-    }
-
-FORMAT_KERNELS(ELEMENTS, elements)
-FORMAT_KERNELS(Q4_0, q4_0)
-FORMAT_KERNELS(Q4_1, q4_1)
-FORMAT_KERNELS(Q8_0, q8_0)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900
+#define WIDE_BOUNDS 256, 1
+#else
+#define WIDE_BOUNDS 256
+#endif
+KERNEL(NARROW_8_BOUNDS) narrow_8(PRODUCT_PARAMETERS) { narrow<1>(PRODUCT_ARGUMENTS); }
+KERNEL(256) narrow_32(PRODUCT_PARAMETERS) { narrow<4>(PRODUCT_ARGUMENTS); }
+KERNEL(WIDE_BOUNDS) wide(PRODUCT_PARAMETERS) { multiply_wide(PRODUCT_ARGUMENTS); }
+#undef PRODUCT_PARAMETERS
+#undef PRODUCT_ARGUMENTS
+#undef NARROW_8_BOUNDS
+#undef WIDE_BOUNDS

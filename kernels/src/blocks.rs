@@ -5,6 +5,8 @@
 //!
 //! Source: ggml's `block_q4_0` to `block_q6_K` (ggml-common.h) and how they are taken apart (ggml-quants.c).
 
+use std::ops::Range;
+
 use half::f16;
 
 /// Weights that a product takes together.
@@ -14,7 +16,7 @@ pub const BLOCK_LEN: usize = 32;
 const K_BLOCK_LEN: usize = 256;
 
 /// A quantised format. A weight is its code less an offset, times a scale, plus perhaps a minimum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BlockFormat {
     /// Four bits less 8; a scale.
     Q4_0,
@@ -103,6 +105,16 @@ impl BlockFormat {
     #[must_use]
     pub const fn block_bytes(self) -> usize {
         self.coding().block.1
+    }
+
+    /// Where in a block of a file its scales and minimums lie.
+    pub(crate) const fn scale_bytes(self) -> Range<usize> {
+        match self {
+            BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 => 0..2,
+            BlockFormat::Q4_1 | BlockFormat::Q5_1 => 0..4,
+            BlockFormat::Q4K | BlockFormat::Q5K => 0..16,
+            BlockFormat::Q6K => 192..210,
+        }
     }
 
     /// Hands out the weights of `bytes`, which are whole blocks, 32 at a time.

@@ -5,6 +5,8 @@
 //! inputs to `n_rows` outputs; how activations are rounded before they meet it is the device's
 //! business. *Keys and values* live in pages of a pool; a *slot* is one token's place in it.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 use crate::{BlockFormat, Draw, Drawn, KernelError, KvShape};
@@ -41,16 +43,16 @@ pub enum MatrixData<'a> {
 }
 
 impl MatrixData<'_> {
-    /// One row.
-    pub(crate) fn row(self, row_idx: usize, n_cols: usize) -> Self {
-        let of_values = row_idx * n_cols..(row_idx + 1) * n_cols;
+    /// Some of the rows.
+    pub(crate) fn rows(self, rows: Range<usize>, n_cols: usize) -> Self {
+        let of_values = rows.start * n_cols..rows.end * n_cols;
         match self {
             MatrixData::F32(values) => MatrixData::F32(&values[of_values]),
             MatrixData::F16(values) => MatrixData::F16(&values[of_values]),
             MatrixData::Bf16(values) => MatrixData::Bf16(&values[of_values]),
             MatrixData::Blocks(format, bytes) => {
                 let n_bytes = n_cols / format.block_len() * format.block_bytes();
-                MatrixData::Blocks(format, &bytes[row_idx * n_bytes..][..n_bytes])
+                MatrixData::Blocks(format, &bytes[rows.start * n_bytes..rows.end * n_bytes])
             }
         }
     }

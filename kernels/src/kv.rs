@@ -42,6 +42,8 @@ pub enum KvFormat {
     Plain,
     /// In f32, and computed with in f32. On the CPU.
     F32,
+    /// In f16, and computed with in f16: finer than bf16, and up to 65,504. On a GPU.
+    F16,
     /// Whole numbers of eight bits, times a scale a head and token.
     Int8,
     /// Floating-point numbers of eight bits (OCP e4m3), times a scale a head and token. On a GPU.
@@ -55,8 +57,18 @@ impl KvFormat {
         match self {
             KvFormat::Plain => "bf16",
             KvFormat::F32 => "f32",
+            KvFormat::F16 => "f16",
             KvFormat::Int8 => "int8",
             KvFormat::E4m3 => "fp8",
+        }
+    }
+
+    /// Whether numbers are codes that a scale multiplies.
+    #[must_use]
+    pub fn has_scales(self) -> bool {
+        match self {
+            KvFormat::Plain | KvFormat::F32 | KvFormat::F16 => false,
+            KvFormat::Int8 | KvFormat::E4m3 => true,
         }
     }
 
@@ -64,7 +76,7 @@ impl KvFormat {
     #[must_use]
     pub fn head_bytes(self, head_dim: usize) -> usize {
         match self {
-            KvFormat::Plain => 2 * head_dim,
+            KvFormat::Plain | KvFormat::F16 => 2 * head_dim,
             KvFormat::F32 => size_of::<f32>() * head_dim,
             KvFormat::Int8 | KvFormat::E4m3 => head_dim + size_of::<f32>(),
         }

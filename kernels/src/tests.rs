@@ -8,7 +8,9 @@ mod vectors;
 
 use proptest::prelude::*;
 
-use crate::{AttentionSpan, BlockFormat, Buffer, Cpu, Device, Heads, KvShape, Slot, Tier};
+use crate::{
+    AttentionSpan, BLOCK_LEN, BlockFormat, Buffer, Cpu, Device, Heads, KvShape, Slot, Tier,
+};
 
 #[cfg(target_arch = "aarch64")]
 const TIERS: [Tier; 4] = [
@@ -30,6 +32,31 @@ fn buffer(width: usize, values: &[f32]) -> Buffer {
     let mut buffer = Buffer::new(width);
     buffer.assign(values);
     buffer
+}
+
+/// Whether scales are products.
+fn is_k(format: BlockFormat) -> bool {
+    format.block_len() > BLOCK_LEN
+}
+
+/// Where a block's f16 are.
+fn halves_of(format: BlockFormat) -> Vec<usize> {
+    match format {
+        BlockFormat::Q6K => vec![208],
+        _ if format.coding().has_minimum => vec![0, 2],
+        _ => vec![0],
+    }
+}
+
+/// Makes the scales and minimums of random blocks small numbers.
+pub(crate) fn shrink_scales(format: BlockFormat, bytes: &mut [u8]) {
+    for block in bytes.chunks_exact_mut(format.block_bytes()) {
+        // An f16 exponent of 8 to 11: about 0.01 to 0.1; of 4 to 7 where whole numbers multiply it.
+        let exponent = if is_k(format) { 0x10 } else { 0x20 };
+        for at in halves_of(format) {
+            block[at + 1] = block[at + 1] & 0x8f | exponent;
+        }
+    }
 }
 
 pub(crate) fn bits(values: &[f32]) -> Vec<u32> {

@@ -11,7 +11,7 @@ use crate::gguf::Gguf;
 use crate::weights::{LayerWeight, Listener, Source, Weight};
 use crate::{
     ChatTemplate, Config, Decoder, DecoderOptions, LoadProgress, ModelError, Precision, Tokenizer,
-    config, tokenizer,
+    config, tokenizer, weights,
 };
 
 /// An opened checkpoint: everything but the weights is read, the weights are mapped.
@@ -123,6 +123,12 @@ impl Checkpoint {
             }
             None => Err(self.source.invalid(format!("tensor {name} is missing"))),
         }
+    }
+
+    /// Bytes of a GPU's memory that the weights take, if they are not quantised while they are loaded.
+    #[must_use]
+    pub fn n_gpu_bytes(&self) -> u64 {
+        weights::n_gpu_bytes(&*self.source)
     }
 
     /// Loads the weights and makes a decoder of them.

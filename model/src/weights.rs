@@ -139,6 +139,22 @@ pub(crate) fn plain(tensor: &RawTensor<'_>) -> Result<Vec<f32>, candle_core::Err
     })
 }
 
+/// Bytes that the tensors of a source take on a GPU: blocks as they are, plain values in 16 bits.
+pub(crate) fn n_gpu_bytes(source: &dyn Source) -> u64 {
+    // What cannot be read is an error when it is loaded.
+    let tensor = |name| source.tensor(name).ok().flatten();
+    let tensors = source.names().into_iter().filter_map(tensor);
+    let n_bytes = tensors.map(|tensor| {
+        let n_values: usize = tensor.shape.iter().product();
+        match block_format(tensor.dtype) {
+            Some(_) => tensor.bytes.len(),
+            None if is_plain(tensor.dtype) => 2 * n_values,
+            None => n_values / BLOCK_LEN * BlockFormat::Q8_0.block_bytes(),
+        }
+    });
+    n_bytes.map(|n_bytes| n_bytes as u64).sum()
+}
+
 /// How far the loading of weights is, in bytes of the checkpoint's tensors. The last that is told is the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadProgress {

@@ -45,8 +45,8 @@ Kernel kernel_of(const char* name, void (*kernel)(Arguments...)) {
 }
 
 struct Variant {
-    // Every one of these is among the options of a compilation, and none of `without` is.
-    std::vector<const char*> with, without;
+    // The definitions among the options of a compilation.
+    std::vector<const char*> definitions;
     std::vector<Kernel> kernels;
 };
 
@@ -172,10 +172,11 @@ static bool has_option(const std::string& options, const char* option) {
 }
 
 static const Variant* variant_of(const std::string& options) {
+    size_t n_definitions = 0;
+    for (size_t at = 0; (at = options.find("-D", at)) != std::string::npos; at++) n_definitions++;
     for (const Variant& variant : variants()) {
-        bool fits = true;
-        for (const char* option : variant.with) fits = fits && has_option(options, option);
-        for (const char* option : variant.without) fits = fits && !has_option(options, option);
+        bool fits = variant.definitions.size() == n_definitions;
+        for (const char* option : variant.definitions) fits = fits && has_option(options, option);
         if (fits) return &variant;
     }
     return nullptr;

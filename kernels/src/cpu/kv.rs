@@ -37,7 +37,7 @@ macro_rules! with_pool {
 pub(super) fn check(format: KvFormat) -> Result<(), KernelError> {
     match format {
         KvFormat::Plain | KvFormat::F32 | KvFormat::Int8 => Ok(()),
-        KvFormat::E4m3 => Err(KernelError::KvFormat {
+        KvFormat::F16 | KvFormat::E4m3 => Err(KernelError::KvFormat {
             device: "the CPU",
             given: format,
             known: "bf16, f32 and int8",
@@ -52,7 +52,7 @@ impl CpuKv {
         Ok(Self(match format {
             KvFormat::Plain => Pages::Bf16(KvPool::new(shape)?),
             KvFormat::F32 => Pages::F32(KvPool::new(shape)?),
-            KvFormat::Int8 | KvFormat::E4m3 => {
+            KvFormat::Int8 | KvFormat::F16 | KvFormat::E4m3 => {
                 let [head_dim, page_size] = attention::CODES_LIMITS;
                 for (what, given, limit) in [
                     ("elements a head", shape.head_dim, head_dim),

@@ -283,7 +283,8 @@ impl Pairs {
                 for (place, row_idx) in lanes_of(strands, pair_idx) {
                     let row_idx = row_idx - strands[0].first;
                     let part = &parts[row_idx / parts[0].n_rows];
-                    put(pair, place, part.data.row(row_idx % part.n_rows, n_cols));
+                    let row_idx = row_idx % part.n_rows;
+                    put(pair, place, part.data.rows(row_idx..row_idx + 1, n_cols));
                 }
             }
         });

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::CudaError;
 use super::library::{Compiler, Opaque, variable};
-use crate::KvFormat;
+use crate::{BLOCK_LEN, BlockFormat, KvFormat};
 
 /// The sources of one module: what all share, and its own.
 #[derive(Debug, Clone, Copy)]
@@ -43,24 +43,7 @@ pub(crate) const ROWWISE: Source = Source {
 pub(crate) const MATMUL: Source = Source {
     name: "matmul.cu",
     text: include_str!("../../cuda/matmul.cu"),
-    kernels: &[
-        "narrow_8_elements",
-        "narrow_32_elements",
-        "wide_elements",
-        "gather_elements",
-        "narrow_8_q4_0",
-        "narrow_32_q4_0",
-        "wide_q4_0",
-        "gather_q4_0",
-        "narrow_8_q4_1",
-        "narrow_32_q4_1",
-        "wide_q4_1",
-        "gather_q4_1",
-        "narrow_8_q8_0",
-        "narrow_32_q8_0",
-        "wide_q8_0",
-        "gather_q8_0",
-    ],
+    kernels: &["narrow_8", "narrow_32", "wide", "gather"],
 };
 
 /// Choices of tokens.
@@ -82,7 +65,7 @@ pub(crate) const ATTENTION: Source = Source {
     ],
 };
 
-/// What activations are rounded to before a product, and keys and values for good.
+/// What activations and plain weights are rounded to before a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Element {
     /// Eight bits of mantissa, the range of f32.
@@ -92,24 +75,80 @@ pub enum Element {
     F16,
 }
 
+/// The constants of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Constants {
+    /// Of rows and of sampling.
+    Rows(Element),
+    /// Of products: blocks of a format, or elements.
+    Weights(Option<BlockFormat>, Element),
+    /// Of attention: elements of a head, and how keys and values are kept.
+    Heads(usize, KvFormat),
+}
+
+impl Constants {
+    /// What is defined for the preprocessor: `NAME` or `NAME=VALUE`.
+    pub(crate) fn definitions(self) -> Vec<String> {
+        let (mut definitions, element) = match self {
+            Constants::Rows(element) => (Vec::new(), element),
+            Constants::Weights(format, element) => {
+                let (n_bits, offset, block_len, n_scales, has_minimum) = match format {
+                    // As codes of sixteen bits, without scales.
+                    None => (16, 0, BLOCK_LEN, 0, false),
+                    Some(format) => {
+                        let coding = format.coding();
+                        let (n_scales, has_minimum) = (coding.n_scales, coding.has_minimum);
+                        (
+                            coding.n_bits,
+                            coding.offset,
+                            format.block_len(),
+                            n_scales,
+                            has_minimum,
+                        )
+                    }
+                };
+                let definitions = vec![
+                    format!("CODE_BITS={n_bits}"),
+                    format!("CODE_OFFSET={offset}"),
+                    format!("BLOCK_LEN={block_len}"),
+                    format!("BLOCK_SCALES={n_scales}"),
+                    format!("HAS_MINIMUM={has_minimum}"),
+                ];
+                (definitions, element)
+            }
+            Constants::Heads(head_dim, kv_format) => {
+                let mut definitions = vec![format!("HEAD_DIM={head_dim}")];
+                definitions.extend(format_definition(kv_format).map(str::to_owned));
+                let element = match kv_format {
+                    KvFormat::F16 => Element::F16,
+                    // Codes are bf16 on their way: scales reach farther than f16.
+                    _ => Element::Bf16,
+                };
+                (definitions, element)
+            }
+        };
+        if element == Element::F16 {
+            definitions.push("ELEMENT_F16".into());
+        }
+        definitions
+    }
+}
+
+/// What makes keys and values codes of a format.
+fn format_definition(format: KvFormat) -> Option<&'static str> {
+    match format {
+        KvFormat::Plain | KvFormat::F16 | KvFormat::F32 => None,
+        KvFormat::Int8 => Some("KV_INT8"),
+        KvFormat::E4m3 => Some("KV_E4M3"),
+    }
+}
+
 /// What a source is compiled for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// `sm_90`
     pub(crate) architecture: String,
-    pub(crate) element: Element,
-    /// Elements of an attention head.
-    pub(crate) head_dim: usize,
-    pub(crate) kv_format: KvFormat,
-}
-
-/// The option that makes keys and values of a format, if it takes one.
-pub(crate) fn format_option(format: KvFormat) -> Option<&'static str> {
-    match format {
-        KvFormat::Plain | KvFormat::F32 => None,
-        KvFormat::Int8 => Some("-DKV_INT8"),
-        KvFormat::E4m3 => Some("-DKV_E4M3"),
-    }
+    pub(crate) constants: Constants,
 }
 
 impl Target {
@@ -120,12 +159,13 @@ impl Target {
             // A product and a sum are fused only where the source says so: the emulator then gives the same bits.
             "--fmad=false".into(),
             "--ptxas-options=-v".into(),
-            format!("-DHEAD_DIM={}", self.head_dim),
         ];
-        if self.element == Element::F16 {
-            options.push("-DELEMENT_F16".into());
-        }
-        options.extend(format_option(self.kv_format).map(str::to_owned));
+        let definitions = self.constants.definitions();
+        options.extend(
+            definitions
+                .iter()
+                .map(|definition| format!("-D{definition}")),
+        );
         options
     }
 }

@@ -5,21 +5,22 @@
 //! an operation's inputs may be reused by the next. A GPU that fails in the middle of an operation makes it panic: the
 //! engine fails that step and starts its pages anew.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::attention::{CudaKv, Planned, WHOLE_HEAD_LIMIT};
-use super::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source, Target, cache_folder};
+use super::compile::{ATTENTION, Constants, ROWWISE, SAMPLING, Source, Target, cache_folder};
 use super::driver::{Argument, Context, Function, Memory};
 use super::library::{Compiler, Driver};
 use super::matrix::CudaMatrix;
-use super::room::{Room, must};
+use super::room::{Kept, Room, must};
 use super::sample::Sampling;
 use super::{CudaError, Element, probe};
 use crate::{
-    Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
-    KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
+    Activation, AttentionLayer, AttentionSpan, BlockFormat, Device, Draw, Drawn, Grain, Heads,
+    KernelError, KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
 };
 
 /// Dynamic shared memory of the wide kernels: two stages of 192 rows of 72 elements.
@@ -62,18 +63,22 @@ pub struct Cuda {
     /// Where cubins are kept.
     cache: Option<PathBuf>,
     architecture: String,
-    element: Element,
+    pub(super) element: Element,
     kv_format: KvFormat,
+    /// Of rows and of sampling.
     pub(super) kernels: Kernels,
+    /// Of products, by the format of weights.
+    pub(super) products: RefCell<HashMap<Option<BlockFormat>, Arc<Kernels>>>,
     /// Inputs of a product as elements.
     pub(super) rounded: Room,
     /// Products on their way to an output: gates and ups that no kernel takes together, and picked rows.
     pub(super) scratch: Room,
     /// Row numbers or positions of the operation at hand.
     pub(super) indices: Room,
-    /// The slots that were last written to, which all layers of a step share.
-    slots: Vec<u32>,
-    slot_room: Room,
+    /// Pages and offsets of the slots that were last written to, which all layers of a step share.
+    slots: Kept,
+    /// The rows that were last selected: those that lead to logits are the same in most decode steps.
+    selected: Kept,
     pub(super) planned: Planned,
     pub(super) partial_values: Room,
     pub(super) partial_sums: Room,
@@ -112,11 +117,12 @@ impl Cuda {
             element,
             kv_format: KvFormat::Plain,
             kernels: Kernels::new(),
+            products: RefCell::default(),
             rounded: Room::new(&context),
             scratch: Room::new(&context),
             indices: Room::new(&context),
-            slots: Vec::new(),
-            slot_room: Room::new(&context),
+            slots: Kept::new(&context),
+            selected: Kept::new(&context),
             planned: Planned::new(&context),
             partial_values: Room::new(&context),
             partial_sums: Room::new(&context),
@@ -125,14 +131,10 @@ impl Cuda {
             context,
             compiler,
         };
-        // The head is of no account outside attention.
-        for source in [ROWWISE, MATMUL, SAMPLING] {
-            device.kernels.extend(device.load(source, 64)?);
-        }
-        for (name, kernel) in &device.kernels {
-            if name.starts_with("wide") {
-                kernel.allow_shared(WIDE_SHARED)?;
-            }
+        for source in [ROWWISE, SAMPLING] {
+            device
+                .kernels
+                .extend(device.load(source, Constants::Rows(element))?);
         }
         Ok(device)
     }
@@ -140,17 +142,14 @@ impl Cuda {
     /// This GPU, with pools of keys and values in a format.
     ///
     /// # Errors
-    /// If the format is of CPUs only, or of eight bits and elements are f16.
+    /// If the format is of CPUs only.
     pub fn with_kv_format(self, kv_format: KvFormat) -> Result<Self, KernelError> {
         if kv_format == KvFormat::F32 {
             return Err(KernelError::KvFormat {
                 device: "a GPU",
                 given: kv_format,
-                known: "bf16, int8 and fp8",
+                known: "bf16, f16, int8 and fp8",
             });
-        }
-        if kv_format != KvFormat::Plain && self.element == Element::F16 {
-            return Err(CudaError::KvElement.into());
         }
         Ok(Self { kv_format, ..self })
     }
@@ -163,21 +162,18 @@ impl Cuda {
         self.context.memory()
     }
 
-    fn load(&self, source: Source, head_dim: usize) -> Result<Kernels, CudaError> {
+    /// A source's kernels with these constants, compiled or found.
+    pub(super) fn load(&self, source: Source, constants: Constants) -> Result<Kernels, CudaError> {
         let target = Target {
             architecture: self.architecture.clone(),
-            element: self.element,
-            head_dim,
-            kv_format: if source.name == ATTENTION.name {
-                self.kv_format
-            } else {
-                KvFormat::Plain
-            },
+            constants,
         };
         let cubin = self
             .compiler
             .cubin_of(source, &target, self.cache.as_deref())?;
-        let is_wanted = |name: &str| name != "attention_whole" || head_dim <= WHOLE_HEAD_LIMIT;
+        let is_wide =
+            matches!(constants, Constants::Heads(head_dim, _) if head_dim > WHOLE_HEAD_LIMIT);
+        let is_wanted = |name: &str| name != "attention_whole" || !is_wide;
         let loaded = self.context.load(&cubin, source, is_wanted)?;
         Ok(loaded
             .into_iter()
@@ -233,12 +229,7 @@ impl Device for Cuda {
         for part in parts {
             part.check(n_cols)?;
         }
-        Ok(CudaMatrix::place(
-            &self.context,
-            n_cols,
-            parts,
-            self.element,
-        )?)
+        Ok(self.place_matrix(n_cols, parts)?)
     }
 
     fn vector(&self, values: &[f32]) -> Self::Vector {
@@ -279,10 +270,10 @@ impl Device for Cuda {
             memory.clear()?;
             Ok(memory)
         };
-        let has_codes = self.kv_format != KvFormat::Plain;
+        let has_codes = self.kv_format.has_scales();
         let n_bytes = bytes(if has_codes { head_dim } else { 2 * head_dim })?;
         let n_scale_bytes = bytes(size_of::<f32>())?;
-        let kernels = self.load(ATTENTION, head_dim)?;
+        let kernels = self.load(ATTENTION, Constants::Heads(head_dim, self.kv_format))?;
         if let Some(whole) = kernels.get("attention_whole") {
             whole.allow_shared(CudaKv::whole_shared(head_dim))?;
         }
@@ -447,11 +438,8 @@ impl Device for Cuda {
                 slot.page
             );
         }
-        let numbers = || slots.iter().flat_map(|slot| [slot.page, slot.offset]);
-        if !self.slots.iter().copied().eq(numbers()) {
-            self.slots = numbers().collect();
-            self.slot_room.put(&self.slots);
-        }
+        let numbers = slots.iter().flat_map(|slot| [slot.page, slot.offset]);
+        let held_slots = self.slots.hold(numbers);
         let [layer, scales] = kv.layer(layer_idx);
         let arguments = [
             layer,
@@ -462,7 +450,7 @@ impl Device for Cuda {
             x.width.into(),
             keys.first.into(),
             values.first.into(),
-            self.slot_room.held().into(),
+            held_slots.into(),
             slots.len().into(),
         ];
         let n_warps = 2 * slots.len() * shape.n_kv_heads;
@@ -499,11 +487,11 @@ impl Device for Cuda {
 
     fn select_rows(&mut self, x: &Self::Buffer, rows: &[usize], out: &mut Self::Buffer) {
         assert_eq!(x.width, out.width, "widths");
-        let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-        self.indices.put(&rows);
         let arguments = [
             x.memory.held().into(),
-            self.indices.held().into(),
+            self.selected
+                .hold(rows.iter().map(|&row| row as u32))
+                .into(),
             x.width.into(),
             out.resize(rows.len()).into(),
         ];

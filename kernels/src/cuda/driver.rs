@@ -262,6 +262,12 @@ impl Context {
     pub(crate) fn graph_counts(&self) -> (usize, u64) {
         self.queue().segments.counts()
     }
+
+    /// Launches of the longest graph.
+    #[cfg(test)]
+    pub(crate) fn longest_graph(&self) -> usize {
+        self.queue().segments.longest()
+    }
 }
 
 impl Drop for Context {

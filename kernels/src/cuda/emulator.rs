@@ -11,74 +11,73 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
-use super::compile::{ATTENTION, MATMUL, ROWWISE, SAMPLING, Source};
+use super::compile::{ATTENTION, Constants, MATMUL, ROWWISE, SAMPLING, Source};
 use super::library::{Compiler, Driver, variable};
-use crate::{Cuda, Element, KvFormat};
+use crate::{BlockFormat, Cuda, Element, KvFormat};
 
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cuda");
 
-/// What the emulator can be asked to compile: head, element, and format of keys and values.
-pub(crate) const VARIANTS: [(usize, Element, KvFormat); 11] = [
-    (64, Element::Bf16, KvFormat::Plain),
-    (64, Element::F16, KvFormat::Plain),
-    (16, Element::Bf16, KvFormat::Plain),
-    (32, Element::Bf16, KvFormat::Plain),
-    (80, Element::F16, KvFormat::Plain),
-    (256, Element::Bf16, KvFormat::Plain),
-    (64, Element::Bf16, KvFormat::Int8),
-    (64, Element::Bf16, KvFormat::E4m3),
-    (16, Element::Bf16, KvFormat::Int8),
-    (16, Element::Bf16, KvFormat::E4m3),
-    (160, Element::Bf16, KvFormat::Int8),
+/// Heads that the emulator can be asked for: their elements, and how keys and values are kept.
+pub(crate) const HEADS: [(usize, KvFormat); 12] = [
+    (64, KvFormat::Plain),
+    (64, KvFormat::F16),
+    (16, KvFormat::Plain),
+    (16, KvFormat::F16),
+    (32, KvFormat::Plain),
+    (80, KvFormat::F16),
+    (256, KvFormat::Plain),
+    (64, KvFormat::Int8),
+    (64, KvFormat::E4m3),
+    (16, KvFormat::Int8),
+    (16, KvFormat::E4m3),
+    (160, KvFormat::Int8),
 ];
+
+/// All that the emulator can be asked for: what is compiled together, and for what.
+fn variants() -> Vec<(&'static [Source], Constants)> {
+    let mut all: Vec<(&'static [Source], _)> = Vec::new();
+    for element in [Element::Bf16, Element::F16] {
+        all.push((&[ROWWISE, SAMPLING], Constants::Rows(element)));
+        let formats = std::iter::once(None).chain(BlockFormat::ALL.map(Some));
+        all.extend(formats.map(|format| (&[MATMUL][..], Constants::Weights(format, element))));
+    }
+    let heads = HEADS.map(|(head_dim, kv_format)| Constants::Heads(head_dim, kv_format));
+    all.extend(heads.map(|heads| (&[ATTENTION][..], heads)));
+    all
+}
 
 /// One C++ file of all variants.
 fn generated() -> String {
     let mut text = String::from("#include \"emulator/driver.hpp\"\n");
     let mut table = String::new();
-    for (head_dim, element, kv_format) in VARIANTS {
-        let name = format!("{element:?}_{head_dim}_{kv_format:?}").to_lowercase();
-        // Rows and products have nothing to do with heads.
-        let sources: &[Source] = match (head_dim, kv_format) {
-            (64, KvFormat::Plain) => &[ROWWISE, MATMUL, SAMPLING, ATTENTION],
-            _ => &[ATTENTION],
-        };
-        let (with, without): (Vec<_>, Vec<_>) = [
-            (element == Element::F16, "ELEMENT_F16"),
-            (kv_format == KvFormat::Int8, "KV_INT8"),
-            (kv_format == KvFormat::E4m3, "KV_E4M3"),
-        ]
-        .into_iter()
-        .partition(|(is_defined, _)| *is_defined);
-        writeln!(text, "namespace {name} {{\n#define HEAD_DIM {head_dim}").unwrap();
-        for (_, macro_name) in &with {
-            writeln!(text, "#define {macro_name}").unwrap();
+    for (i, (sources, constants)) in variants().into_iter().enumerate() {
+        let definitions = constants.definitions();
+        let options: String = definitions
+            .iter()
+            .map(|definition| format!("\"-D{definition}\","))
+            .collect();
+        writeln!(table, "{{{{{options}}}, {{").unwrap();
+        writeln!(text, "namespace variant_{i} {{").unwrap();
+        for definition in &definitions {
+            writeln!(text, "#define {}", definition.replace('=', " ")).unwrap();
         }
         text.push_str("#include \"emulator/device.hpp\"\n#include \"common.cu\"\n");
-        let options = |defined: &[(bool, &str)]| -> String {
-            let option = |(_, name): &(bool, &str)| format!("\"-D{name}\",");
-            defined.iter().map(option).collect()
-        };
-        writeln!(
-            table,
-            "{{{{{}\"-DHEAD_DIM={head_dim}\"}}, {{{}}}, {{",
-            options(&with),
-            options(&without)
-        )
-        .unwrap();
         for source in sources {
             writeln!(text, "#include \"{}\"", source.name).unwrap();
             for kernel in source.kernels {
-                if *kernel != "attention_whole" || head_dim <= 128 {
-                    writeln!(table, "kernel_of(\"{kernel}\", {name}::{kernel}),").unwrap();
+                let is_absent = *kernel == "attention_whole"
+                    && matches!(constants, Constants::Heads(head_dim, _) if head_dim > 128);
+                if !is_absent {
+                    writeln!(table, "kernel_of(\"{kernel}\", variant_{i}::{kernel}),").unwrap();
                 }
             }
         }
-        text.push_str("#undef HEAD_DIM\n#undef HAS_CODES\n");
-        for (_, macro_name) in &with {
-            writeln!(text, "#undef {macro_name}").unwrap();
+        text.push_str("#undef HAS_CODES\n");
+        for definition in &definitions {
+            let (name, _) = definition.split_once('=').unwrap_or((definition, ""));
+            writeln!(text, "#undef {name}").unwrap();
         }
         text.push_str("}\n");
         table.push_str("}},\n");
@@ -150,6 +149,9 @@ fn library() -> Option<&'static Path> {
 #[must_use]
 pub fn emulated(element: Element, seed: u64) -> Option<Cuda> {
     if variable("LMRUN_TEST_GPU").is_some() {
+        // A card that nobody holds is set up anew for every case.
+        static HELD: Once = Once::new();
+        HELD.call_once(|| std::mem::forget(Cuda::open(0, element).unwrap()));
         return Some(Cuda::open(0, element).unwrap());
     }
     let Some(path) = library() else {

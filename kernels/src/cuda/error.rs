@@ -64,9 +64,6 @@ pub enum CudaError {
         /// The compiler's first complaint.
         log: String,
     },
-    /// Scales of f16 would not reach as far as those of bf16.
-    #[error("keys and values of eight bits are computed in bf16, not in f16")]
-    KvElement,
     /// The attention kernels have no shape for these heads.
     #[error("heads of {given} elements: the GPU's attention takes multiples of 16 up to 256")]
     HeadDim {

@@ -143,8 +143,8 @@ impl Cuda {
         let (mode, activation) = product.mode.numbers();
         let arguments = [
             (&stretch.codes).into(),
+            stretch.tops.as_ref().into(),
             stretch.scales.as_ref().into(),
-            stretch.minimums.as_ref().into(),
             n_rows.into(),
             product.n_cols.into(),
             Argument::Address(picks),
@@ -169,8 +169,8 @@ impl Cuda {
                 WIDE_SHARED,
             ),
         };
-        let name = format!("{kind}_{}", stretch.format.name());
-        self.launch(&name, grid, n_shared, &arguments);
+        let kernel = &stretch.kernels[kind];
+        self.context.launch(kernel, grid, 256, n_shared, &arguments);
     }
 
     /// `out = x * matrix^T + bias`.
@@ -299,14 +299,14 @@ impl Cuda {
         self.indices.put(rows);
         let arguments = [
             (&stretch.codes).into(),
+            stretch.tops.as_ref().into(),
             stretch.scales.as_ref().into(),
-            stretch.minimums.as_ref().into(),
             stretch.n_rows.into(),
             n_cols.into(),
             self.indices.held().into(),
             Argument::Address(out),
         ];
-        let kernel = &self.kernels[format!("gather_{}", stretch.format.name()).as_str()];
+        let kernel = &stretch.kernels["gather"];
         self.context
             .launch(kernel, [rows.len(), 1], 128, 0, &arguments);
     }

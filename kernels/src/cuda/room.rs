@@ -43,6 +43,35 @@ impl Room {
     }
 }
 
+/// Numbers that are written only where they are not those that were written last: what is the same step after step ends no
+/// segment of launches.
+pub(super) struct Kept {
+    /// None where none could be written yet.
+    numbers: Option<Vec<u32>>,
+    room: Room,
+}
+
+impl Kept {
+    pub(super) fn new(context: &Arc<Context>) -> Self {
+        Self {
+            numbers: None,
+            room: Room::new(context),
+        }
+    }
+
+    /// The memory that holds these numbers.
+    pub(super) fn hold(&mut self, numbers: impl Iterator<Item = u32> + Clone) -> &Memory {
+        let held = self.numbers.take();
+        let held = held.filter(|held| held.iter().copied().eq(numbers.clone()));
+        self.numbers = Some(held.unwrap_or_else(|| {
+            let numbers: Vec<u32> = numbers.collect();
+            self.room.put(&numbers);
+            numbers
+        }));
+        self.room.held()
+    }
+}
+
 /// The value, or the end of the step.
 pub(super) fn must<T>(result: Result<T, CudaError>) -> T {
     result.unwrap_or_else(|error| panic!("the GPU failed: {error}"))

@@ -1,7 +1,7 @@
 //! Launches that come again as one graph.
 //!
-//! A *segment* is what is launched between two things of the stream that are no launches: a decode step's layers, from the
-//! first one's attention to the last one's, are one. Launches wait until their segment ends. One that comes a second
+//! A *segment* is what is launched between two things of the stream that are no launches: a decode step from the first layer's
+//! attention to the logits is one, if it selects the rows of the step before. Launches wait until their segment ends. One that comes a second
 //! time is captured, and the driver is asked for all of it at once from then on. Segments are the same if every kernel, grid
 //! and parameter is: whatever else differs between steps, lengths and pages among it, lies in memory.
 
@@ -153,6 +153,21 @@ impl Segments {
     #[cfg(test)]
     pub(super) fn counts(&self) -> (usize, u64) {
         (self.graphs.len(), self.n_replays)
+    }
+
+    /// Launches of the longest graph.
+    #[cfg(test)]
+    pub(super) fn longest(&self) -> usize {
+        let n_launches = |words: &Vec<u64>| {
+            let mut rest = words.as_slice();
+            let mut n_launches = 0;
+            while let Some(([.., n_parameters], after)) = rest.split_first_chunk::<HEADER_LEN>() {
+                rest = &after[*n_parameters as usize..];
+                n_launches += 1;
+            }
+            n_launches
+        };
+        self.graphs.keys().map(n_launches).max().unwrap_or(0)
     }
 }
 

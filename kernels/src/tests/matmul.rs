@@ -5,37 +5,16 @@ use proptest::prelude::*;
 use super::plain::Plain;
 use super::*;
 use crate::{
-    Activation, BLOCK_LEN, Grain, KernelError, MatrixData, MatrixPart, Norm, Reference,
-    quantise_q8_0,
+    Activation, Grain, KernelError, MatrixData, MatrixPart, Norm, Reference, quantise_q8_0,
 };
 
 /// Random blocks whose scales and minimums are small numbers.
 fn blocks(format: BlockFormat, n_blocks: usize) -> impl Strategy<Value = Vec<u8>> {
     let n_bytes = n_blocks * format.block_bytes();
     proptest::collection::vec(any::<u8>(), n_bytes).prop_map(move |mut bytes| {
-        for block in bytes.chunks_exact_mut(format.block_bytes()) {
-            // An f16 exponent of 8 to 11: about 0.01 to 0.1; of 4 to 7 where whole numbers multiply it.
-            let exponent = if is_k(format) { 0x10 } else { 0x20 };
-            for at in halves_of(format) {
-                block[at + 1] = block[at + 1] & 0x8f | exponent;
-            }
-        }
+        shrink_scales(format, &mut bytes);
         bytes
     })
-}
-
-/// Whether scales are products.
-fn is_k(format: BlockFormat) -> bool {
-    format.block_len() > BLOCK_LEN
-}
-
-/// Where a block's f16 are.
-fn halves_of(format: BlockFormat) -> Vec<usize> {
-    match format {
-        BlockFormat::Q6K => vec![208],
-        _ if format.coding().has_minimum => vec![0, 2],
-        _ => vec![0],
-    }
 }
 
 /// A quantised part, a plain part, and activations for both.

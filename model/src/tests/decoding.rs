@@ -19,6 +19,8 @@ pub(super) enum Machine {
     CpuKv(KvFormat),
     /// The CUDA device, on its emulator.
     Gpu,
+    /// The same, all in f16.
+    GpuF16,
 }
 
 /// All of them; without the GPU where there is no compiler for its emulator, which the skipped test tells.
@@ -32,6 +34,7 @@ pub(super) fn machines() -> Vec<Machine> {
 fn machines_and_formats() -> Vec<Machine> {
     let mut machines = machines();
     machines.extend([KvFormat::F32, KvFormat::Int8].map(Machine::CpuKv));
+    machines.extend(machines.contains(&Machine::Gpu).then_some(Machine::GpuF16));
     machines
 }
 
@@ -44,13 +47,16 @@ pub(super) fn decoder(
     let options = DecoderOptions {
         precision: match machine {
             Machine::Reference => Precision::Reference,
-            Machine::Cpu | Machine::CpuKv(_) | Machine::Gpu => Precision::Quantised,
+            Machine::Cpu | Machine::CpuKv(_) | Machine::Gpu | Machine::GpuF16 => {
+                Precision::Quantised
+            }
         },
         n_threads,
         page_size: PAGE_SIZE,
         n_pages: 64,
         kv_format: match machine {
             Machine::CpuKv(format) => format,
+            Machine::GpuF16 => KvFormat::F16,
             Machine::Reference | Machine::Cpu | Machine::Gpu => KvFormat::Plain,
         },
         ..DecoderOptions::default()
@@ -59,8 +65,12 @@ pub(super) fn decoder(
         Machine::Reference | Machine::Cpu | Machine::CpuKv(_) => {
             checkpoint.decoder(&options).unwrap()
         }
-        Machine::Gpu => {
-            let device = emulated(Element::Bf16, n_threads as u64).unwrap();
+        Machine::Gpu | Machine::GpuF16 => {
+            let element = match machine {
+                Machine::GpuF16 => Element::F16,
+                _ => Element::Bf16,
+            };
+            let device = emulated(element, n_threads as u64).unwrap();
             checkpoint.decoder_on_gpu(device, &options).unwrap()
         }
     }
@@ -127,6 +137,8 @@ fn every_family_and_container_computes_its_equations() {
                         Machine::Cpu => 4.0 / 512.0,
                         // Weights and what they meet are bf16 too, in eight products.
                         Machine::Gpu => 8.0 / 512.0,
+                        // The same in f16, off by 2^-12 each; weights are exact.
+                        Machine::GpuF16 => 8.0 / 4096.0,
                     };
                     let mut decoder = decoder(&checkpoint, machine, 2);
                     let given = run(&mut *decoder, vec![whole(&tokens, &pages)]);
@@ -138,10 +150,23 @@ fn every_family_and_container_computes_its_equations() {
     }
 }
 
-/// A checkpoint whose matrices are Q8_0, Q4_0, Q4_1 and K-like types, against the same in f32.
+/// Checkpoints whose matrices are of all formats that products take as they are, against the same in f32.
 #[test]
 fn quantised_files_are_close_to_their_own_values() {
-    let model = Model::new("llama", false);
+    check_quantised((32, 64, 4), &QUANTISED);
+    // Blocks of 256.
+    check_quantised((256, 256, 16), &K_QUANTISED);
+}
+
+fn check_quantised(size: (usize, usize, usize), formats: &[(u32, GgmlDType)]) {
+    let mut model = Model::sized("llama", false, size);
+    // Sums of more products are no larger: scores that are all at one position would make any rounding a large one.
+    let factor = (32.0 / size.0 as f32).sqrt();
+    for tensor in model.tensors.values_mut() {
+        if tensor.shape.len() == 2 {
+            tensor.values.iter_mut().for_each(|value| *value *= factor);
+        }
+    }
     let mut file = GgufFile::of(&model);
     for (idx, (_, shape, kind, bytes)) in file.tensors.iter_mut().enumerate() {
         if shape.len() == 2 {
@@ -151,27 +176,38 @@ fn quantised_files_are_close_to_their_own_values() {
                 .iter()
                 .map(|bytes| half::f16::from_le_bytes(*bytes).to_f32())
                 .collect();
-            let (number, dtype) = QUANTISED[idx % QUANTISED.len()];
+            let (number, dtype) = formats[idx % formats.len()];
             *bytes = quantise(&values, shape, dtype);
             *kind = number;
         }
     }
-    check_near_the_reference("quantised", &file, 0.03);
+    let dir = TempDir::new(&format!("quantised-{}", size.0));
+    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    let n_bytes = file
+        .tensors
+        .iter()
+        .map(|(_, shape, _, bytes)| match shape[..] {
+            // Norms, in 32 bits.
+            [_] => bytes.len() / 2,
+            _ => bytes.len(),
+        });
+    assert_eq!(checkpoint.n_gpu_bytes(), n_bytes.sum::<usize>() as u64);
+    check_near_the_reference(&checkpoint, 0.03);
 }
 
 /// Weights of bf16 are exact; what they meet is rounded to bf16, in eight products.
 #[test]
 fn bf16_files_are_close_to_their_own_values() {
     let file = GgufFile::of(&Model::new("llama", false)).in_bf16();
-    check_near_the_reference("bf16", &file, 8.0 / 512.0);
+    let dir = TempDir::new("bf16");
+    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+    check_near_the_reference(&checkpoint, 8.0 / 512.0);
 }
 
 /// Every machine against the reference, which reads the same file: off by rounding, and by no more than a limit.
-fn check_near_the_reference(name: &str, file: &GgufFile, limit: f64) {
-    let dir = TempDir::new(name);
-    let checkpoint = Checkpoint::open(&dir.write("model.gguf", file.bytes())).unwrap();
+fn check_near_the_reference(checkpoint: &Checkpoint, limit: f64) {
     let (tokens, pages) = (tokens(20, 2), [3, 1, 4, 0, 5]);
-    let mut reference = decoder(&checkpoint, Machine::Reference, 1);
+    let mut reference = decoder(checkpoint, Machine::Reference, 1);
     let expected = run(&mut *reference, vec![whole(&tokens, &pages)]);
     let expected: Vec<Vec<f64>> = (0..expected.n_rows())
         .map(|row_idx| {
@@ -183,7 +219,7 @@ fn check_near_the_reference(name: &str, file: &GgufFile, limit: f64) {
         })
         .collect();
     for machine in machines().split_off(1) {
-        let mut quantised = decoder(&checkpoint, machine, 1);
+        let mut quantised = decoder(checkpoint, machine, 1);
         let given = run(&mut *quantised, vec![whole(&tokens, &pages)]);
         let error = relative_error(&expected, &given);
         assert!(error > 1e-5 && error < limit, "{machine:?}: {error}");
@@ -200,6 +236,12 @@ const QUANTISED: [(u32, GgmlDType); 5] = [
     (7, GgmlDType::Q5_1),
 ];
 
+const K_QUANTISED: [(u32, GgmlDType); 3] = [
+    (12, GgmlDType::Q4K),
+    (13, GgmlDType::Q5K),
+    (14, GgmlDType::Q6K),
+];
+
 fn quantise(values: &[f32], shape: &[usize], dtype: GgmlDType) -> Vec<u8> {
     let cpu = candle_core::Device::Cpu;
     let tensor = candle_core::Tensor::from_slice(values, shape, &cpu).unwrap();
@@ -210,7 +252,7 @@ fn quantise(values: &[f32], shape: &[usize], dtype: GgmlDType) -> Vec<u8> {
         .into_owned()
 }
 
-/// One row of a K-quant is 256 values, so that a model of this size has none: the loader alone.
+/// What a loader makes of those that products do not take, too.
 #[test]
 fn k_quants_are_read() {
     use crate::weights::{RawTensor, plain};

@@ -244,7 +244,7 @@ fn every_family_computes_what_transformers_computes() {
                     // Keys, values and attention's weights are bf16.
                     Machine::Cpu | Machine::CpuKv(_) => 2e-2,
                     // Weights and what they meet are bf16 too.
-                    Machine::Gpu => 4e-2,
+                    Machine::Gpu | Machine::GpuF16 => 4e-2,
                 };
                 let path = path.display();
                 assert!(off < limit, "{path} on {machine:?}: off by {off}");

@@ -85,14 +85,23 @@ pub(super) const N_VOCAB: usize = 3 + 256 + 2;
 impl Model {
     /// Random weights for `architecture`; `tied` leaves the head out.
     pub(super) fn new(architecture: &'static str, tied: bool) -> Self {
+        Self::sized(architecture, tied, (32, 64, 4))
+    }
+
+    /// As [`Model::new`], of so many hidden and feed-forward elements and heads.
+    pub(super) fn sized(
+        architecture: &'static str,
+        tied: bool,
+        (hidden, ff, n_heads): (usize, usize, usize),
+    ) -> Self {
         let mut model = Self {
             architecture,
             n_layers: 2,
-            n_heads: 4,
+            n_heads,
             n_kv_heads: 2,
             head_dim: 16,
-            hidden: 32,
-            ff: 64,
+            hidden,
+            ff,
             n_vocab: N_VOCAB,
             tensors: BTreeMap::new(),
         };

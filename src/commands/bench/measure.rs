@@ -1,5 +1,6 @@
 //! Requests through an engine, timed by when their tokens come.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Sender};
 use std::time::Instant;
@@ -14,6 +15,8 @@ pub(super) struct Bench {
     handle: Handle,
     /// Tokens that stand for text.
     ordinary: Vec<TokenId>,
+    /// Runs so far. Each is a namespace of the cache, so that it reads nothing of another.
+    n_runs: Cell<u64>,
 }
 
 /// A token, or the end of a sequence.
@@ -33,16 +36,36 @@ impl Bench {
                 "the model has no token that stands for text",
             ));
         }
-        Ok(Self { handle, ordinary })
+        Ok(Self {
+            handle,
+            ordinary,
+            n_runs: Cell::new(0),
+        })
     }
 
     /// Tokens a second of one run.
     pub(super) fn speed(&self, point: Point) -> Result<f64, Failure> {
-        let (n_sequences, n_prompt, n_written) = point.shape();
-        let (sender, receiver) = mpsc::channel();
+        self.n_runs.update(|n_runs| n_runs + 1);
+        if point.is_read_before() {
+            self.times(point, 1)?;
+        }
         let started = Instant::now();
+        let times = self.times(point, point.shape().2)?;
+        let speed = match point {
+            Point::Prefill(n_tokens) => times[0]
+                .first()
+                .map(|first| n_tokens as f64 / (*first - started).as_secs_f64()),
+            _ => decoded(&times),
+        };
+        speed.ok_or_else(|| Failure::backend("the engine ended a sequence early"))
+    }
+
+    /// When each sequence of a run had its tokens, of which each writes `n_written`.
+    fn times(&self, point: Point, n_written: usize) -> Result<Vec<Vec<Instant>>, Failure> {
+        let n_sequences = point.shape().0;
+        let (sender, receiver) = mpsc::channel();
         for sequence_idx in 0..n_sequences {
-            let request = self.request(sequence_idx, n_prompt, n_written);
+            let request = self.request(point, sequence_idx, n_written);
             self.submit(request, sequence_idx, sender.clone())?;
         }
         drop(sender);
@@ -53,19 +76,18 @@ impl Bench {
                 Came::End(end) => end.map_err(Failure::backend)?,
             }
         }
-        let speed = match point {
-            Point::Prefill(n_tokens) => times[0]
-                .first()
-                .map(|first| n_tokens as f64 / (*first - started).as_secs_f64()),
-            _ => decoded(&times),
-        };
-        speed.ok_or_else(|| Failure::backend("the engine ended a sequence early"))
+        Ok(times)
     }
 
-    /// A greedy request whose prompt begins like no other of the run.
-    fn request(&self, sequence_idx: usize, n_prompt: usize, n_written: usize) -> Request {
+    /// A greedy request whose prompt begins like no other of the run, or is another in its last token alone.
+    fn request(&self, point: Point, sequence_idx: usize, n_written: usize) -> Request {
+        let n_prompt = point.shape().1;
+        let is_own = |i: usize| !matches!(point, Point::Shared(_)) || i + 1 == n_prompt;
         // Steps by a prime visit the tokens in an order without a pattern; no figure depends on what they are.
-        let token = |i: usize| self.ordinary[(sequence_idx + i * 7919) % self.ordinary.len()];
+        let token = |i: usize| {
+            let first = if is_own(i) { sequence_idx } else { 0 };
+            self.ordinary[(first + i * 7919) % self.ordinary.len()]
+        };
         let generate = Generate {
             max_tokens: Some(n_written),
             min_tokens: n_written,
@@ -73,7 +95,7 @@ impl Bench {
         };
         Request {
             prompt: (0..n_prompt).map(token).collect(),
-            namespace: 0,
+            namespace: self.n_runs.get(),
             work: Work::Generate(Box::new(generate)),
         }
     }

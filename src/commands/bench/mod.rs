@@ -39,7 +39,7 @@ fn engine(options: &BenchEngineOptions) -> Result<ExitCode, Failure> {
         n_threads,
         kv_tokens: plan.kv_tokens(),
         max_running: plan.max_running(),
-        prefix_cache: false,
+        prefix_cache: plan.needs_cache(),
         ..compute_options(&options.compute)
     };
     // A file that cannot be written is told of before minutes are spent.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::cli::BenchEngineOptions;
+use crate::cli::{BenchEngineOptions, Branches};
 use crate::failure::Failure;
 use crate::output;
 
@@ -26,6 +26,10 @@ pub(super) enum Point {
     Decode(usize),
     /// Writing one sequence after so many tokens.
     Context(usize),
+    /// Writing sequences after the same tokens, which were read before.
+    Shared(Branches),
+    /// Writing as many after as many tokens of each one's own.
+    Apart(Branches),
 }
 
 impl Point {
@@ -33,7 +37,21 @@ impl Point {
     pub(super) fn x(self) -> usize {
         match self {
             Point::Prefill(x) | Point::Decode(x) | Point::Context(x) => x,
+            Point::Shared(branches) | Point::Apart(branches) => branches.n_sequences,
         }
+    }
+
+    /// Its numbers as they are asked for.
+    pub(super) fn label(self) -> String {
+        match self {
+            Point::Prefill(x) | Point::Decode(x) | Point::Context(x) => x.to_string(),
+            Point::Shared(branches) | Point::Apart(branches) => branches.to_string(),
+        }
+    }
+
+    /// Whether its prompts are in the prefix cache before it is timed.
+    pub(super) fn is_read_before(self) -> bool {
+        matches!(self, Point::Shared(_) | Point::Apart(_))
     }
 
     /// Sequences, tokens of each one's prompt, and tokens that each writes at most.
@@ -43,6 +61,12 @@ impl Point {
             // The first to begin write while the last are read.
             Point::Decode(n) => (n, N_PROMPT, 1 + N_STEPS + N_STEPS_BEFORE * n),
             Point::Context(n_tokens) => (1, n_tokens, 1 + N_STEPS),
+            Point::Shared(branches) | Point::Apart(branches) => {
+                let n = branches.n_sequences;
+                let n_written = 1 + N_STEPS + N_STEPS_BEFORE * n;
+                // One more token, by which each sequence is another.
+                (n, branches.n_tokens.saturating_add(1), n_written)
+            }
         }
     }
 
@@ -51,6 +75,7 @@ impl Point {
             Point::Prefill(_) => "--prefill",
             Point::Decode(_) => "--decode",
             Point::Context(_) => "--context",
+            Point::Shared(_) | Point::Apart(_) => "--shared",
         }
     }
 }
@@ -62,6 +87,14 @@ impl fmt::Display for Point {
             Point::Decode(1) => write!(formatter, "decode of 1 sequence"),
             Point::Decode(n) => write!(formatter, "decode of {n} sequences"),
             Point::Context(n) => write!(formatter, "decode after {n} tokens"),
+            Point::Shared(Branches {
+                n_sequences,
+                n_tokens,
+            }) => write!(formatter, "{n_sequences} after {n_tokens} shared"),
+            Point::Apart(Branches {
+                n_sequences,
+                n_tokens,
+            }) => write!(formatter, "{n_sequences} after {n_tokens} of their own"),
         }
     }
 }
@@ -77,7 +110,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(options: &BenchEngineOptions) -> Self {
         let given = [&options.prefill, &options.decode, &options.context];
-        let is_asked = given.iter().any(|list| !list.is_empty());
+        let is_asked = given.iter().any(|list| !list.is_empty()) || !options.shared.is_empty();
         let lists = if is_asked {
             given.map(Vec::as_slice)
         } else {
@@ -91,11 +124,19 @@ impl Plan {
             list.dedup();
             points.extend(list.into_iter().map(point));
         }
+        for &branches in &options.shared {
+            points.extend([Point::Shared(branches), Point::Apart(branches)]);
+        }
         Self { points, is_asked }
     }
 
     pub(super) fn points(&self) -> &[Point] {
         &self.points
+    }
+
+    /// Whether any figure needs the prefix cache.
+    pub(super) fn needs_cache(&self) -> bool {
+        self.points.iter().any(|point| point.is_read_before())
     }
 
     /// Tokens of KV memory that the largest figure takes; twice, since some are reserved for what may come.
@@ -121,7 +162,7 @@ impl Plan {
         if let Some(point) = self.points.iter().find(|point| is_too_long(point))
             && self.is_asked
         {
-            let (option, x, n) = (point.option(), point.x(), needs(point));
+            let (option, x, n) = (point.option(), point.label(), needs(point));
             return Err(Failure::usage(format!(
                 "{option} {x} takes sequences of {n} tokens, the model holds {context_length}"
             )));

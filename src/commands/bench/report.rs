@@ -89,12 +89,12 @@ impl Report {
             .collect()
     }
 
-    /// `{model, device, kv_type, quant, threads, prefill: {"512": tokens a second}, decode, context, peak}`.
+    /// `{model, device, kv_type, quant, threads, prefill: {"512": tokens a second}, decode, context, shared, apart, peak}`.
     pub(super) fn to_json(&self) -> Value {
         let medians = |is_it: fn(Point) -> bool| -> Map<String, Value> {
-            let medians = self.medians(is_it).into_iter();
-            medians
-                .map(|(x, speed)| (x.to_string(), json!(speed)))
+            let summaries = self.summaries().filter(|(point, _)| is_it(*point));
+            summaries
+                .map(|(point, [median, ..])| (point.label(), json!(median)))
                 .collect()
         };
         json!({
@@ -106,6 +106,8 @@ impl Report {
             "prefill": medians(|point| matches!(point, Point::Prefill(_))),
             "decode": medians(|point| matches!(point, Point::Decode(_))),
             "context": medians(|point| matches!(point, Point::Context(_))),
+            "shared": medians(|point| matches!(point, Point::Shared(_))),
+            "apart": medians(|point| matches!(point, Point::Apart(_))),
             "peak": {
                 "int8_tops": self.peak.int8_tops,
                 "read_gbs": self.peak.read_gbs,

@@ -7,19 +7,11 @@ use proptest::prelude::*;
 
 use super::{bits, buffer, error};
 use crate::cuda::matrix::round;
+use crate::tests::shrink_scales;
 use crate::{
-    Activation, BLOCK_LEN, BlockFormat, Cuda, Device, Element, Grain, MatrixData, MatrixPart, Norm,
-    Reference, emulated, quantise_q8_0,
+    Activation, BlockFormat, Cuda, Device, Element, Grain, MatrixData, MatrixPart, Norm, Reference,
+    emulated,
 };
-
-const FORMATS: [Option<BlockFormat>; 5] = [
-    None,
-    Some(BlockFormat::Q4_0),
-    Some(BlockFormat::Q4_1),
-    Some(BlockFormat::Q8_0),
-    // Without kernels: becomes Q8_0.
-    Some(BlockFormat::Q5_1),
-];
 
 /// Rows of one format.
 #[derive(Debug, Clone)]
@@ -43,52 +35,43 @@ impl Part {
     }
 }
 
+/// Rows of random blocks.
+fn blocks(format: BlockFormat, (n_rows, n_cols): (usize, usize), seed: u64) -> Part {
+    let mut state = seed | 1;
+    let mut byte = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let n_bytes = n_rows * n_cols / format.block_len() * format.block_bytes();
+    let mut bytes: Vec<u8> = (0..n_bytes).map(|_| byte()).collect();
+    shrink_scales(format, &mut bytes);
+    let mut values = Vec::new();
+    format.dequantise(&bytes, &mut values);
+    Part {
+        n_rows,
+        format: Some(format),
+        bytes,
+        values,
+    }
+}
+
 fn part(n_rows: usize, n_cols: usize) -> impl Strategy<Value = Part> {
     let plain = proptest::collection::vec(-1.0f32..1.0, n_rows * n_cols);
-    let n_formats = if n_cols.is_multiple_of(BLOCK_LEN) {
-        FORMATS.len()
-    } else {
-        1
-    };
-    (0..n_formats, plain, any::<u64>()).prop_map(move |(format, plain, seed)| {
-        let Some(format) = FORMATS[format] else {
-            return Part {
-                n_rows,
-                format: None,
-                bytes: Vec::new(),
-                values: plain,
-            };
-        };
-        let mut state = seed | 1;
-        let n_bytes = n_rows * n_cols / BLOCK_LEN * format.block_bytes();
-        let mut bytes: Vec<u8> = (0..n_bytes)
-            .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                (state >> 56) as u8
-            })
-            .collect();
-        for block in bytes.chunks_exact_mut(format.block_bytes()) {
-            // An f16 exponent of 8 to 11: about 0.01 to 0.1.
-            block[1] = block[1] & 0x8f | 0x20;
-            if format.coding().has_minimum {
-                block[3] = block[3] & 0x8f | 0x20;
-            }
-        }
-        let mut values = Vec::new();
-        format.dequantise(&bytes, &mut values);
-        if format == BlockFormat::Q5_1 {
-            let requantised = quantise_q8_0(&values);
-            values.clear();
-            BlockFormat::Q8_0.dequantise(&requantised, &mut values);
-        }
-        Part {
+    let whole = |format: &BlockFormat| n_cols.is_multiple_of(format.block_len());
+    let formats: Vec<_> = std::iter::once(None)
+        .chain(BlockFormat::ALL.into_iter().filter(whole).map(Some))
+        .collect();
+    let format = proptest::sample::select(formats);
+    (format, plain, any::<u64>()).prop_map(move |(format, values, seed)| match format {
+        Some(format) => blocks(format, (n_rows, n_cols), seed),
+        None => Part {
             n_rows,
-            format: Some(format),
-            bytes,
+            format: None,
+            bytes: Vec::new(),
             values,
-        }
+        },
     })
 }
 
@@ -159,7 +142,11 @@ fn rounded(value: f32, element: Element) -> f32 {
 }
 
 fn case(n_tokens: impl Strategy<Value = usize>) -> impl Strategy<Value = Case> {
-    let n_cols = prop_oneof![4 => (1..12usize).prop_map(|n| 32 * n), 1 => 1..200usize];
+    let n_cols = prop_oneof![
+        2 => (1..12usize).prop_map(|n| 32 * n),
+        2 => (1..3usize).prop_map(|n| 256 * n),
+        1 => 1..200usize,
+    ];
     let element = prop_oneof![Just(Element::Bf16), Just(Element::F16)];
     (n_cols, 1..40usize, 0..30usize, n_tokens, element, 0..4u64).prop_flat_map(
         |(n_cols, first, second, n_tokens, element, seed)| {
@@ -190,6 +177,49 @@ fn activated(activation: Activation, x: f64) -> f64 {
     }
 }
 
+/// Whether a product is that of the rounded factors, `size` being the sum of the sizes of what it adds: an f32 sum of at most
+/// 512 products.
+fn is_near(given: f32, expected: f64, size: f64) -> bool {
+    (f64::from(given) - expected).abs() <= 2e-5 * size + 1e-12
+}
+
+/// What random cases may leave out: every format, in every kernel.
+#[test]
+fn every_format_is_right() {
+    let (n_rows, n_cols) = (19, 512);
+    let Some(mut device) = emulated(Element::Bf16, 3) else {
+        return;
+    };
+    for format in BlockFormat::ALL {
+        let n_tokens = 67;
+        let x = (0..n_tokens * n_cols).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0);
+        let case = Case {
+            n_cols,
+            parts: vec![blocks(format, (n_rows, n_cols), 11)],
+            x: x.collect(),
+            bias: vec![0.5; n_rows],
+            element: Element::Bf16,
+            seed: 3,
+        };
+        let matrix = case.matrix(&device);
+        let mut rows = device.buffer(n_cols);
+        device.gather(&matrix, &[18, 0, 7], &mut rows);
+        let expected = [18, 0, 7].map(|row| &case.parts[0].values[row * n_cols..][..n_cols]);
+        assert_eq!(device.read(&rows), expected.concat(), "{format:?}");
+        let exact = case.exact();
+        for n_tokens in [1, 20, n_tokens] {
+            let given = case.product(&mut device, &case.x[..n_tokens * n_cols], None);
+            assert_eq!(given.len(), n_tokens * n_rows);
+            for (given, (expected, size)) in given.iter().zip(&exact) {
+                assert!(
+                    is_near(*given, *expected, *size),
+                    "{format:?}: {given} {expected}"
+                );
+            }
+        }
+    }
+}
+
 fn open(case: &Case) -> Option<Cuda> {
     emulated(case.element, case.seed)
 }
@@ -202,8 +232,7 @@ proptest! {
         let Some(mut device) = open(&case) else { return Ok(()) };
         let given = case.product(&mut device, &case.x, None);
         for (given, (expected, size)) in given.iter().zip(case.exact()) {
-            // f32 sums of at most 400 products.
-            prop_assert!((f64::from(*given) - expected).abs() <= 2e-5 * size + 1e-12, "{given} {expected}");
+            prop_assert!(is_near(*given, expected, size), "{given} {expected}");
         }
     }
 

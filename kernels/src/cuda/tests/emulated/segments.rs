@@ -42,8 +42,9 @@ fn matrix(device: &Cuda, seed: u32, n_rows: usize, n_cols: usize) -> crate::Cuda
     device.matrix(n_cols, &[part], Grain::ThirtyTwo).unwrap()
 }
 
-/// Decodes two sequences through a small decoder's layers, a token a step: what each step leaves.
-fn decode(device: &mut Cuda, n_steps: usize) -> Vec<Vec<u32>> {
+/// Decodes two sequences through a small decoder's layers and head, a token a step: what each step leaves, and the launches of
+/// the longest graph.
+fn decode(device: &mut Cuda, n_steps: usize) -> (Vec<Vec<u32>>, usize) {
     let mut kv = device
         .kv(KvShape {
             n_layers: N_LAYERS,
@@ -61,11 +62,13 @@ fn decode(device: &mut Cuda, n_steps: usize) -> Vec<Vec<u32>> {
         device.vector(&values(3, 32)),
         device.vector(&values(4, HEAD_DIM / 2)),
     );
-    let mut buffers = [WIDTH, 4 * HEAD_DIM, HEAD_DIM].map(|width| device.buffer(width));
+    let head = matrix(device, 5, 40, 32);
+    let widths = [WIDTH, 4 * HEAD_DIM, HEAD_DIM, 32, 40];
+    let mut buffers = widths.map(|width| device.buffer(width));
     let tables: [Vec<u32>; 2] = [(0..20).collect(), (20..40).rev().collect()];
     let mut left = Vec::new();
     for step in 0..n_steps {
-        let [qkv, attended, angles] = &mut buffers;
+        let [qkv, attended, angles, last, logits] = &mut buffers;
         let mut x = buffer(device, 32, &values(10 + step as u32, 2 * 32));
         let positions = [step, step + 5];
         let slots = [0, 1].map(|i| Slot {
@@ -96,9 +99,11 @@ fn decode(device: &mut Cuda, n_steps: usize) -> Vec<Vec<u32>> {
             device.attention(&kv, layer, qkv, heads(0, 4), &spans, attended);
             device.matmul_add(&output, None, attended, &mut x);
         }
-        left.push(bits(&device.read(&x)));
+        device.select_rows(&x, &[0, 1], last);
+        device.matmul(&head, None, last, None, logits);
+        left.push(bits(&device.read(logits)));
     }
-    left
+    (left, device.context.longest_graph())
 }
 
 /// Past a tile's end at position 64, where the plans of attention grow.
@@ -111,7 +116,11 @@ fn decoding_by_graphs_gives_the_same_bits() {
     };
     without.context.without_graphs();
     let n_steps = 70;
-    assert!(decode(&mut with, n_steps) == decode(&mut without, n_steps));
+    let (given, n_launches) = decode(&mut with, n_steps);
+    // Attention and a product are two launches each. The first layer gives both; the others a product, a rotation and a scatter
+    // more; the end a selection and a product.
+    assert_eq!(n_launches, 4 + 2 * (4 + 4) + 3);
+    assert!((given, 0) == decode(&mut without, n_steps));
     assert_eq!(without.context.graph_counts(), (0, 0));
     let (n_graphs, n_replays) = with.context.graph_counts();
     // The pools are gone, and with the kernels of their module all graphs.
