@@ -117,7 +117,12 @@ pub(crate) fn string_tests(schemas: &mut Schemas<'_>, parts: &[Arc<Form>]) -> Op
     }
     tests.sort_unstable();
     tests.dedup();
-    (!bounds.is_empty()).then_some((tests, bounds))
+    let is_short = |&(pattern, negated): &Test| {
+        let longest = schemas.patterns.longest(pattern).filter(|_| !negated);
+        longest.is_some_and(|longest| longest < bounds.min as usize)
+    };
+    let is_empty = bounds.is_empty() || tests.iter().any(is_short);
+    (!is_empty).then_some((tests, bounds))
 }
 
 /// Numbers of the types in `allowed`.
