@@ -10,10 +10,10 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 use serde_json::Value;
 
-use crate::json::draft::{self, Draft, StringRules};
+use crate::json::draft::{self, Declared, Draft, StringRules};
 use crate::json::expand::{Conjunction, Expander};
 use crate::json::finish;
-use crate::json::form::{Form, FormId, TRUE, types};
+use crate::json::form::{Form, FormId, Members, TRUE, types};
 use crate::json::judge::Judge;
 use crate::json::lengths::LengthTables;
 use crate::json::patterns::AutomatonId;
@@ -44,6 +44,7 @@ pub(crate) fn compile(
         strings: HashMap::new(),
         lengths: LengthTables::default(),
         names: Names::default(),
+        declared: HashMap::new(),
         nodes: Vec::new(),
         guards: Vec::new(),
         guard_ids: HashMap::new(),
@@ -84,12 +85,14 @@ pub(crate) struct Compiler<'a> {
     pub(crate) ordered: bool,
     places: HashMap<Vec<FormId>, NodeId>,
     pending: Vec<(NodeId, Vec<FormId>)>,
-    pub(crate) drafts: Vec<Draft>,
-    draft_ids: HashMap<Draft, ShapeId>,
+    pub(crate) drafts: Vec<Arc<Draft>>,
+    pub(crate) draft_ids: HashMap<Arc<Draft>, ShapeId>,
     /// Satisfiable string drafts, finished.
     pub(crate) strings: HashMap<ShapeId, StringShape>,
     lengths: LengthTables,
     pub(crate) names: Names,
+    /// What each `properties` declares, as far as objects were drafted.
+    declared: HashMap<FormId, Arc<Declared>>,
     /// Choices of each place. [n_nodes]
     pub(crate) nodes: Vec<Vec<Choice>>,
     pub(crate) guards: Vec<Vec<FormId>>,
@@ -185,7 +188,7 @@ impl Compiler<'_> {
             found.choices.push((self.intern(array)?, guard));
         }
         if allowed & types::OBJECT != 0
-            && let Some((object, guards)) = draft::object(self, &parts)?
+            && let Some((object, guards)) = draft::object(self, conjunction, &parts)?
         {
             let guard = self.guard_with(conjunction, guards);
             found.choices.push((self.intern(object)?, guard));
@@ -284,9 +287,17 @@ impl Compiler<'_> {
             let shape = self.string(automaton, (bounds.min, bounds.max))?;
             self.strings.extend(shape.map(|shape| (id, shape)));
         }
-        self.draft_ids.insert(draft.clone(), id);
+        let draft = Arc::new(draft);
+        self.draft_ids.insert(Arc::clone(&draft), id);
         self.drafts.push(draft);
         Ok(id)
+    }
+
+    /// What the members of a form declare.
+    pub(crate) fn declared(&mut self, form: FormId, members: &Members) -> Arc<Declared> {
+        let names = &mut self.names;
+        let declared = self.declared.entry(form);
+        Arc::clone(declared.or_insert_with(|| Arc::new(Declared::new(members, names))))
     }
 }
 
@@ -300,6 +311,7 @@ pub(crate) type NameId = u32;
 #[derive(Default)]
 pub(crate) struct Names {
     ids: HashMap<Arc<str>, NameId>,
+    texts: Vec<Arc<str>>,
     spelled: Vec<Box<[u8]>>,
 }
 
@@ -313,7 +325,13 @@ impl Names {
         self.spelled
             .push(quoted.as_bytes()[1..quoted.len() - 1].into());
         self.ids.insert(Arc::clone(name), id);
+        self.texts.push(Arc::clone(name));
         id
+    }
+
+    /// The name.
+    pub(crate) fn text(&self, name: NameId) -> Arc<str> {
+        Arc::clone(&self.texts[name as usize])
     }
 
     /// The name as it is written, without its quotes.

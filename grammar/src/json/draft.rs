@@ -1,12 +1,13 @@
 //! Shapes whose places are not pruned yet: one kind of value under assertions that all hold.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use foldhash::HashMap;
 use serde_json::Value;
 
 use crate::GrammarError;
-use crate::json::compile::{Compiler, Literal, NameId};
+use crate::json::compile::{Compiler, Literal, NameId, Names};
 use crate::json::decimal::OnGrid;
 use crate::json::form::{Bounds, Form, FormId, Members, TRUE, types};
 use crate::json::number::{NumberRules, NumberShape};
@@ -117,7 +118,12 @@ pub(crate) fn string_tests(schemas: &mut Schemas<'_>, parts: &[Arc<Form>]) -> Op
     }
     tests.sort_unstable();
     tests.dedup();
-    (!bounds.is_empty()).then_some((tests, bounds))
+    let is_short = |&(pattern, negated): &Test| {
+        let longest = schemas.patterns.longest(pattern).filter(|_| !negated);
+        longest.is_some_and(|longest| longest < bounds.min as usize)
+    };
+    let is_empty = bounds.is_empty() || tests.iter().any(is_short);
+    (!is_empty).then_some((tests, bounds))
 }
 
 /// Numbers of the types in `allowed`.
@@ -224,30 +230,49 @@ pub(crate) fn array(compiler: &mut Compiler<'_>, parts: &[Arc<Form>]) -> (Draft,
     (draft, guards)
 }
 
+/// What a `properties` declares.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    names: Vec<NameId>,
+    forms: HashMap<NameId, FormId>,
+}
+
+impl Declared {
+    pub(crate) fn new(members: &Members, names: &mut Names) -> Self {
+        let each = members.names.iter();
+        let each: Vec<(NameId, FormId)> =
+            each.map(|(name, form)| (names.add(name), *form)).collect();
+        Self {
+            names: each.iter().map(|&(name, _)| name).collect(),
+            forms: each.into_iter().collect(),
+        }
+    }
+}
+
 /// What an object's assertions say of its members.
 #[derive(Default)]
 struct Gathered<'p> {
-    order: Vec<Arc<str>>,
-    required: HashMap<Arc<str>, bool>,
-    members: Vec<&'p Members>,
-    declared: Vec<HashMap<&'p str, FormId>>,
-    dependents: Vec<(&'p Arc<str>, &'p Vec<Arc<str>>)>,
+    order: Vec<NameId>,
+    required: HashMap<NameId, bool>,
+    members: Vec<(&'p Members, Arc<Declared>)>,
+    /// Each with what must come with it.
+    dependents: Vec<(NameId, Vec<NameId>)>,
     names: Vec<FormId>,
     bounds: Bounds,
 }
 
 impl<'p> Gathered<'p> {
-    fn new(parts: &'p [Arc<Form>]) -> Self {
+    fn new(compiler: &mut Compiler<'_>, conjunction: &[FormId], parts: &'p [Arc<Form>]) -> Self {
         let mut gathered = Self::default();
-        for part in parts {
+        for (&id, part) in conjunction.iter().zip(parts) {
             match &**part {
                 Form::Members(members) => {
-                    for (name, _) in &members.names {
-                        gathered.declare(name);
-                    }
-                    let declared = members.names.iter().map(|(name, form)| (&**name, *form));
-                    gathered.declared.push(declared.collect());
-                    gathered.members.push(members);
+                    let declared = compiler.declared(id, members);
+                    declared
+                        .names
+                        .iter()
+                        .for_each(|&name| gathered.declare(name));
+                    gathered.members.push((members, declared));
                 }
                 Form::NMembers(bounds) => gathered.bounds = gathered.bounds.and(*bounds),
                 Form::Names(form) => gathered.names.push(*form),
@@ -258,13 +283,17 @@ impl<'p> Gathered<'p> {
             match &**part {
                 Form::Required(names) => {
                     for name in names {
+                        let name = compiler.names.add(name);
                         gathered.declare(name);
-                        gathered.required.insert(Arc::clone(name), true);
+                        gathered.required.insert(name, true);
                     }
                 }
                 Form::Dependent { name, needs } => {
+                    let name = compiler.names.add(name);
+                    let needs = needs.iter().map(|need| compiler.names.add(need));
+                    let needs: Vec<NameId> = needs.collect();
                     gathered.declare(name);
-                    needs.iter().for_each(|name| gathered.declare(name));
+                    needs.iter().for_each(|&need| gathered.declare(need));
                     gathered.dependents.push((name, needs));
                 }
                 _ => {}
@@ -273,10 +302,10 @@ impl<'p> Gathered<'p> {
         gathered
     }
 
-    fn declare(&mut self, name: &Arc<str>) {
-        if !self.required.contains_key(name) {
-            self.required.insert(Arc::clone(name), false);
-            self.order.push(Arc::clone(name));
+    fn declare(&mut self, name: NameId) {
+        if let Entry::Vacant(vacant) = self.required.entry(name) {
+            vacant.insert(false);
+            self.order.push(name);
         }
     }
 
@@ -286,7 +315,7 @@ impl<'p> Gathered<'p> {
         if self.dependents.is_empty() {
             return needs;
         }
-        let index = |name: &Arc<str>| {
+        let index = |name: &NameId| {
             let found = self.order.iter().position(|other| other == name);
             found.expect("both sides of a dependency are declared") as u32
         };
@@ -312,9 +341,10 @@ impl<'p> Gathered<'p> {
 /// Objects, and what is left to look at at their end; `None` if there are none.
 pub(crate) fn object(
     compiler: &mut Compiler<'_>,
+    conjunction: &[FormId],
     parts: &[Arc<Form>],
 ) -> Result<Option<(Draft, Vec<FormId>)>, GrammarError> {
-    let mut gathered = Gathered::new(parts);
+    let mut gathered = Gathered::new(compiler, conjunction, parts);
     if gathered.bounds.is_empty() {
         return Ok(None);
     }
@@ -327,12 +357,12 @@ pub(crate) fn object(
     )?;
     let needs = gathered.needs();
     let mut members = Vec::with_capacity(gathered.order.len());
-    for (name, needs) in gathered.order.iter().zip(needs) {
+    for (&name, needs) in gathered.order.iter().zip(needs) {
         let forms = forms_of(compiler, &gathered, name)?;
         members.push(DraftMember {
-            name: compiler.names.add(name),
+            name,
             node: compiler.place(forms),
-            required: gathered.required[name],
+            required: gathered.required[&name],
             needs,
         });
     }
@@ -349,20 +379,24 @@ pub(crate) fn object(
 fn forms_of(
     compiler: &mut Compiler<'_>,
     gathered: &Gathered<'_>,
-    name: &str,
+    name: NameId,
 ) -> Result<Vec<FormId>, GrammarError> {
     let mut forms = Vec::new();
-    if !gathered.names.is_empty() && !compiler.holds(&gathered.names, &Value::from(name))? {
-        return Ok(vec![crate::json::form::FALSE]);
+    if !gathered.names.is_empty() {
+        let value = Value::from(&*compiler.names.text(name));
+        if !compiler.holds(&gathered.names, &value)? {
+            return Ok(vec![crate::json::form::FALSE]);
+        }
     }
-    for (members, declared) in gathered.members.iter().zip(&gathered.declared) {
+    for (members, declared) in &gathered.members {
         let mut is_known = false;
-        if let Some(&form) = declared.get(name) {
+        if let Some(&form) = declared.forms.get(&name) {
             forms.push(form);
             is_known = true;
         }
         for &(pattern, form) in &members.patterns {
-            if compiler.schemas.patterns.matches(pattern, name)? {
+            let text = compiler.names.text(name);
+            if compiler.schemas.patterns.matches(pattern, &text)? {
                 forms.push(form);
                 is_known = true;
             }
@@ -440,7 +474,9 @@ fn tests_of_names(
         lists.push(tests);
     }
     // Listed names are declared, with whatever holds of others.
-    listed.iter().for_each(|name| gathered.declare(name));
+    for name in &listed {
+        gathered.declare(compiler.names.add(name));
+    }
     if lists.is_empty() {
         return Ok(NameTests::Listed);
     }
@@ -460,7 +496,7 @@ fn others(
         NameTests::Tests(lists) => Some(lists),
     };
     let mut patterns: Vec<PatternId> = Vec::new();
-    for members in &gathered.members {
+    for (members, _) in &gathered.members {
         patterns.extend(members.patterns.iter().map(|(pattern, _)| *pattern));
     }
     patterns.sort_unstable();
@@ -475,15 +511,15 @@ fn others(
         // One pattern a name, and the rest looked at at the end.
         patterns.truncate(MAX_NAME_PATTERNS);
         let all = gathered.members.iter();
-        guards
-            .extend(all.map(|&members| compiler.schemas.forms.add(Form::Members(members.clone()))));
+        let forms = all.map(|&(members, _)| Form::Members(members.clone()));
+        guards.extend(forms.map(|form| compiler.schemas.forms.add(form)));
         [0].into_iter()
             .chain((0..patterns.len()).map(|idx| 1 << idx))
             .collect()
     });
     let mut place = |set: u64| {
         let mut forms = Vec::new();
-        for members in &gathered.members {
+        for (members, _) in &gathered.members {
             let is_known = |pattern: &PatternId| {
                 let idx = patterns.binary_search(pattern);
                 idx.is_ok_and(|idx| set >> idx & 1 == 1)

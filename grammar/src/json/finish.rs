@@ -49,13 +49,14 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
     });
     let nodes: Vec<Node> = nodes.collect();
     let values = values(&nodes, &drafts);
+    compiler.draft_ids.clear();
     let mut tries = Tries::default();
     let mut shapes = Vec::with_capacity(drafts.len());
     for (id, draft) in drafts.into_iter().enumerate() {
         let id = id as ShapeId;
         shapes.push(finish_draft(
             compiler,
-            (id, draft),
+            (id, Arc::unwrap_or_clone(draft)),
             &costs,
             &values,
             &mut tries,
@@ -163,10 +164,10 @@ struct Values {
     are_listed: bool,
 }
 
-fn values(nodes: &[Node], drafts: &[Draft]) -> Vec<Values> {
+fn values(nodes: &[Node], drafts: &[Arc<Draft>]) -> Vec<Values> {
     let of = |node: &Node| {
         let each = node.shapes.iter();
-        let n_listed = each.map(|&(shape, _)| match &drafts[shape as usize] {
+        let n_listed = each.map(|&(shape, _)| match &*drafts[shape as usize] {
             Draft::Literals(values) => Some(values.len() as u32),
             _ => None,
         });
@@ -179,11 +180,11 @@ fn values(nodes: &[Node], drafts: &[Draft]) -> Vec<Values> {
 }
 
 /// Fewest bytes of a value, for each place and each draft.
-fn all_costs(compiler: &Compiler<'_>, drafts: &[Draft]) -> (Vec<usize>, Vec<usize>) {
+fn all_costs(compiler: &Compiler<'_>, drafts: &[Arc<Draft>]) -> (Vec<usize>, Vec<usize>) {
     let fixed: Vec<Option<usize>> = (0..drafts.len())
         .map(|id| fixed(compiler, drafts, id))
         .collect();
-    let arrays: Vec<Option<ArrayShape>> = drafts.iter().map(array).collect();
+    let arrays: Vec<Option<ArrayShape>> = drafts.iter().map(|draft| array(draft)).collect();
     let mut nodes = vec![NEVER; compiler.nodes.len()];
     let mut costs: Vec<usize> = fixed.iter().map(|cost| cost.unwrap_or(NEVER)).collect();
     // Later places lie mostly within earlier ones, so going backwards settles most of them in a
@@ -208,8 +209,8 @@ fn all_costs(compiler: &Compiler<'_>, drafts: &[Draft]) -> (Vec<usize>, Vec<usiz
 }
 
 /// The cost of a draft without places.
-fn fixed(compiler: &Compiler<'_>, drafts: &[Draft], id: usize) -> Option<usize> {
-    match &drafts[id] {
+fn fixed(compiler: &Compiler<'_>, drafts: &[Arc<Draft>], id: usize) -> Option<usize> {
+    match &*drafts[id] {
         Draft::Literals(values) => values.iter().map(|(text, _)| text.len()).min(),
         Draft::Number(shape) => Some(shape.distance(Number::START)),
         Draft::String { .. } => {

@@ -51,6 +51,8 @@ pub(super) struct Pattern {
     pub(super) ends: Ends,
     /// All strings of the language, if they are few and it is a regex's.
     words: Option<Arc<[String]>>,
+    /// The most characters of a string of the language, if that is plain.
+    longest: Option<usize>,
 }
 
 /// On which side of a match any text may stand.
@@ -124,6 +126,7 @@ impl Patterns {
             formula,
             ends,
             words: words.map(Arc::from),
+            longest: longest(&condition),
         });
         self.ids.insert(key, id);
         Ok(id)
@@ -132,6 +135,11 @@ impl Patterns {
     /// All strings that match a regex, if they are few.
     pub(crate) fn words(&self, regex: PatternId) -> Option<Arc<[String]>> {
         self.patterns[regex as usize].words.clone()
+    }
+
+    /// The most characters of a string that matches a regex, if that is plain.
+    pub(crate) fn longest(&self, regex: PatternId) -> Option<usize> {
+        self.patterns[regex as usize].longest
     }
 
     /// Whether a text is a regex.
@@ -176,6 +184,7 @@ impl Patterns {
             formula: Formula::Part(0),
             ends: Ends::default(),
             words: None,
+            longest: None,
         });
         self.ids.insert(key, id);
         id
@@ -339,6 +348,18 @@ impl Patterns {
         }
         Ok(automaton.is_accepting(state))
     }
+}
+
+/// The most characters of a text that a regex is found in, of one that is bound on both sides.
+fn longest(condition: &Boolean) -> Option<usize> {
+    let Boolean::Hir(hir) = condition else {
+        return None;
+    };
+    let properties = hir.properties();
+    let is_bound = properties.look_set_prefix().contains(Look::Start)
+        && properties.look_set_suffix().contains(Look::End);
+    // Bytes, of which a character has one at least.
+    properties.maximum_len().filter(|_| is_bound)
 }
 
 /// A condition over the regexes that are searched for, which are added to `hirs`.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::GrammarError;
 use crate::json::form::{Form, FormId, Members, TRUE, types};
@@ -41,24 +42,27 @@ impl Plain {
         allowed: Vec::new(),
         excluded: Vec::new(),
     };
+}
 
-    fn and(&mut self, other: &Self) {
-        self.types &= other.types;
-        self.allowed.extend(other.allowed.iter().cloned());
-        self.excluded.extend(other.excluded.iter().cloned());
-    }
-
-    fn is_empty(&self) -> bool {
-        let Some((first, others)) = self.allowed.split_first() else {
-            return self.types == 0;
-        };
-        let fits = |value: &Value| {
-            type_of(value) & self.types != 0
-                && others.iter().all(|these| these.contains(value))
-                && !self.excluded.iter().any(|these| these.contains(value))
-        };
-        !first.iter().any(fits)
-    }
+/// Whether no value can be as all of these say.
+fn are_empty(all: &[Arc<Plain>]) -> bool {
+    let types = all
+        .iter()
+        .fold(types::ALL, |types, plain| types & plain.types);
+    let mut allowed = all.iter().flat_map(|plain| &plain.allowed);
+    let Some(first) = allowed.next() else {
+        return types == 0;
+    };
+    let is_excluded = |value: &Value| {
+        let mut excluded = all.iter().flat_map(|plain| &plain.excluded);
+        excluded.any(|these| these.contains(value))
+    };
+    let fits = |value: &Value| {
+        type_of(value) & types != 0
+            && allowed.clone().all(|these| these.contains(value))
+            && !is_excluded(value)
+    };
+    !first.iter().any(fits)
 }
 
 impl PlainForms {
@@ -68,6 +72,10 @@ impl PlainForms {
         schemas: &mut Schemas<'_>,
         conjunction: &[FormId],
     ) -> Result<bool, GrammarError> {
+        let is_required = |&id: &FormId| matches!(schemas.forms.get(id), Form::Required(_));
+        if !conjunction.iter().any(is_required) {
+            return Ok(false);
+        }
         let forms: Vec<(FormId, Arc<Form>)> = conjunction
             .iter()
             .map(|&id| (id, schemas.forms.shared(id)))
@@ -77,17 +85,17 @@ impl PlainForms {
             _ => None,
         });
         for name in required.flatten() {
-            let mut plain = Plain::ANYTHING;
+            let mut said: SmallVec<[Arc<Plain>; 4]> = SmallVec::new();
             for (id, form) in &forms {
                 let Form::Members(members) = &**form else {
                     continue;
                 };
                 let form = self.member(*id, members, name);
                 if form != TRUE {
-                    plain.and(&*self.plain(schemas, form)?);
+                    said.push(self.plain(schemas, form)?);
                 }
             }
-            if plain.is_empty() {
+            if are_empty(&said) {
                 return Ok(true);
             }
         }
