@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::TokenId;
+use crate::json::text::{BOUNDARY, Text};
 use crate::trie::TokenTrie;
 
 /// Heads and rests by index, in the order of their bytes: the empty one, which each list has, is 0.
@@ -21,6 +22,9 @@ pub(crate) struct Closers {
     head_bytes: Vec<Box<[u8]>>,
     /// The tokens of each head, with their rests. [n_heads]
     tokens: Vec<Vec<(u32, TokenId)>>,
+    /// Heads that are whole characters of a string, and of a name in its one spelling.
+    of_texts: Vec<u32>,
+    of_names: Vec<u32>,
     /// Tokens whose quotes all have a backslash before them.
     escaped: TokenTrie,
 }
@@ -56,7 +60,19 @@ impl Closers {
         for (head, rest, token) in cuts {
             tokens[heads[head] as usize].push((rests[rest], token));
         }
+        let whole = |step: fn(Text, u8) -> Option<Text>| {
+            let is_whole = |head: &[u8]| {
+                let end = head
+                    .iter()
+                    .try_fold(BOUNDARY, |text, &byte| step(text, byte));
+                end == Some(BOUNDARY)
+            };
+            let whole = heads.iter().filter(|(head, _)| is_whole(head));
+            whole.map(|(_, &idx)| idx).collect()
+        };
         Self {
+            of_texts: whole(Text::step),
+            of_names: whole(Text::step_canonical),
             heads: trie(&heads),
             rests: trie(&rests),
             n_rests: rests.len(),
@@ -69,6 +85,16 @@ impl Closers {
     /// The heads, as tokens, but for the empty one.
     pub(crate) fn heads(&self) -> &TokenTrie {
         &self.heads
+    }
+
+    /// The heads that are whole characters of a string, the empty one among them.
+    pub(crate) fn of_texts(&self) -> &[u32] {
+        &self.of_texts
+    }
+
+    /// The same of a name that is spelled in the one way.
+    pub(crate) fn of_names(&self) -> &[u32] {
+        &self.of_names
     }
 
     /// The bytes of a head.

@@ -18,6 +18,8 @@ pub(crate) struct LiteralTrie {
     edges: Vec<(u8, LiteralNode)>,
     /// Indices of the strings in their order as bytes.
     sorted: Vec<u32>,
+    /// Whether some string has a backslash.
+    is_escaped: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -46,6 +48,7 @@ impl LiteralTrie {
                 ..TrieNode::default()
             }],
             edges: Vec::new(),
+            is_escaped: literals.iter().any(|text| text.as_ref().contains(&b'\\')),
             sorted,
         };
         let mut node = 0;
@@ -117,6 +120,11 @@ impl LiteralTrie {
         Some(edges[place].1)
     }
 
+    /// Whether nothing leads on from `node`.
+    pub(crate) fn is_leaf(&self, node: LiteralNode) -> bool {
+        self.edges(node).is_empty()
+    }
+
     /// The literal that ends at `node`.
     pub(crate) fn literal(&self, node: LiteralNode) -> Option<u32> {
         let node = &self.nodes[node as usize];
@@ -143,6 +151,11 @@ impl LiteralTrie {
     /// Heap bytes.
     pub(crate) fn n_bytes(&self) -> usize {
         size_of_val(&*self.nodes) + size_of_val(&*self.edges) + size_of_val(&*self.sorted)
+    }
+
+    /// Whether some string has a backslash.
+    pub(crate) fn is_escaped(&self) -> bool {
+        self.is_escaped
     }
 
     /// Whether the set holds nothing.

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::TokenId;
+use crate::json::machine::ends_value;
 use crate::trie::TokenTrie;
 
 /// Tokens of a prefix from which on it is worth having.
@@ -70,36 +71,40 @@ fn opening(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (stays && !tail.is_empty()).then_some((prefix, tail))
 }
 
-/// Tokens that may follow within a number: its own characters, and those that leave it.
+/// Tokens that may follow within a number: digits alone, others of its characters, and those that first go
+/// on with some of these and then leave it.
 #[derive(Debug)]
 pub(crate) struct NumberTokens {
-    whole: TokenTrie,
+    digits: TokenTrie,
+    others: TokenTrie,
     leaving: TokenTrie,
 }
 
 impl NumberTokens {
     /// Of tokens sorted by bytes.
     pub(crate) fn new(sorted: &[(&[u8], TokenId)]) -> Self {
-        let (mut whole, mut leaving) = (Vec::new(), Vec::new());
+        let (mut digits, mut others, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
         for &(bytes, token) in sorted {
-            match bytes.iter().find(|&&byte| !is_of_number(byte)) {
-                None => whole.push((bytes, token)),
-                Some(b',' | b']' | b'}') => leaving.push((bytes, token)),
+            match bytes.iter().position(|&byte| !is_of_number(byte)) {
+                None if bytes.iter().all(u8::is_ascii_digit) => digits.push((bytes, token)),
+                None => others.push((bytes, token)),
+                Some(end) if end > 0 && ends_value(bytes[end]) => leaving.push((bytes, token)),
                 Some(_) => {}
             }
         }
         Self {
-            whole: TokenTrie::new(&whole),
+            digits: TokenTrie::new(&digits),
+            others: TokenTrie::new(&others),
             leaving: TokenTrie::new(&leaving),
         }
     }
 
-    /// Those that consist of a number's characters.
-    pub(crate) fn whole(&self) -> &TokenTrie {
-        &self.whole
+    /// Those that consist of a number's characters: of digits alone, and the others.
+    pub(crate) fn whole(&self) -> [&TokenTrie; 2] {
+        [&self.digits, &self.others]
     }
 
-    /// Those that go on with what may come after a number.
+    /// Those that go on with a number, and then with what may come after it.
     pub(crate) fn leaving(&self) -> &TokenTrie {
         &self.leaving
     }

@@ -35,9 +35,11 @@ pub(crate) struct TokenTrie {
     below: Vec<(Groups, u8)>,
     /// The same of each whole token, in the order of `tokens`.
     measures: Vec<(Groups, u8)>,
-    /// The tokens that runs take.
-    taken: Mutex<HashMap<Run, TokenMask>>,
+    /// The tokens that consist of some groups and have at most so many characters.
+    taken: Mutex<HashMap<(Groups, u8), TokenMask>>,
     max_depth: usize,
+    /// The groups of characters of all tokens.
+    groups: Groups,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +64,7 @@ impl TokenTrie {
             measures: Vec::new(),
             taken: Mutex::default(),
             max_depth: 0,
+            groups: 0,
         };
         let mut path: Vec<usize> = Vec::new();
         let mut previous: &[u8] = &[];
@@ -90,8 +93,9 @@ impl TokenTrie {
                 trie.below[node].0 |= groups;
                 trie.below[node].1 = trie.below[node].1.max(*n_characters);
             }
-            trie.measures
-                .push(measures.first().copied().unwrap_or_default());
+            let whole = measures.first().copied().unwrap_or_default();
+            trie.groups |= whole.0;
+            trie.measures.push(whole);
             trie.tokens.push(token);
             trie.max_depth = trie.max_depth.max(bytes.len());
             previous = bytes;
@@ -266,7 +270,10 @@ impl TokenTrie {
         if taken.len() >= MAX_TAKEN {
             taken.clear();
         }
-        let known = taken.entry(run).or_insert_with(|| {
+        let most = run
+            .n_characters
+            .min(self.max_depth.min(u8::MAX.into()) as u8);
+        let known = taken.entry((run.groups, most)).or_insert_with(|| {
             let mut known = TokenMask::new(mask.n_tokens());
             allow(&mut known);
             known
@@ -327,6 +334,11 @@ impl TokenTrie {
 
     fn tokens_at(&self, node: usize) -> &[TokenId] {
         &self.tokens[self.token_starts[node] as usize..self.token_starts[node + 1] as usize]
+    }
+
+    /// The groups of characters that tokens consist of.
+    pub(crate) fn groups(&self) -> Groups {
+        self.groups
     }
 
     /// Bytes of the longest token.

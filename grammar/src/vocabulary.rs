@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::TokenId;
 use crate::closers::Closers;
 use crate::json::inside::Interior;
+use crate::json::machine::ends_value;
 use crate::memo::MaskMemo;
 use crate::openers::{NumberTokens, Openers};
 use crate::trie::TokenTrie;
@@ -26,6 +27,7 @@ pub struct Vocabulary {
     closers: Closers,
     openers: Openers,
     numbers: NumberTokens,
+    after_values: TokenTrie,
     /// What stands between quotes in a token.
     whole_names: Vec<Box<[u8]>>,
     id: u64,
@@ -66,6 +68,11 @@ impl Vocabulary {
         let closers = Closers::new(&quoted);
         let openers = Openers::new(&sorted);
         let numbers = NumberTokens::new(&sorted);
+        let after_values = sorted
+            .iter()
+            .copied()
+            .filter(|(bytes, _)| ends_value(bytes[0]));
+        let after_values = TokenTrie::new(&after_values.collect::<Vec<_>>());
         let quoted = TokenTrie::new(&quoted);
         let unquoted = TokenTrie::new(&unquoted);
         let id = NEXT_VOCABULARY.fetch_add(1, Ordering::Relaxed);
@@ -78,6 +85,7 @@ impl Vocabulary {
             closers,
             openers,
             numbers,
+            after_values,
             whole_names,
             id,
             common: Mutex::new(MaskMemo::new(COMMON_MASK_BYTES)),
@@ -140,6 +148,11 @@ impl Vocabulary {
     /// The tokens that may follow within a number.
     pub(crate) fn numbers(&self) -> &NumberTokens {
         &self.numbers
+    }
+
+    /// The tokens that begin with what may follow a value.
+    pub(crate) fn after_values(&self) -> &TokenTrie {
+        &self.after_values
     }
 
     /// Every token with bytes, those that open a string or a number cut behind its opening.

@@ -7,8 +7,11 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Random, accepts, assert_masks_equal_brute_force, random_output, vocabulary};
-use lmrun_grammar::{Constraint, GrammarError, JsonOptions, KeyOrder, Limits, Matcher};
+use common::{
+    Random, accepts, assert_masks_equal_brute_force, brute_force_mask, byte_token, random_output,
+    vocabulary,
+};
+use lmrun_grammar::{Constraint, GrammarError, JsonOptions, KeyOrder, Limits, Matcher, TokenMask};
 use serde_json::{Value, json};
 
 struct Case {
@@ -55,6 +58,52 @@ fn masks_equal_brute_force() {
         for _ in 0..4 {
             let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
             assert_masks_equal_brute_force(&mut matcher, &vocabulary, &mut random, 10, &case.name);
+        }
+    }
+}
+
+/// Masks are remembered by less than all that came, so one constraint follows outputs that differ in what
+/// came, byte by byte.
+#[test]
+fn masks_are_right_whichever_members_came() {
+    let string = json!({"type": "string"});
+    let member = json!({"properties": {"a": string, "b": {"type": "integer"}}, "required": ["a"]});
+    let mut closed = member.clone();
+    closed["additionalProperties"] = json!(false);
+    let mut bounded = member.clone();
+    bounded["maxProperties"] = json!(2);
+    let mut dependent = member.clone();
+    dependent["dependentRequired"] = json!({"b": ["c"]});
+    let one_letter = json!({"patternProperties": {"^[abc]$": {}}, "additionalProperties": false});
+    let texts = [
+        r#"{"a":"","b":1,"c":[]}"#,
+        r#"{"b":12,"a":"x y","c":{"a":""}}"#,
+        r#"{"c":"","a":"","b":7}"#,
+        r#"{"c":{"b":0,"a":"c"},"b":2,"a":""}"#,
+        r#"{"name":3,"a":"","age":true}"#,
+        r#"{"a":"","b":2}"#,
+        r#"{"b":2,"a":""}"#,
+    ];
+    let vocabulary = vocabulary();
+    let mut mask = TokenMask::new(vocabulary.n_tokens());
+    let options = JsonOptions {
+        key_order: KeyOrder::Any,
+        ..JsonOptions::default()
+    };
+    for schema in [member, closed, bounded, dependent, one_letter] {
+        let nested = json!({"anyOf": [{"type": "array", "items": schema}, schema]});
+        let limits = Limits::default();
+        let constraint = Constraint::json_schema_with(&nested, &options, &limits).unwrap();
+        for text in texts.iter().chain(&texts) {
+            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
+            for &byte in format!("[{text},{text}]").as_bytes() {
+                matcher.mask(&mut mask).unwrap();
+                let expected = brute_force_mask(&matcher, &vocabulary);
+                assert_eq!(mask, expected, "{schema} {text}");
+                if matcher.accept(byte_token(byte)).is_err() {
+                    break;
+                }
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::closers::Closers;
-use crate::json::context::{Found, Known};
+use crate::json::context::{Found, Known, place};
 use crate::json::frame::{Frame, Name, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
 use crate::json::members::Way;
@@ -44,7 +44,7 @@ impl JsonLanguage {
         vocabulary: &Vocabulary,
         found: &mut Found,
     ) -> Result<(), GrammarError> {
-        let groups = self.parser.closing_heads(&stack.top, vocabulary)?;
+        let groups = self.parser.closing_heads(stack, vocabulary)?;
         self.closing_by(&groups, state, stack, vocabulary, found)
     }
 
@@ -131,17 +131,18 @@ impl JsonLanguage {
             };
         }
         match closed.parses.as_slice() {
-            [stack] if !measured && matches!(stack.top, Frame::Colon { .. }) => {
-                let stack = stack.clone();
-                self.rests_of_name(closed, &stack, vocabulary)
+            [stack] if !measured => {
+                let plain = stack.without_used(&self.parser.tables, vocabulary);
+                let stack = plain.unwrap_or_else(|| stack.clone());
+                self.known_rests(closed.of(stack.clone()), &stack, vocabulary)
             }
             _ => self.rests_after(closed, vocabulary, measured),
         }
     }
 
-    /// The rests after a name. They are remembered, for a name is closed from many places within it,
-    /// unless they depend on which names came, or on the text.
-    fn rests_of_name(
+    /// The rests in a state of one stack. They are remembered, for a string is closed from many places
+    /// within it, unless they depend on which names came, or on the text.
+    fn known_rests(
         &mut self,
         closed: JsonState,
         stack: &Stack,
@@ -161,7 +162,8 @@ impl JsonLanguage {
         self.parser.reads.begin(stack);
         let rests = self.rests_after(closed.clone(), vocabulary, false)?;
         let reads = std::mem::replace(&mut self.parser.reads, before);
-        if reads.own_names() {
+        let is_own = matches!(stack.top, Frame::Colon { .. });
+        if is_own && reads.own_names() {
             // The walk that began in the name knows which of those that came it is.
             return self.rests_after(closed, vocabulary, false);
         }
@@ -209,15 +211,33 @@ fn all_of(n_rests: usize, rests: impl IntoIterator<Item = u32>) -> TokenMask {
 }
 
 impl Parser {
+    /// The heads after which the top string may close, if any text may stand before its quote.
+    fn free_heads(&self, top: &Frame, closers: &Closers) -> Option<Group> {
+        let (way, heads) = match top {
+            Frame::String { shape, body } => {
+                let is_free = self.tables.string(*shape).is_free(body);
+                (is_free.then_some(Way::End)?, closers.of_texts())
+            }
+            Frame::Name { members, name } => (self.free_name(members, name)?, closers.of_names()),
+            _ => return None,
+        };
+        let heads = heads.to_vec();
+        Some(Group { way, heads })
+    }
+
     /// The heads after which the top string may close, by the way it does.
     fn closing_heads(
         &mut self,
-        top: &Frame,
+        stack: &Stack,
         vocabulary: &Vocabulary,
     ) -> Result<Groups, GrammarError> {
         let mut groups = Groups::new();
+        if let Some(group) = self.free_heads(&stack.top, vocabulary.closers()) {
+            groups.push(group);
+            return Ok(groups);
+        }
         let heads = vocabulary.closers().heads();
-        match top {
+        match &stack.top {
             Frame::String { shape, body } => {
                 let strings = self.tables.string(*shape);
                 let mut automata = self.verdicts.patterns.automata.as_mut_slice();
@@ -240,11 +260,12 @@ impl Parser {
                     add(&mut groups, way, 0);
                 }
                 let closers = vocabulary.closers();
+                let place = place(stack.outer.as_ref());
                 heads.walk_nodes(
                     self,
                     (name.declared, name.other),
-                    |parser, &place| parser.name_bytes(members, place),
-                    |parser, &place, (_, byte)| parser.step_place(members, place, byte),
+                    |parser, &at| parser.name_bytes(members, at),
+                    |parser, &at, (_, byte)| parser.step_place(members, at, place, byte),
                     |parser, head, &(declared, other)| {
                         let mut written = name.written.clone();
                         if other.is_some() {

@@ -41,14 +41,29 @@ pub(crate) struct Reads {
     base: u32,
     /// The outermost place looked at.
     lowest: u32,
-    /// Whether an object around was asked for more than whether it may end or go on.
+    /// Whether an object around was asked for more than its [`Outlook`], and the same of the object that
+    /// the walk began in.
     members: bool,
+    own_members: bool,
+    /// Whether the walk began after a name, or in one: the member that it makes is counted beforehand.
+    counted: Counted,
     /// Names that came in the object of the name that the walk began in.
     n_names: Option<usize>,
     /// Whether a name was compared with those that came in the object that the walk began in.
     own_names: bool,
     /// Whether the text so far was asked.
     text: bool,
+}
+
+/// The member that a walk's first name at the place of its top makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Counted {
+    #[default]
+    None,
+    /// The name is open.
+    Open,
+    /// The walk began after it.
+    Closed,
 }
 
 impl Reads {
@@ -62,20 +77,33 @@ impl Reads {
             base: place(stack.outer.as_ref()),
             lowest: u32::MAX,
             members: false,
+            own_members: false,
+            counted: match stack.top {
+                Frame::Name { .. } => Counted::Open,
+                Frame::Colon { .. } => Counted::Closed,
+                _ => Counted::None,
+            },
             n_names,
             own_names: false,
             text: false,
         };
     }
 
-    /// Adds what a walk looked at that went on from `stack`, in the object that this one began in.
+    /// Adds what a walk looked at that went on from `stack`: in the object that this one began in, or in the
+    /// value around that.
     pub(crate) fn add(&mut self, further: &Self, stack: &Stack) {
         let base = place(stack.outer.as_ref());
         if further.lowest != u32::MAX {
-            self.lowest = self.lowest.min(base - (further.base - further.lowest));
+            self.lowest = self.lowest.min(base + further.lowest - further.base);
         }
         self.members |= further.members;
-        self.own_names |= further.own_names;
+        match base == self.base {
+            true => {
+                self.own_members |= further.own_members;
+                self.own_names |= further.own_names;
+            }
+            false => self.members |= further.own_members,
+        }
     }
 
     /// Whether a name was compared with those that came in the object that the walk began in.
@@ -98,9 +126,28 @@ impl Reads {
         self.lowest = self.lowest.min(place(outer) - 1);
     }
 
-    /// The object at `place` was asked which members may still come.
+    /// The object at `place` was asked for a declared name.
     pub(crate) fn members(&mut self, place: u32) {
         self.members |= place < self.base;
+        self.own_members |= place == self.base;
+    }
+
+    /// A name was closed in the object at `place`: its member counts once the value begins, and then
+    /// that object's outlook is another.
+    pub(crate) fn closed_name(&mut self, place: u32) {
+        let is_first = match self.counted {
+            Counted::None => return,
+            Counted::Open => self.lowest > self.base,
+            Counted::Closed => false,
+        };
+        self.own_members |= place == self.base && !is_first;
+    }
+
+    /// The value of a name in the object at `place` begins.
+    pub(crate) fn began_value(&mut self, place: u32) {
+        if self.counted == Counted::None || place != self.base {
+            self.members(place);
+        }
     }
 
     /// A name was compared with those that came in the object at `place`. If the one that the walk
@@ -129,6 +176,11 @@ enum Top {
     },
     /// After a name.
     Colon(NodeId),
+    /// After a member, or, with or without a space, after a comma.
+    Object {
+        outlook: Outlook,
+        due: Option<bool>,
+    },
     /// A name, without the members that it does not speak of.
     Name {
         shape: ShapeId,
@@ -147,17 +199,24 @@ enum Came {
     Not(Members),
 }
 
+/// What most walks ask of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Outlook {
+    shape: ShapeId,
+    may_close: bool,
+    allows_any: bool,
+    allows_other: bool,
+    /// Names that came, where tokens may depend on them.
+    used: Option<Arc<[Arc<[u8]>]>>,
+}
+
 /// What a walk may have asked a value around the top.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Around {
     /// Nothing: the end of the text.
     End,
     Array(Items),
-    Object {
-        shape: ShapeId,
-        may_close: bool,
-        allows_any: bool,
-    },
+    Object(Outlook),
     Members(Members),
     /// A guard, and whatever it is in.
     Guard,
@@ -200,6 +259,14 @@ impl Found {
         }
     }
 
+    /// Adds what another walk found.
+    pub(crate) fn add(&mut self, known: &Known) {
+        self.reach.mask.union(&known.reach.mask);
+        let undecided = known.undecided.iter();
+        self.undecided
+            .extend(undecided.flat_map(|trie| trie.tokens()));
+    }
+
     /// Takes a token out again.
     pub(crate) fn forbid(&mut self, token: TokenId) {
         self.reach.mask.forbid(token);
@@ -227,7 +294,8 @@ struct Entry {
     n_around: usize,
     /// Whether any walk from a name came back to its own object.
     own: bool,
-    /// Whether any walk asked for the members of an object around.
+    /// Whether any walk asked for the members of its own object, and of an object around.
+    own_members: bool,
     members: bool,
     masks: HashMap<Surroundings, Known>,
 }
@@ -339,6 +407,7 @@ impl ContextMemo {
             .n_around
             .max(reads.base.saturating_sub(reads.lowest) as usize);
         entry.own |= reads.lowest <= reads.base;
+        entry.own_members |= reads.own_members || measured;
         entry.members |= reads.members || measured;
         let Some(around) = entry.around(stack, tables, vocabulary, measured) else {
             if entry.masks.is_empty() {
@@ -397,6 +466,19 @@ impl Top {
                 }
             }
             Frame::Colon { value, .. } => Self::Colon(*value),
+            Frame::Object(members) => Self::Object {
+                outlook: Outlook::of(members, tables),
+                due: None,
+            },
+            Frame::MemberDue { members, space } => Self::Object {
+                // What was asked before the comma is settled.
+                outlook: Outlook {
+                    may_close: false,
+                    allows_any: true,
+                    ..Outlook::of(members, tables)
+                },
+                due: Some(*space),
+            },
             Frame::Name { members, name } if members.used.is_none() => {
                 Self::name(members, name, tables)
             }
@@ -428,12 +510,34 @@ impl Members {
         self.used.as_ref().map_or(0, |used| used.len())
     }
 
-    /// Without the names that came, if no token holds any of them whole.
-    fn relevant(&self, vocabulary: &Vocabulary) -> Self {
-        let used = self.used.as_ref();
+    /// Without the names that came, if they are [no matter](Self::asks_for_used).
+    fn relevant(&self, tables: &Tables, vocabulary: &Vocabulary) -> Self {
+        let is_asked = self.asks_for_used(tables, vocabulary);
         Self {
-            used: used.filter(|used| vocabulary.holds_name(used)).cloned(),
+            used: self.used.as_ref().filter(|_| is_asked).cloned(),
             ..self.clone()
+        }
+    }
+
+    /// Whether tokens that come to a name, and do not begin in it, may depend on the names that came: if
+    /// one holds any of them whole, or names may be used up.
+    fn asks_for_used(&self, tables: &Tables, vocabulary: &Vocabulary) -> bool {
+        let used = self.used.as_ref();
+        used.is_some_and(|used| {
+            tables.object(self.shape).others.run_out() || vocabulary.holds_name(used)
+        })
+    }
+}
+
+impl Outlook {
+    fn of(members: &Members, tables: &Tables) -> Self {
+        let object = tables.object(members.shape);
+        Self {
+            shape: members.shape,
+            may_close: object.may_close(members),
+            allows_any: object.allows_any(members),
+            allows_other: object.allows_other(members),
+            used: members.used.clone(),
         }
     }
 }
@@ -459,8 +563,18 @@ impl Stack {
 
     /// The stack as if no names beyond the declared ones had come in the object at its top: it lets
     /// more tokens come only if they end the name that is being written. `None` if there were none,
-    /// or a token holds one of them whole.
-    pub(crate) fn without_used(&self, vocabulary: &Vocabulary) -> Option<Self> {
+    /// or they matter to other tokens, too.
+    pub(crate) fn without_used(&self, tables: &Tables, vocabulary: &Vocabulary) -> Option<Self> {
+        let is_asked = match &self.top {
+            Frame::Object(members) | Frame::MemberDue { members, .. } => {
+                members.asks_for_used(tables, vocabulary)
+            }
+            Frame::Name { members, .. } => vocabulary.holds_name(members.used.as_deref()?),
+            _ => return None,
+        };
+        if is_asked {
+            return None;
+        }
         let mut top = self.top.clone();
         let (Frame::Object(members)
         | Frame::MemberDue { members, .. }
@@ -468,11 +582,9 @@ impl Stack {
         else {
             return None;
         };
-        let used = members.used.take()?;
-        (!vocabulary.holds_name(&used)).then(|| Self {
-            top,
-            outer: self.outer.clone(),
-        })
+        members.used.take()?;
+        let outer = self.outer.clone();
+        Some(Self { top, outer })
     }
 }
 
@@ -492,11 +604,21 @@ impl Entry {
             measured,
             around: SmallVec::new(),
         };
-        if let (true, Frame::Name { members, .. } | Frame::Colon { members, .. }) =
-            (self.own, &stack.top)
-        {
-            let members = members.relevant(vocabulary);
-            key.around.push(Around::Members(members));
+        match &stack.top {
+            Frame::Colon { members, .. } if self.own && !self.own_members => {
+                key.around.push(key.outlook(members));
+            }
+            Frame::Name { members, name } if self.own && !self.own_members => {
+                key.after_name(members, name);
+            }
+            Frame::Name { members, .. } | Frame::Colon { members, .. } if self.own => {
+                let members = members.relevant(tables, vocabulary);
+                key.around.push(Around::Members(members));
+            }
+            Frame::Object(members) | Frame::MemberDue { members, .. } if self.own_members => {
+                key.around.push(Around::Members(members.clone()));
+            }
+            _ => {}
         }
         if let Some(outer) = &stack.outer {
             key.add(outer, 0)?;
@@ -539,19 +661,37 @@ impl Key<'_> {
         Some(())
     }
 
+    /// Adds what the object of an open name may be once that has its value.
+    fn after_name(&mut self, members: &Members, name: &Name) {
+        let object = self.tables.object(members.shape);
+        if name.other.is_some() {
+            let after = self.outlook(&object.counted_with_other(members));
+            self.around.push(after);
+        }
+        let Some(node) = name.declared else { return };
+        if object.names.below(node).len() > MAX_LISTED {
+            // Its top lists the members.
+            return;
+        }
+        for idx in object.reachable(node, members) {
+            let after = self.outlook(&object.with(members, idx));
+            self.around.push(after);
+        }
+    }
+
+    fn outlook(&self, members: &Members) -> Around {
+        let is_asked = members.asks_for_used(self.tables, self.vocabulary);
+        let mut outlook = Outlook::of(members, self.tables);
+        outlook.used = outlook.used.filter(|_| is_asked);
+        Around::Object(outlook)
+    }
+
     fn value(&self, frame: &Frame) -> Around {
         match frame {
             Frame::Object(members) if self.entry.members => {
-                Around::Members(members.relevant(self.vocabulary))
+                Around::Members(members.relevant(self.tables, self.vocabulary))
             }
-            Frame::Object(members) => {
-                let object = self.tables.object(members.shape);
-                Around::Object {
-                    shape: members.shape,
-                    may_close: object.may_close(members),
-                    allows_any: object.allows_any(members),
-                }
-            }
+            Frame::Object(members) => self.outlook(members),
             Frame::Array(items) => Around::Array(self.tables.array(items.shape).relevant(items)),
             Frame::Done => Around::End,
             _ => Around::Guard,

@@ -79,6 +79,11 @@ impl Frame {
         }
     }
 
+    /// Whether it is a name that may be none of the declared ones.
+    pub(crate) fn is_other_name(&self) -> bool {
+        matches!(self, Self::Name { name, .. } if name.other.is_some())
+    }
+
     /// Whether the end of a value within this one depends on the value's text.
     pub(crate) fn asks_for_text(&self) -> bool {
         match self {
@@ -266,6 +271,14 @@ impl Outer {
 }
 
 impl Link {
+    /// The stack once the value within has ended.
+    pub(crate) fn as_stack(&self) -> Stack {
+        Stack {
+            top: self.frame.clone(),
+            outer: self.outer.clone(),
+        }
+    }
+
     fn depth(&self) -> u32 {
         let around = self.outer.as_ref().map_or(0, |outer| outer.depth);
         match self.frame {

@@ -461,8 +461,16 @@ impl Parser {
         Ok(())
     }
 
+    /// Whether a literal is whole and no other begins with it.
+    pub(crate) fn can_only_end(&self, top: &Frame) -> bool {
+        match top {
+            Frame::Literal { shape, node, .. } => self.tables.literals(*shape).trie.is_leaf(*node),
+            _ => false,
+        }
+    }
+
     /// Whether a value without a closing byte of its own is whole.
-    fn may_end(&self, top: &Frame) -> bool {
+    pub(crate) fn may_end(&self, top: &Frame) -> bool {
         match top {
             Frame::Literal { shape, node, .. } => {
                 self.tables.literals(*shape).trie.literal(*node).is_some()
@@ -612,10 +620,7 @@ impl Parser {
             if link.frame.asks_for_text() {
                 asking.push(link.clone());
             } else {
-                next.push(Stack {
-                    top: link.frame.clone(),
-                    outer: link.outer.clone(),
-                });
+                next.push(link.as_stack());
             }
         }
         if !asking.is_empty() {
@@ -676,7 +681,7 @@ impl Parser {
 }
 
 /// Whether the byte follows a value that has no closing byte of its own.
-fn ends_value(byte: u8) -> bool {
+pub(crate) fn ends_value(byte: u8) -> bool {
     matches!(byte, b',' | b']' | b'}')
 }
 

@@ -75,7 +75,7 @@ impl JsonLanguage {
     ) -> Result<(), GrammarError> {
         for stack in &state.parses {
             let plain = match limit {
-                usize::MAX => stack.without_used(vocabulary),
+                usize::MAX => stack.without_used(&self.parser.tables, vocabulary),
                 _ => None,
             };
             let Some(plain) = plain else {
@@ -229,15 +229,20 @@ impl JsonLanguage {
             _ if measured => self.survey(vocabulary.all(), start(), &mut found)?,
             Frame::Number { shape, number } => {
                 let numbers = self.parser.tables.number(*shape);
-                numbers.add_tokens(*number, vocabulary.numbers().whole(), &mut found.reach.mask);
+                for tokens in vocabulary.numbers().whole() {
+                    numbers.add_tokens(*number, tokens, &mut found.reach.mask);
+                }
                 self.survey(vocabulary.numbers().leaving(), start(), &mut found)?;
+                self.after_value(state, stack, vocabulary, &mut found)?;
+            }
+            _ if self.parser.can_only_end(&stack.top) => {
+                self.after_value(state, stack, vocabulary, &mut found)?;
             }
             _ => self.opening_tokens(&start(), vocabulary, &mut found)?,
         }
         if is_cut || self.has_inside(&stack.top) {
-            let outer = stack.outer_cost();
             for tokens in self.staying(&stack.top, vocabulary) {
-                self.declared_tokens(&stack.top, outer, tokens, &mut found)?;
+                self.declared_tokens(stack, tokens, &mut found)?;
             }
         }
         if !measured
@@ -250,6 +255,37 @@ impl JsonLanguage {
         let tables = &self.parser.tables;
         self.masks.stacks.insert(vocabulary, stack, tables, &known);
         Ok(known)
+    }
+
+    /// Adds the tokens that may follow if the top value, which has no closing byte of its own, ends here:
+    /// those that may follow what is then at the top.
+    fn after_value(
+        &mut self,
+        state: &JsonState,
+        stack: &Stack,
+        vocabulary: &Vocabulary,
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
+        if !self.parser.may_end(&stack.top) {
+            return Ok(());
+        }
+        let outer = stack.outer.as_ref();
+        let links = outer.map_or(&[][..], |outer| &outer.links);
+        if links.iter().any(|link| link.frame.asks_for_text()) {
+            return self.survey(vocabulary.after_values(), state.of(stack.clone()), found);
+        }
+        self.parser.reads.ended_into(outer);
+        for link in links {
+            let around = link.as_stack();
+            let plain = around.without_used(&self.parser.tables, vocabulary);
+            let around = plain.unwrap_or(around);
+            let reads = self.parser.reads;
+            let known = self.outside(state, &around, vocabulary, false)?;
+            self.parser.reads = reads;
+            self.parser.reads.add(known.reads(), &around);
+            found.add(&known);
+        }
+        Ok(())
     }
 
     /// Adds the tokens of a trie to what was found.

@@ -75,7 +75,6 @@ impl Parser {
                 next.push(stack(Frame::MemberDue { members, space }));
             }
             (Frame::MemberDue { members, .. }, b'"') => {
-                self.reads.members(place(outer));
                 next.push(stack(self.open_name(members)));
             }
             (Frame::Name { members, name }, _) => {
@@ -85,6 +84,7 @@ impl Parser {
                 );
             }
             (Frame::Colon { members, value }, b':') => {
+                self.reads.began_value(place(outer));
                 let cost = self.tables.object(members.shape).cost_after(members);
                 let object = Frame::Object(members.clone());
                 let (node, space) = (*value, self.spaced);
@@ -116,12 +116,16 @@ impl Parser {
         place: u32,
         byte: u8,
     ) -> Result<Option<Frame>, GrammarError> {
-        Ok(match self.step_name(members, name, byte)? {
+        Ok(match self.step_name(members, name, place, byte)? {
             Some(name) => Some(Frame::Name {
                 members: members.clone(),
                 name,
             }),
             None if byte == b'"' => {
+                self.reads.closed_name(place);
+                if !self.tables.object(members.shape).names_none(name) {
+                    self.reads.members(place);
+                }
                 if name.other.is_some() {
                     self.reads.name(place, members);
                 }
@@ -151,15 +155,17 @@ impl Parser {
         }
     }
 
-    /// A name one byte on; `None` where none goes on so, or where it came already and can only end.
+    /// A name one byte on in the object at `place`; `None` where none goes on so, or where it came already and
+    /// can only end.
     pub(crate) fn step_name(
         &mut self,
         members: &Members,
         name: &Name,
+        place: u32,
         byte: u8,
     ) -> Result<Option<Name>, GrammarError> {
-        let place = self.step_place(members, (name.declared, name.other), byte)?;
-        let Some((declared, mut other)) = place else {
+        let next = self.step_place(members, (name.declared, name.other), place, byte)?;
+        let Some((declared, mut other)) = next else {
             return Ok(None);
         };
         let mut written = name.written.clone();
@@ -172,6 +178,7 @@ impl Parser {
             let automata = self.verdicts.patterns.automata.as_mut_slice();
             let is_reachable = |node| object.reachable(node, members).next().is_some();
             if !goes_on(object_automaton(&object.others), automata, next)? {
+                self.reads.members(place);
                 if !declared.is_some_and(is_reachable) {
                     return Ok(None);
                 }
@@ -188,11 +195,12 @@ impl Parser {
         }))
     }
 
-    /// The place of a name one byte on, whatever names came.
+    /// The place of a name one byte on, whatever names came, in the object at `place`.
     pub(crate) fn step_place(
         &mut self,
         members: &Members,
         (declared, other): NamePlace,
+        place: u32,
         byte: u8,
     ) -> Result<Option<NamePlace>, GrammarError> {
         let object = self.tables.object(members.shape);
@@ -201,9 +209,11 @@ impl Parser {
             None => None,
             Some(other) => step_other(object_automaton(&object.others), automata, other, byte)?,
         };
-        let declared = declared
-            .and_then(|node| object.names.child(node, byte))
-            .filter(|&node| other.is_some() || object.reachable(node, members).next().is_some());
+        let mut declared = declared.and_then(|node| object.names.child(node, byte));
+        if let (Some(node), None) = (declared, other) {
+            self.reads.members(place);
+            declared = declared.filter(|_| object.reachable(node, members).next().is_some());
+        }
         let is_dead = declared.is_none() && other.is_none();
         Ok((!is_dead).then_some((declared, other)))
     }
@@ -217,6 +227,18 @@ impl Parser {
         let other = name.other.filter(|other| other.text == BOUNDARY)?;
         let value = self.other_value(&object.others, other.state)?;
         (!members.came(&name.written)).then_some(Way::Other(value))
+    }
+
+    /// What a name leads to whatever follows, if it is none of the declared ones and nothing else is asked of it.
+    pub(crate) fn free_name(&self, members: &Members, name: &Name) -> Option<Way> {
+        let is_free = members.used.is_none() && name.declared.is_none();
+        let others = &self.tables.object(members.shape).others;
+        match (others, name.other) {
+            (Others::Any(_), Some(other)) if is_free && other.text == BOUNDARY => {
+                self.way(members, name)
+            }
+            _ => None,
+        }
     }
 
     /// The frame after the closing quote, if the name may end here.

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 
 use crate::TokenMask;
 use crate::json::decimal::{GRID_DIGITS, MAX_VALUE, POWERS};
+use crate::runs::group;
 use crate::trie::TokenTrie;
 
 const INTEGER_DIGITS: u32 = 18;
@@ -130,8 +131,37 @@ impl NumberShape {
         (self.distance(next) != NEVER).then_some(next)
     }
 
+    /// Whether it is plain that all of some tokens go on with a number: digits, wherever it leads within
+    /// its bounds.
+    pub(crate) fn takes_all(&self, number: Number, tokens: &TokenTrie) -> bool {
+        let rules = &self.rules;
+        let n_digits = tokens.max_depth() as u32;
+        let n_after = number.n_decimals().saturating_add(n_digits);
+        let (unit, longest) = match number.phase {
+            Phase::Integer if n_after <= INTEGER_DIGITS => (GRID_DIGITS, n_digits),
+            Phase::Fraction if n_after <= GRID_DIGITS && !rules.integer => {
+                (GRID_DIGITS - number.n_decimals(), 0)
+            }
+            _ => return false,
+        };
+        let unit = POWERS[unit as usize];
+        let low = number.value * unit;
+        let high = (number.value + 1) * unit * POWERS[longest as usize] - 1;
+        let is_within = match number.negative {
+            true => -high >= self.lowest && -low <= self.highest,
+            false => low >= self.lowest && high <= self.highest,
+        };
+        let is_plain = rules.multiples.is_empty()
+            && rules.not_multiples.is_empty()
+            && rules.excluded.is_empty();
+        tokens.groups() == group(b'0') && is_plain && is_within
+    }
+
     /// Allows those of some tokens that go on with a number.
     pub(crate) fn add_tokens(&self, number: Number, tokens: &TokenTrie, mask: &mut TokenMask) {
+        if self.takes_all(number, tokens) {
+            return tokens.tokens().iter().for_each(|&token| mask.allow(token));
+        }
         let followed: Result<(), Infallible> = tokens.walk(
             mask,
             number,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::json::context::Found;
-use crate::json::frame::{Frame, Name};
+use crate::json::context::{Found, place};
+use crate::json::frame::{Frame, Name, Stack};
 use crate::json::machine::{JsonLanguage, JsonState};
 use crate::json::number::Number;
-use crate::json::shape::ShapeId;
+use crate::json::shape::{Others, ShapeId};
 use crate::memo::Reach;
 use crate::trie::TokenTrie;
 use crate::{GrammarError, Vocabulary};
@@ -38,7 +38,7 @@ impl JsonLanguage {
             for stack in &opened.parses {
                 if let Frame::Number { shape, number } = stack.top {
                     self.number_tails((shape, number, prefix_idx), tails, vocabulary, found);
-                } else if !self.stay_within(&stack.top, tails, found)? {
+                } else if !self.stay_within(stack, tails, found)? {
                     self.survey(tails, opened.of(stack.clone()), found)?;
                 }
             }
@@ -55,11 +55,15 @@ impl JsonLanguage {
         vocabulary: &Vocabulary,
         found: &mut Found,
     ) {
+        let (shape, number, _) = key;
+        let numbers = self.parser.tables.number(shape);
+        if numbers.takes_all(number, tails) {
+            let tails = tails.tokens().iter();
+            return tails.for_each(|&token| found.reach.mask.allow(token));
+        }
         let known = self.masks.numbers.get(vocabulary, key);
         let known = known.unwrap_or_else(|| {
-            let (shape, number, _) = key;
             let mut reach = Reach::new(vocabulary, false);
-            let numbers = self.parser.tables.number(shape);
             numbers.add_tokens(number, tails, &mut reach.mask);
             let reach = Arc::new(reach);
             self.masks.numbers.insert(vocabulary, key, &reach);
@@ -72,30 +76,35 @@ impl JsonLanguage {
     /// than these must be asked.
     fn stay_within(
         &mut self,
-        top: &Frame,
+        stack: &Stack,
         tokens: &TokenTrie,
         found: &mut Found,
     ) -> Result<bool, GrammarError> {
-        let is_cut = self.cut_at_quote(top);
+        let is_cut = self.cut_at_quote(&stack.top);
         if is_cut {
-            self.interior(top, tokens, &mut found.reach)?;
-            self.declared_tokens(top, 0, tokens, found)?;
+            self.interior(&stack.top, tokens, &mut found.reach)?;
+            self.declared_tokens(stack, tokens, found)?;
         }
         Ok(is_cut)
     }
 
-    /// Adds the tokens of a trie that go on with a declared name at the top.
+    /// Adds the tokens of a trie that go on with a declared name at the top, where they may not go on with
+    /// another one, too.
     pub(super) fn declared_tokens(
-        &self,
-        top: &Frame,
-        outer_cost: usize,
+        &mut self,
+        stack: &Stack,
         tokens: &TokenTrie,
         found: &mut Found,
     ) -> Result<(), GrammarError> {
-        let Some((members, node)) = top.as_declared_name() else {
+        let Some((members, node)) = stack.top.as_declared_name() else {
             return Ok(());
         };
         let object = self.parser.tables.object(members.shape);
+        let is_any = matches!(object.others, Others::Any(_)) && stack.top.is_other_name();
+        if is_any && !object.names.is_escaped() && !found.reach.measured {
+            return Ok(());
+        }
+        self.parser.reads.members(place(stack.outer.as_ref()));
         tokens.walk_nodes(
             &mut found.reach,
             node,
@@ -110,7 +119,7 @@ impl JsonLanguage {
                 }
                 let name = Name::declared(node);
                 let distance = self.parser.declared_distance(members, &name);
-                reach.add(token, distance.saturating_add(outer_cost));
+                reach.add(token, distance.saturating_add(stack.outer_cost()));
             },
         )
     }

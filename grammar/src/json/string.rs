@@ -176,6 +176,12 @@ impl StringShape {
         self.max.map(|max| max - body.count)
     }
 
+    /// Whether any text may stand from here to the closing quote.
+    pub(crate) fn is_free(&self, body: &Body) -> bool {
+        let is_bound = self.pattern.is_some() || self.max.is_some() || body.count < self.min;
+        !is_bound && body.text == BOUNDARY
+    }
+
     /// The pattern's state, and for how many characters it alone decides what may follow; `None` if
     /// lengths soon do, too.
     pub(crate) fn without_lengths(&self, body: &Body) -> Option<(DfaState, u8)> {

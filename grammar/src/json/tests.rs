@@ -6,6 +6,7 @@ use serde_json::{Number as JsonNumber, Value, json};
 use crate::json::decimal::{MAX_VALUE, OnGrid, POWERS};
 use crate::json::number::{NEVER, Number, NumberRules, NumberShape};
 use crate::json::text::BOUNDARY;
+use crate::trie::TokenTrie;
 
 fn number(text: &str) -> JsonNumber {
     text.parse().unwrap()
@@ -103,6 +104,59 @@ fn numbers_of_an_interval_are_those_that_arithmetic_admits() {
         let expected: Vec<String> = all.iter().filter(admitted).cloned().collect();
         assert_eq!(given, expected, "{low}/4 to {high}/4 by {multiple:?}");
     }
+}
+
+/// What is plainly taken is taken.
+#[test]
+fn digits_that_plainly_follow_do() {
+    let texts: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+    let mut sorted: Vec<(&[u8], u32)> = texts.iter().map(|text| (text.as_bytes(), 0)).collect();
+    sorted.sort_unstable();
+    let tokens = TokenTrie::new(&sorted);
+    let one = POWERS[17];
+    let mut n_plain = 0;
+    for (integer, lowest, highest) in [
+        (false, None, None),
+        (true, None, None),
+        (true, Some(-12_345 * one), Some(54_321 * one)),
+        (false, Some(one / 3), Some(99_999 * one)),
+    ] {
+        let numbers = shape(integer, lowest, highest, None);
+        for start in [
+            "",
+            "-",
+            "0",
+            "1",
+            "-1",
+            "12",
+            "-12",
+            "54",
+            "100",
+            "123456789012345",
+            "1234567890123456",
+            "0.",
+            "-0.3",
+            "0.1",
+            "1.12345678901234",
+            "1.123456789012345",
+            "54321.",
+        ] {
+            let step = |number, byte: &u8| numbers.step(number, *byte);
+            let Some(number) = start.as_bytes().iter().try_fold(Number::START, step) else {
+                continue;
+            };
+            if numbers.takes_all(number, &tokens) {
+                n_plain += 1;
+                for (text, _) in &sorted {
+                    assert!(
+                        text.iter().try_fold(number, step).is_some(),
+                        "{start} {text:?}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(n_plain > 20);
 }
 
 #[test]
