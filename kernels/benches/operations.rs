@@ -49,23 +49,18 @@ const NAMES: [&str; 8] = [
     "head",
 ];
 
-/// A batch of `n_sequences` that each have `n_before` positions, the first `n_shared` the same ones, and add `n_rows`.
+/// A batch of `n_sequences` that each have `n_before` positions and add `n_rows`.
 #[derive(Clone, Copy)]
 struct Shape {
     n_sequences: usize,
     n_rows: usize,
     n_before: usize,
-    n_shared: usize,
 }
 
-const SHAPES: [Shape; 6] = [
+const SHAPES: [Shape; 5] = [
     shape(1, 1, 160),
     shape(4, 1, 160),
     shape(16, 1, 160),
-    Shape {
-        n_shared: 1024,
-        ..shape(16, 1, 1056)
-    },
     shape(1, 512, 0),
     shape(1, 512, 1536),
 ];
@@ -75,7 +70,6 @@ const fn shape(n_sequences: usize, n_rows: usize, n_before: usize) -> Shape {
         n_sequences,
         n_rows,
         n_before,
-        n_shared: 0,
     }
 }
 
@@ -164,7 +158,7 @@ impl Model {
 
 /// Where the tokens of a batch are.
 struct Places {
-    /// Pages of each sequence: those that all share, and then its own, dealt out in turn.
+    /// Pages of each sequence, dealt out in turn.
     tables: Vec<Vec<u32>>,
     positions: Vec<u32>,
     slots: Vec<Slot>,
@@ -174,13 +168,10 @@ impl Places {
     /// Of the positions `range` of each sequence.
     fn new(shape: Shape, range: std::ops::Range<usize>) -> Self {
         let n_pages = (shape.n_before + shape.n_rows).div_ceil(PAGE_SIZE);
-        let n_shared = shape.n_shared / PAGE_SIZE;
-        let own = |sequence, page| n_shared + (page - n_shared) * shape.n_sequences + sequence;
-        let table = |sequence| {
-            let own = (n_shared..n_pages).map(move |page| own(sequence, page));
-            (0..n_shared).chain(own).map(|page| page as u32).collect()
-        };
-        let tables: Vec<Vec<u32>> = (0..shape.n_sequences).map(table).collect();
+        let page = |sequence, page| (page * shape.n_sequences + sequence) as u32;
+        let tables: Vec<Vec<u32>> = (0..shape.n_sequences)
+            .map(|sequence| (0..n_pages).map(|i| page(sequence, i)).collect())
+            .collect();
         let each = tables
             .iter()
             .flat_map(|pages| range.clone().map(move |at| (pages, at)));
@@ -360,8 +351,7 @@ fn work(shape: Shape, kv_format: KvFormat) -> [(f64, f64); 8] {
     };
     let n_seen = shape.n_before as f64 + (shape.n_rows as f64 + 1.0) / 2.0;
     let attention = 4.0 * n_columns * n_seen * (N_HEADS * HEAD_DIM * N_LAYERS) as f64;
-    let end = shape.n_before + shape.n_rows - shape.n_shared;
-    let end = shape.n_shared + end * shape.n_sequences;
+    let end = (shape.n_before + shape.n_rows) * shape.n_sequences;
     let kv_bytes = (2 * end * N_KV_HEADS * kv_format.head_bytes(HEAD_DIM) * N_LAYERS) as f64;
     let head = (N_VOCAB * HIDDEN) as f64;
     [
@@ -391,11 +381,10 @@ fn main() {
         let peak = Peak::measure(n_threads).expect("memory to read");
         let times = measure(&mut device, &mut model, &mut noise, shape);
         println!(
-            "{} sequences, {} rows each after {}, {} of these shared ({:.2} TOPS of int8, {:.0} GB/s, {n_threads} threads): {:.2} ms",
+            "{} sequences, {} rows each after {} ({:.2} TOPS of int8, {:.0} GB/s, {n_threads} threads): {:.2} ms",
             shape.n_sequences,
             shape.n_rows,
             shape.n_before,
-            shape.n_shared,
             peak.int8_tops,
             peak.read_gbs,
             times.iter().sum::<f64>(),

@@ -4,13 +4,8 @@
 //! within a stride all scores, then their maximum, then the weighted values in ascending order; between strides the sums
 //! so far are rescaled (Milakov and Gimelshein 2018). Scores are in units of ln 2, so that weights are powers of two.
 //! What a query computes depends on its own position and on nothing else.
-//!
-//! Strides are the outer loop and a work item's queries the inner one, so a stride's keys and values come once for all of
-//! them. Neighbours in a batch whose block tables begin alike, branches of a fork, make an item together ([`Item`]): they
-//! attend to what they share in one go, and then each to its own (a cascade).
 
 mod element;
-mod items;
 
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
@@ -25,8 +20,11 @@ use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{AttentionLayer, AttentionSpan, Heads};
 pub(crate) use element::{CODES_LIMITS, Element};
-use items::{Item, items, stride};
 
+/// The least number of positions of a stride.
+const MIN_STRIDE: usize = 128;
+/// Rows of a work item.
+const N_ROWS: usize = 8;
 /// Queries that read keys and values together, at most.
 const N_QUERIES: usize = 6;
 /// Queries that are too few to hide how long keys and values take to come.
@@ -41,6 +39,25 @@ pub(crate) struct Inputs<'a, T> {
     pub(crate) x: &'a Buffer,
     pub(crate) queries: Heads,
     pub(crate) spans: &'a [AttentionSpan<'a>],
+}
+
+/// One key head and some rows of one span.
+#[derive(Clone, Copy)]
+struct Item<'a> {
+    span: AttentionSpan<'a>,
+    kv_head: usize,
+    first: usize,
+    n_rows: usize,
+}
+
+impl<'a> Item<'a> {
+    /// The pages that the span's first row sees, and later ones.
+    fn pages<T>(&self, inputs: &Inputs<'_, T>) -> &'a [u32] {
+        let page_size = inputs.kv.shape.page_size;
+        let first = inputs.layer.first_seen(self.span.start) / page_size;
+        let end = (self.span.start + self.span.n_rows).div_ceil(page_size);
+        &self.span.pages[first..end]
+    }
 }
 
 /// Fills `out`, `[n_rows, n_heads * head_dim]`. Each thread notes what it reads.
@@ -66,14 +83,17 @@ pub(crate) fn attention<T: Element>(
         let upcoming = unsafe { &mut upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
         upcoming.clear();
         // Later rows see more positions: dealing items out in turn shares the long ones too.
-        let mut items = items(inputs, n_threads).skip(thread_idx).step_by(n_threads);
+        let mut items = items(inputs).skip(thread_idx).step_by(n_threads);
         let mut next = items.next();
         while let Some(item) = next {
             next = items.next();
             if item.first == 0 {
-                for pages in item.pages(inputs) {
-                    upcoming.note(inputs.kv, inputs.layer.idx, item.kv_head, pages);
-                }
+                upcoming.note(
+                    inputs.kv,
+                    inputs.layer.idx,
+                    item.kv_head,
+                    item.pages(inputs),
+                );
             }
             vectors.run(ItemKernel {
                 inputs,
@@ -85,6 +105,20 @@ pub(crate) fn attention<T: Element>(
             });
         }
     });
+}
+
+/// All items: a span's rows one key head after another, so that a head's keys and values stay in the nearer caches.
+fn items<'a, T: Element>(inputs: &'a Inputs<'a, T>) -> impl Iterator<Item = Item<'a>> {
+    inputs.spans.iter().flat_map(move |&span| {
+        (0..inputs.kv.shape.n_kv_heads).flat_map(move |kv_head| {
+            (0..span.n_rows).step_by(N_ROWS).map(move |first| Item {
+                span,
+                kv_head,
+                first,
+                n_rows: N_ROWS.min(span.n_rows - first),
+            })
+        })
+    })
 }
 
 /// A thread's own memory.
@@ -105,30 +139,20 @@ pub(crate) struct Scratch {
     weight_scales: [f32; N_QUERIES],
     /// Scales of the stride's values, where they have some: `[scores_len]`.
     value_scales: Vec<f32>,
-    /// All queries of an item, already scaled, in lanes like the weights: `[n_queries, head_dim]`.
+    /// Queries, already scaled, in lanes like the weights: `[N_QUERIES, head_dim]`.
     queries: Vec<i32>,
-    /// Their weighted sums of values: `[n_queries, head_dim]`.
+    /// What a query's elements are to be multiplied by. `[N_QUERIES]`
+    query_scales: [f32; N_QUERIES],
+    /// `[N_QUERIES, head_dim]`: weighted sums of values.
     sums: Vec<f32>,
-    /// And what else is known of them. `[n_queries]`
-    states: Vec<State>,
-}
-
-/// A query's softmax so far.
-#[derive(Clone, Copy)]
-struct State {
-    /// What the query's elements are to be multiplied by.
-    scale: f32,
-    /// The greatest score.
-    largest: f32,
-    /// Sums of the weights, to be added up.
-    totals: [f32; LANES],
 }
 
 impl Scratch {
     /// Makes room for a model's shape.
     fn fit<T: Element>(&mut self, inputs: &Inputs<'_, T>) {
         let page_size = inputs.kv.shape.page_size;
-        self.stride = stride(page_size);
+        let head_dim = inputs.kv.shape.head_dim;
+        self.stride = page_size * MIN_STRIDE.div_ceil(page_size);
         let has_whole_vectors = page_size.is_multiple_of(LANES);
         self.skipped = if has_whole_vectors {
             page_size
@@ -139,6 +163,8 @@ impl Scratch {
         self.scores.resize(N_QUERIES * self.scores_len, 0.0);
         self.weights.resize(N_QUERIES * self.scores_len, 0);
         self.value_scales.resize(self.scores_len, 0.0);
+        self.queries.resize(N_QUERIES * head_dim, 0);
+        self.sums.resize(N_QUERIES * head_dim, 0.0);
     }
 }
 
@@ -167,22 +193,18 @@ impl<T: Element> Kernel for ItemKernel<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let group_len = self.group_len();
-        let n_queries = self.item.n_rows * group_len;
-        self.begin(s, n_queries);
-        let Item {
-            spans, n_shared, ..
-        } = self.item;
-        self.attend(s, 0..n_queries, spans[0].pages, 0..n_shared);
-        if let [span] = spans {
-            self.attend(s, 0..n_queries, span.pages, 0..usize::MAX);
-        } else {
-            for (i, span) in spans.iter().enumerate() {
-                let own = i * group_len..(i + 1) * group_len;
-                self.attend(s, own, span.pages, n_shared..usize::MAX);
-            }
+        let n_queries = self.item.n_rows * self.group_len();
+        let mut first = 0;
+        while first < n_queries {
+            let n_left = n_queries - first;
+            let n_left = if S::IS_WIDE { n_left } else { n_left.min(2) };
+            first += match n_left {
+                6.. => self.attend::<S, 6>(s, first),
+                3.. => self.attend::<S, 3>(s, first),
+                2 => self.attend::<S, 2>(s, first),
+                _ => self.attend::<S, 1>(s, first),
+            };
         }
-        self.finish(s, n_queries);
     }
 }
 
@@ -196,118 +218,77 @@ impl<T: Element> ItemKernel<'_, T> {
     /// Queries are counted row by row, so that neighbours see nearly the same positions.
     #[inline(always)]
     fn query(&self, query_idx: usize) -> Query {
-        let (row_idx, position) = self.item.row(query_idx / self.group_len());
+        let offset = self.item.first + query_idx / self.group_len();
+        let position = self.item.span.start + offset;
         Query {
-            row_idx,
+            row_idx: self.item.span.first_row + offset,
             head_idx: self.item.kv_head * self.group_len() + query_idx % self.group_len(),
             first: self.inputs.layer.first_seen(position),
             end: position + 1,
         }
     }
 
-    /// Attention of some queries to those positions among `among` that they see, which lie in `pages`.
+    /// Attention of `Q` queries from `first` on; returns their number.
     #[inline(always)]
-    fn attend<S: Simd>(&mut self, s: S, queries: Range<usize>, pages: &[u32], among: Range<usize>) {
-        let seen = queries.clone().map(|i| self.query(i));
-        let (firsts, ends) = (seen.clone().map(|q| q.first), seen.map(|q| q.end));
-        let end = ends.max().unwrap_or(0).min(among.end);
-        let start = firsts.min().unwrap_or(0).max(among.start);
-        let pages = &pages[..end.div_ceil(self.inputs.kv.shape.page_size)];
-        let stride = self.scratch.stride;
-        for start in (start / stride * stride..end).step_by(stride) {
-            let end = end.min(start + stride);
-            let mut first = queries.start;
-            while first < queries.end {
-                let n_left = queries.end - first;
-                let n_left = if S::IS_WIDE { n_left } else { n_left.min(2) };
-                first += match n_left {
-                    6.. => self.step::<S, 6>(s, first, pages, start..end),
-                    3.. => self.step::<S, 3>(s, first, pages, start..end),
-                    2 => self.step::<S, 2>(s, first, pages, start..end),
-                    _ => self.step::<S, 1>(s, first, pages, start..end),
-                };
-            }
-        }
-    }
-
-    /// Attention of `Q` queries from `first` on to what they see of a stride; returns their number.
-    #[inline(always)]
-    fn step<S: Simd, const Q: usize>(
-        &mut self,
-        s: S,
-        first: usize,
-        pages: &[u32],
-        stride: Range<usize>,
-    ) -> usize {
+    fn attend<S: Simd, const Q: usize>(&mut self, s: S, first: usize) -> usize {
+        let head_dim = self.inputs.kv.shape.head_dim;
         let queries: [Query; Q] = std::array::from_fn(|i| self.query(first + i));
-        let skipped = self.scratch.skipped;
-        let (mut start, mut end) = (usize::MAX, 0);
-        for query in &queries {
-            (start, end) = (start.min(query.first), end.max(query.end));
-        }
-        let start = stride.start.max(start / skipped * skipped);
-        let end = stride.end.min(end);
-        if start < end {
-            self.score::<S, Q>(s, first, pages, start..end);
-            self.collect_value_scales(pages, start..end);
+        self.scale_queries(s, &queries);
+        self.scratch.sums[..Q * head_dim].fill(0.0);
+        let mut largest = [f32::NEG_INFINITY; Q];
+        let mut totals = [s.splat(0.0); Q];
+        // The first query sees what is first, the last what is last.
+        let (stride, skipped) = (self.scratch.stride, self.scratch.skipped);
+        let mut start = queries[0].first / skipped * skipped;
+        while start < queries[Q - 1].end {
+            let end = queries[Q - 1].end.min(start / stride * stride + stride);
+            self.score::<S, Q>(s, start, end);
+            self.collect_value_scales(start, end);
             for (i, query) in queries.iter().enumerate() {
                 let seen =
                     query.first.clamp(start, end) - start..query.end.clamp(start, end) - start;
-                self.weigh(s, first, i, seen, end - start);
+                self.weigh(s, i, seen, end - start, &mut largest[i], &mut totals[i]);
             }
-            self.add_values::<S, Q>(s, first, pages, start..end);
+            self.add_values::<S, Q>(s, start, end);
+            start = end;
+        }
+        for (i, query) in queries.iter().enumerate() {
+            let inverse = 1.0 / s.reduce_add(totals[i]);
+            let at = query.row_idx * self.width + query.head_idx * head_dim;
+            // SAFETY: items are split among the threads, and each writes its own rows' own heads.
+            let out = unsafe { self.out.part_mut(at..at + head_dim) };
+            for (out, sum) in out.iter_mut().zip(&self.scratch.sums[i * head_dim..]) {
+                // A zero has no sign here: positions that a neighbour sees may have changed it.
+                *out = sum * inverse + 0.0;
+            }
         }
         Q
     }
 
-    /// Rounds the scaled queries to what keys are multiplied by; nothing has been seen yet.
+    /// Rounds the scaled queries to what keys are multiplied by.
     #[inline(always)]
-    fn begin<S: Simd>(&mut self, s: S, n_queries: usize) {
+    fn scale_queries<S: Simd>(&mut self, s: S, queries: &[Query]) {
         let head_dim = self.inputs.kv.shape.head_dim;
         // Scores are powers of two; those that are capped become so afterwards.
         let layer = self.inputs.layer;
         let base = if layer.softcap.is_some() { 1.0 } else { LOG2_E };
         let scale = layer.scale * base;
-        self.scratch.queries.resize(n_queries * head_dim, 0);
-        self.scratch.sums.clear();
-        self.scratch.sums.resize(n_queries * head_dim, 0.0);
-        self.scratch.states.clear();
-        for query_idx in 0..n_queries {
-            let query = self.query(query_idx);
+        let Scratch {
+            queries: targets,
+            query_scales,
+            ..
+        } = &mut *self.scratch;
+        let targets = targets.chunks_exact_mut(head_dim).zip(query_scales);
+        for (query, (lanes, factor)) in queries.iter().zip(targets) {
             let row = self.inputs.x.row(query.row_idx);
             let head = &row[self.inputs.queries.first + query.head_idx * head_dim..][..head_dim];
-            let lanes = &mut self.scratch.queries[query_idx * head_dim..][..head_dim];
-            self.scratch.states.push(State {
-                scale: T::round_query(s, head, scale, lanes),
-                largest: f32::NEG_INFINITY,
-                totals: [0.0; LANES],
-            });
+            *factor = T::round_query(s, head, scale, lanes);
         }
     }
 
-    /// Writes what the queries found.
+    /// Puts the scales of the values at positions `start..end` one after another.
     #[inline(always)]
-    fn finish<S: Simd>(&mut self, s: S, n_queries: usize) {
-        let head_dim = self.inputs.kv.shape.head_dim;
-        for query_idx in 0..n_queries {
-            let query = self.query(query_idx);
-            let inverse = 1.0 / s.reduce_add(s.load(&self.scratch.states[query_idx].totals));
-            let at = query.row_idx * self.width + query.head_idx * head_dim;
-            // SAFETY: items are split among the threads, and each writes its own rows' own heads.
-            let out = unsafe { self.out.part_mut(at..at + head_dim) };
-            for (out, sum) in out
-                .iter_mut()
-                .zip(&self.scratch.sums[query_idx * head_dim..])
-            {
-                // A zero has no sign here: positions that a neighbour sees may have changed it.
-                *out = sum * inverse + 0.0;
-            }
-        }
-    }
-
-    /// Puts the scales of the values at some positions one after another.
-    #[inline(always)]
-    fn collect_value_scales(&mut self, pages: &[u32], Range { start, end }: Range<usize>) {
+    fn collect_value_scales(&mut self, start: usize, end: usize) {
         if !T::HAS_SCALES {
             return;
         }
@@ -315,7 +296,8 @@ impl<T: Element> ItemKernel<'_, T> {
         let (layer_idx, kv_head) = (self.inputs.layer.idx, self.item.kv_head);
         let (collected, rest) = self.scratch.value_scales.split_at_mut(end - start);
         for (page_idx, target) in (start / page_size..).zip(collected.chunks_mut(page_size)) {
-            let [_, scales] = self.inputs.kv.scales(layer_idx, pages[page_idx], kv_head);
+            let page = self.item.span.pages[page_idx];
+            let [_, scales] = self.inputs.kv.scales(layer_idx, page, kv_head);
             target.copy_from_slice(&scales[..target.len()]);
         }
         // The last vector's other lanes have weights of zero, and nothing need have been written there.
@@ -323,16 +305,10 @@ impl<T: Element> ItemKernel<'_, T> {
         rest[..n_lanes].fill(0.0);
     }
 
-    /// The scores of some positions, two vectors of sixteen at a time. A page's last vector may run over; the
+    /// The scores of positions `start..end`, two vectors of sixteen at a time. A page's last vector may run over; the
     /// next page, or the weighing, overwrites what it left.
     #[inline(always)]
-    fn score<S: Simd, const Q: usize>(
-        &mut self,
-        s: S,
-        first: usize,
-        pages: &[u32],
-        Range { start, end }: Range<usize>,
-    ) {
+    fn score<S: Simd, const Q: usize>(&mut self, s: S, start: usize, end: usize) {
         let shape = self.inputs.kv.shape;
         let n_slots_last = (end - start - 1) % shape.page_size + 1;
         let n_pages = (end - start).div_ceil(shape.page_size);
@@ -345,48 +321,46 @@ impl<T: Element> ItemKernel<'_, T> {
             })
             .div_ceil(LANES)
         };
-        let pages = &pages[start / shape.page_size..];
         let mut pending: Option<(usize, usize)> = None;
         for page_idx in 0..n_pages {
             for vector_idx in 0..vectors_of(page_idx) {
                 match pending.take() {
                     None => pending = Some((page_idx, vector_idx)),
                     Some(other) => {
-                        let places = [other, (page_idx, vector_idx)];
-                        self.score_vectors::<S, Q, 2>(s, first, pages, places);
+                        self.score_vectors::<S, Q, 2>(s, start, [other, (page_idx, vector_idx)]);
                     }
                 }
             }
         }
         if let Some(last) = pending {
-            self.score_vectors::<S, Q, 1>(s, first, pages, [last]);
+            self.score_vectors::<S, Q, 1>(s, start, [last]);
         }
     }
 
-    /// The keys and values that are fetched while those of one of the pages are scored: a later one's or, behind the last,
-    /// what the thread does next.
+    /// The keys and values that are fetched while those of a page are scored: a later page's or, behind the last, what the
+    /// thread does next.
     #[inline(always)]
-    fn ahead(&self, pages: &[u32], page_idx: usize) -> [&[T]; 2] {
-        let later = page_idx + N_PAGES_AHEAD;
-        let (page, kv_head) = match (pages.get(later), &self.next) {
-            (None, Some(next)) => (next.spans[0].pages.get(later - pages.len()), next.kv_head),
-            (page, _) => (page, self.item.kv_head),
+    fn ahead(&self, page_idx: usize) -> [&[T]; 2] {
+        let span = &self.item.span;
+        let n_pages = (span.start + span.n_rows).div_ceil(self.inputs.kv.shape.page_size);
+        let (item, later) = match (page_idx + N_PAGES_AHEAD, &self.next) {
+            (later, Some(next)) if later >= n_pages => (next, later - n_pages),
+            (later, _) => (&self.item, later),
         };
-        let page = *page.unwrap_or(&pages[page_idx]);
+        let page = item.span.pages.get(later).unwrap_or(&span.pages[page_idx]);
         let (kv, layer_idx) = (self.inputs.kv, self.inputs.layer.idx);
         [
-            kv.keys(layer_idx, page, kv_head),
-            kv.values(layer_idx, page, kv_head),
+            kv.keys(layer_idx, *page, item.kv_head),
+            kv.values(layer_idx, *page, item.kv_head),
         ]
     }
 
-    /// The scores of `P` vectors of positions, given as one of the pages and their place in it; in order.
+    /// The scores of `P` vectors of positions, given as their page in the stride and their place in the page; in order.
     #[inline(always)]
     fn score_vectors<S: Simd, const Q: usize, const P: usize>(
         &mut self,
         s: S,
-        first: usize,
-        pages: &[u32],
+        start: usize,
         places: [(usize, usize); P],
     ) {
         let (layer_idx, kv_head) = (self.inputs.layer.idx, self.item.kv_head);
@@ -397,28 +371,31 @@ impl<T: Element> ItemKernel<'_, T> {
         let mut scales: [&[f32]; P] = [&[]; P];
         let mut ahead = [[std::ptr::null::<T>(); 2]; P];
         for (p, (page_idx, vector_idx)) in places.into_iter().enumerate() {
-            let page = pages[page_idx];
-            let at = vector_idx * T::N_TOGETHER * LANES;
-            keys[p] = &self.inputs.kv.keys(layer_idx, page, kv_head)[at..];
+            let page_idx = start / shape.page_size + page_idx;
+            let page = self.item.span.pages[page_idx];
+            let first = vector_idx * T::N_TOGETHER * LANES;
+            keys[p] = &self.inputs.kv.keys(layer_idx, page, kv_head)[first..];
             if T::HAS_SCALES {
                 scales[p] =
                     &self.inputs.kv.scales(layer_idx, page, kv_head)[0][vector_idx * LANES..];
             }
             if Q <= N_FEW {
-                let [keys, values] = self.ahead(pages, page_idx).map(<[T]>::as_ptr);
-                ahead[p] = [keys.wrapping_add(at), values.wrapping_add(at * n_lines)];
+                let [keys, values] = self.ahead(page_idx).map(<[T]>::as_ptr);
+                ahead[p] = [
+                    keys.wrapping_add(first),
+                    values.wrapping_add(first * n_lines),
+                ];
             }
         }
         let Scratch {
             scores,
             scores_len,
             queries,
-            states,
+            query_scales,
             ..
         } = &mut *self.scratch;
         let queries: [&[i32]; Q] =
-            std::array::from_fn(|i| &queries[(first + i) * shape.head_dim..][..n_lines]);
-        let query_scales: [f32; Q] = std::array::from_fn(|i| states[first + i].scale);
+            std::array::from_fn(|i| &queries[i * shape.head_dim..][..n_lines]);
         let mut sums = [[T::no_sums(s); P]; Q];
         for line_idx in 0..n_lines {
             let mut vectors = [T::no_factors(s); P];
@@ -448,15 +425,16 @@ impl<T: Element> ItemKernel<'_, T> {
         }
     }
 
-    /// Turns the scores of the `idx`-th query from `first` on into weights: 2^(score - largest), zero beyond what it sees.
+    /// Turns a query's scores into weights: 2^(score - largest), zero beyond what it sees.
     #[inline(always)]
     fn weigh<S: Simd>(
         &mut self,
         s: S,
-        first: usize,
-        idx: usize,
+        query_idx: usize,
         seen: Range<usize>,
         n_scores: usize,
+        largest: &mut f32,
+        total: &mut S::F,
     ) {
         let head_dim = self.inputs.kv.shape.head_dim;
         let Scratch {
@@ -466,18 +444,16 @@ impl<T: Element> ItemKernel<'_, T> {
             weight_scales,
             value_scales,
             sums,
-            states,
             ..
         } = &mut *self.scratch;
-        let state = &mut states[first + idx];
-        let scores = &mut scores[idx * *scores_len..][..*scores_len];
-        let weights = &mut weights[idx * *scores_len..][..*scores_len];
+        let scores = &mut scores[query_idx * *scores_len..][..*scores_len];
+        let weights = &mut weights[query_idx * *scores_len..][..*scores_len];
         // Lanes of a vector's weights.
         let n_lanes = LANES / T::N_TOGETHER;
         let of_vectors = seen.start / LANES..seen.end.div_ceil(LANES);
         weights[..of_vectors.start * n_lanes].fill(0);
         weights[of_vectors.end * n_lanes..n_scores.div_ceil(LANES) * n_lanes].fill(0);
-        weight_scales[idx] = 0.0;
+        weight_scales[query_idx] = 0.0;
         if seen.is_empty() {
             weights[of_vectors.start * n_lanes..of_vectors.end * n_lanes].fill(0);
             return;
@@ -490,27 +466,26 @@ impl<T: Element> ItemKernel<'_, T> {
         for vector in vectors.iter() {
             lanes = s.max(lanes, s.load(vector));
         }
-        let found = s.reduce_max(lanes).max(state.largest);
-        let mut total = s.load(&state.totals);
-        if found > state.largest {
+        let found = s.reduce_max(lanes).max(*largest);
+        if found > *largest {
             let mut factor = [0.0; LANES];
-            s.store(s.exp2(s.splat(state.largest - found)), &mut factor);
-            total = s.mul(total, s.splat(factor[0]));
-            rescale(&mut sums[(first + idx) * head_dim..][..head_dim], factor[0]);
-            state.largest = found;
+            s.store(s.exp2(s.splat(*largest - found)), &mut factor);
+            *total = s.mul(*total, s.splat(factor[0]));
+            rescale(&mut sums[query_idx * head_dim..][..head_dim], factor[0]);
+            *largest = found;
         }
-        let shift = s.splat(-state.largest);
+        let (shift, mut sum) = (s.splat(-*largest), *total);
         for (i, (vector_idx, vector)) in of_vectors.zip(vectors.iter_mut()).enumerate() {
             let mut weight = s.exp2(s.add(s.load(vector), shift));
             // The exponential of what is not seen is tiny, not zero.
-            let at = vector_idx * LANES;
-            if at < seen.start || seen.end < at + LANES {
+            let first = vector_idx * LANES;
+            if first < seen.start || seen.end < first + LANES {
                 s.store(weight, vector);
-                vector[..seen.start.saturating_sub(at)].fill(0.0);
-                vector[LANES.min(seen.end - at)..].fill(0.0);
+                vector[..seen.start.saturating_sub(first)].fill(0.0);
+                vector[LANES.min(seen.end - first)..].fill(0.0);
                 weight = s.load(vector);
             }
-            total = s.add(total, weight);
+            sum = s.add(sum, weight);
             if T::HAS_SCALES {
                 s.store(s.mul(weight, s.load(&value_scales[i])), vector);
             } else {
@@ -518,29 +493,23 @@ impl<T: Element> ItemKernel<'_, T> {
             }
         }
         if T::HAS_SCALES {
-            weight_scales[idx] = T::round_scaled_weights(s, vectors, weights);
+            weight_scales[query_idx] = T::round_scaled_weights(s, vectors, weights);
         }
-        s.store(total, &mut state.totals);
+        *total = sum;
     }
 
-    /// Adds the weighted values of some positions, up to four vectors of a head at a time.
+    /// Adds the weighted values of positions `start..end`, up to four vectors of a head at a time.
     #[inline(always)]
-    fn add_values<S: Simd, const Q: usize>(
-        &mut self,
-        s: S,
-        first: usize,
-        pages: &[u32],
-        positions: Range<usize>,
-    ) {
+    fn add_values<S: Simd, const Q: usize>(&mut self, s: S, start: usize, end: usize) {
         let n_vectors = self.inputs.kv.shape.head_dim / LANES;
-        let mut idx = 0;
-        while S::IS_WIDE && idx + 4 <= n_vectors {
-            self.add_value_vectors::<S, Q, 4>(s, (first, idx), pages, positions.clone());
-            idx += 4;
+        let mut vector_idx = 0;
+        while S::IS_WIDE && vector_idx + 4 <= n_vectors {
+            self.add_value_vectors::<S, Q, 4>(s, start, end, vector_idx);
+            vector_idx += 4;
         }
-        while idx < n_vectors {
-            self.add_value_vectors::<S, Q, 1>(s, (first, idx), pages, positions.clone());
-            idx += 1;
+        while vector_idx < n_vectors {
+            self.add_value_vectors::<S, Q, 1>(s, start, end, vector_idx);
+            vector_idx += 1;
         }
     }
 
@@ -548,9 +517,9 @@ impl<T: Element> ItemKernel<'_, T> {
     fn add_value_vectors<S: Simd, const Q: usize, const V: usize>(
         &mut self,
         s: S,
-        (first_query, vector_idx): (usize, usize),
-        pages: &[u32],
-        Range { start, end }: Range<usize>,
+        start: usize,
+        end: usize,
+        vector_idx: usize,
     ) {
         let (layer_idx, kv_head) = (self.inputs.layer.idx, self.item.kv_head);
         let shape = self.inputs.kv.shape;
@@ -562,7 +531,6 @@ impl<T: Element> ItemKernel<'_, T> {
             sums,
             ..
         } = &mut *self.scratch;
-        let sums = &mut sums[first_query * head_dim..][..Q * head_dim];
         let mut lanes = [[T::no_sums(s); V]; Q];
         for q in 0..Q {
             let (vectors, _) = sums[q * head_dim..][..head_dim].as_chunks::<LANES>();
@@ -573,7 +541,7 @@ impl<T: Element> ItemKernel<'_, T> {
         let weights: [&[i32]; Q] =
             std::array::from_fn(|q| &weights[q * *scores_len..][..*scores_len]);
         for page_start in (start..end).step_by(shape.page_size) {
-            let page = pages[page_start / shape.page_size];
+            let page = self.item.span.pages[page_start / shape.page_size];
             let values = self.inputs.kv.values(layer_idx, page, kv_head);
             let n_slots = shape.page_size.min(end - page_start);
             let first = page_start - start;

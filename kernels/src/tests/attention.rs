@@ -9,7 +9,7 @@ use half::bf16;
 use super::*;
 use crate::kv::KvElement;
 use crate::pool::Pool;
-use crate::{AttentionLayer, CpuKv, KernelError, KvFormat, KvPool, Reference};
+use crate::{AttentionLayer, KernelError, KvFormat, KvPool, Reference};
 
 /// What the CPU has.
 const FORMATS: [KvFormat; 3] = [KvFormat::Plain, KvFormat::F32, KvFormat::Int8];
@@ -188,123 +188,6 @@ proptest! {
                 prop_assert_eq!(
                     bits(&expected), bits(&chunked), "{:?}, chunks of {} over {}", format, chunk, stale
                 );
-            }
-        }
-    }
-}
-
-/// Sequences that each add a row, over block tables that begin alike.
-#[derive(Debug, Clone)]
-struct Branches {
-    shape: KvShape,
-    group_len: usize,
-    window: Option<usize>,
-    /// Where each is, and its block table.
-    tables: Vec<(usize, Vec<u32>)>,
-}
-
-impl Branches {
-    fn heads(&self) -> [Heads; 3] {
-        query_key_value(self.group_len, self.shape.n_kv_heads, self.shape.head_dim)
-    }
-
-    /// Pages full of numbers.
-    fn kv(&self, device: &mut Cpu) -> CpuKv {
-        let [_, keys, values] = self.heads();
-        let mut kv = device.kv(self.shape).unwrap();
-        let slots = (0..self.shape.n_pages as u32).flat_map(|page| {
-            (0..self.shape.page_size as u32).map(move |offset| Slot { page, offset })
-        });
-        let slots: Vec<Slot> = slots.collect();
-        let x = buffer(values.end(), &noise(slots.len() * values.end(), 1));
-        device.kv_scatter(&mut kv, 0, &x, keys, values, &slots);
-        kv
-    }
-
-    /// The rows `rows` in one call.
-    fn run(&self, device: &mut Cpu, kv: &CpuKv, rows: std::ops::Range<usize>) -> Vec<u32> {
-        let [queries, ..] = self.heads();
-        let x = noise(self.tables.len() * queries.end(), 2);
-        let x = buffer(
-            queries.end(),
-            &x[rows.start * queries.end()..rows.end * queries.end()],
-        );
-        let spans: Vec<AttentionSpan<'_>> = (self.tables[rows].iter().enumerate())
-            .map(|(first_row, (start, pages))| AttentionSpan {
-                first_row,
-                n_rows: 1,
-                start: *start,
-                pages,
-            })
-            .collect();
-        let layer = AttentionLayer {
-            idx: 0,
-            scale: 0.3,
-            softcap: None,
-            window: self.window,
-        };
-        let mut out = device.buffer(queries.end());
-        device.attention(kv, layer, &x, queries, &spans, &mut out);
-        bits(&device.read(&out))
-    }
-}
-
-/// Numbers from -1 to 1 that follow no pattern.
-fn noise(n: usize, seed: usize) -> Vec<f32> {
-    let hash = |i: usize| (i + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-    (0..n)
-        .map(|i| (hash(i) % 2001) as f32 / 1000.0 - 1.0)
-        .collect()
-}
-
-fn branches() -> impl Strategy<Value = Branches> {
-    let page_size = prop_oneof![Just(1usize), Just(5), Just(16), Just(150)];
-    let window = prop_oneof![2 => Just(None), 1 => (1..300usize).prop_map(Some)];
-    (page_size, 1..4usize, 1..5usize, window).prop_flat_map(
-        |(page_size, n_kv_heads, group_len, window)| {
-            // Where a branch is, and how far it shares the first one's pages.
-            let branch = (0..400usize, 0..400usize);
-            let all = proptest::collection::vec(branch, 1..20);
-            all.prop_map(move |all| {
-                let mut n_pages = 400u32.div_ceil(page_size as u32);
-                let tables = all.into_iter().map(|(start, n_shared)| {
-                    let shared = 0..(n_shared / page_size) as u32;
-                    let n_own = start / page_size + 1;
-                    let own = n_pages..n_pages + n_own as u32;
-                    n_pages = own.end;
-                    (start, shared.chain(own).take(n_own).collect())
-                });
-                let tables = tables.collect();
-                Branches {
-                    shape: KvShape {
-                        n_layers: 1,
-                        n_pages: n_pages as usize,
-                        page_size,
-                        n_kv_heads,
-                        head_dim: 32,
-                    },
-                    group_len,
-                    window,
-                    tables,
-                }
-            })
-        },
-    )
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    #[test]
-    fn branches_attend_together_as_alone(branches in branches(), n_threads in 1..4usize) {
-        for format in FORMATS {
-            for tier in TIERS {
-                let mut device = Cpu::with_tier(n_threads, tier).with_kv_format(format).unwrap();
-                let kv = branches.kv(&mut device);
-                let n_rows = branches.tables.len();
-                let together = branches.run(&mut device, &kv, 0..n_rows);
-                let alone = (0..n_rows).flat_map(|i| branches.run(&mut device, &kv, i..i + 1));
-                prop_assert_eq!(together, alone.collect::<Vec<_>>(), "{:?} {:?}", format, tier);
             }
         }
     }
