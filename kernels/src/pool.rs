@@ -51,6 +51,8 @@ impl Progress {
                 std::hint::spin_loop();
             } else {
                 thread::park();
+                // Woken for a section that is over by now, it waits for the next one as after any other.
+                n_spins = 0;
             }
         }
     }
