@@ -14,6 +14,7 @@ use crate::json::draft::{self, Draft, StringRules};
 use crate::json::expand::{Conjunction, Expander};
 use crate::json::finish;
 use crate::json::form::{Form, FormId, TRUE, types};
+use crate::json::gather;
 use crate::json::judge::Judge;
 use crate::json::lengths::LengthTables;
 use crate::json::patterns::AutomatonId;
@@ -185,7 +186,7 @@ impl Compiler<'_> {
             found.choices.push((self.intern(array)?, guard));
         }
         if allowed & types::OBJECT != 0
-            && let Some((object, guards)) = draft::object(self, &parts)?
+            && let Some((object, guards)) = gather::object(self, &parts)?
         {
             let guard = self.guard_with(conjunction, guards);
             found.choices.push((self.intern(object)?, guard));

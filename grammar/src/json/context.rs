@@ -549,7 +549,7 @@ impl Key<'_> {
                 Around::Object {
                     shape: members.shape,
                     may_close: object.may_close(members),
-                    allows_any: object.allows_any(members),
+                    allows_any: self.tables.ways_on(members).next().is_some(),
                 }
             }
             Frame::Array(items) => Around::Array(self.tables.array(items.shape).relevant(items)),

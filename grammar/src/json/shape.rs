@@ -1,5 +1,6 @@
 //! What an open value may become: the compiled form of schemas.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -7,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::bytes::ByteSet;
 use crate::json::form::{Bounds, FormId};
-use crate::json::frame::Items;
+use crate::json::frame::{Items, Members};
 use crate::json::number::NumberShape;
 use crate::json::object::ObjectShape;
 use crate::json::patterns::AutomatonId;
@@ -285,6 +286,42 @@ impl Tables {
         match &self.shapes[shape as usize] {
             Shape::Object(object) => object,
             _ => unreachable!("{MISMATCH}"),
+        }
+    }
+
+    /// As what one more member of an object may come: as any, or as the exception that is due. None if none may.
+    pub(crate) fn ways_on<'s>(
+        &'s self,
+        members: &'s Members,
+    ) -> impl Iterator<Item = Members> + 's {
+        let object = self.object(members.shape);
+        let any = object.allows_any(members).then(|| members.clone());
+        let due = object.exception.as_ref().filter(|_| !members.excepted);
+        let exception = due.map(|due| Members {
+            shape: due.shape,
+            ..members.clone()
+        });
+        any.into_iter()
+            .chain(exception.filter(|members| self.object(members.shape).allows_any(members)))
+    }
+
+    /// The object that one more member is of, and its members as they stand before it but for an exception that this
+    /// one is.
+    pub(crate) fn one_more<'s>(
+        &'s self,
+        members: &'s Members,
+    ) -> (&'s ObjectShape, Cow<'s, Members>) {
+        let object = self.object(members.shape);
+        match object.within {
+            None => (object, Cow::Borrowed(members)),
+            Some(shape) => {
+                let members = Members {
+                    shape,
+                    excepted: true,
+                    ..members.clone()
+                };
+                (self.object(shape), Cow::Owned(members))
+            }
         }
     }
 }
