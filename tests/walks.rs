@@ -12,6 +12,7 @@ use lmrun_grammar::{
 use serde_json::Value;
 
 use crate::support::constraints::{listed, own_schemas, schemas_of_data, vocabulary};
+use crate::support::parallel;
 
 /// How a walk can fail to be an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +39,27 @@ struct Walks {
 }
 
 impl Walks {
-    /// So many walks of the strictest spelling, and as many of the freest.
+    /// So many walks of each schema in the strictest spelling, and as many in the freest.
+    fn of(schemas: &[(String, Value)], n_walks: usize, seed: u64) -> Self {
+        let walk = |idx: usize| {
+            let (name, schema) = &schemas[idx];
+            let mut walks = Self::default();
+            walks.take(name, schema, n_walks, &mut Random::new(seed + idx as u64));
+            walks
+        };
+        let mut all = Self::default();
+        for walks in parallel::each(schemas.len(), walk) {
+            all.n_schemas += walks.n_schemas;
+            all.n_walked += walks.n_walked;
+            all.n_refused += walks.n_refused;
+            all.n_without_oracle += walks.n_without_oracle;
+            for (trouble, told) in walks.troubles {
+                all.troubles.entry(trouble).or_default().extend(told);
+            }
+        }
+        all
+    }
+
     fn take(&mut self, name: &str, schema: &Value, n_walks: usize, random: &mut Random) {
         self.n_schemas += 1;
         // Formats that the validator does not know, it does not look at.
@@ -132,11 +153,7 @@ pub fn wrong(oracle: &Validator, output: &[u8]) -> Option<String> {
 
 #[test]
 fn walks_over_real_tokens_end_in_valid_instances() {
-    let mut walks = Walks::default();
-    let mut random = Random::new(1);
-    for (name, schema) in own_schemas() {
-        walks.take(&name, &schema, 2, &mut random);
-    }
+    let walks = Walks::of(&own_schemas(), 2, 1);
     assert!(walks.n_walked >= 150, "{walks}");
     assert!(walks.troubles.is_empty(), "{walks}");
 }
@@ -145,11 +162,7 @@ fn walks_over_real_tokens_end_in_valid_instances() {
 #[test]
 #[ignore = "slow: twenty walks of each of a thousand schemas"]
 fn walks_end_in_valid_instances() {
-    let mut walks = Walks::default();
-    let mut random = Random::new(2);
-    for (name, schema) in schemas_of_data(1_000) {
-        walks.take(&name, &schema, 10, &mut random);
-    }
+    let walks = Walks::of(&schemas_of_data(1_000), 10, 2);
     println!("{walks}");
     assert!(walks.n_walked >= 15_000, "{walks}");
     assert_eq!(walks.n(Trouble::Invalid) + walks.n(Trouble::Error), 0);

@@ -35,6 +35,8 @@ pub(crate) struct TokenTrie {
     below: Vec<(Groups, u8)>,
     /// The same of each whole token, in the order of `tokens`.
     measures: Vec<(Groups, u8)>,
+    /// The most bytes of a token beyond each node's own. [n_nodes]
+    heights: Vec<u8>,
     /// The tokens that consist of some groups and have at most so many characters.
     taken: Mutex<HashMap<(Groups, u8), TokenMask>>,
     max_depth: usize,
@@ -62,6 +64,7 @@ impl TokenTrie {
             tokens: Vec::new(),
             below: Vec::new(),
             measures: Vec::new(),
+            heights: Vec::new(),
             taken: Mutex::default(),
             max_depth: 0,
             groups: 0,
@@ -87,6 +90,11 @@ impl TokenTrie {
                 });
                 trie.token_starts.push(trie.tokens.len() as u32);
                 trie.below.push((0, 0));
+                trie.heights.push(0);
+            }
+            for (depth, &node) in path.iter().enumerate() {
+                let height = (bytes.len() - 1 - depth).min(u8::MAX.into()) as u8;
+                trie.heights[node] = trie.heights[node].max(height);
             }
             let measures = measure(bytes);
             for (&node, (groups, n_characters)) in path.iter().zip(&measures) {
@@ -182,6 +190,12 @@ impl TokenTrie {
     /// All tokens, sorted by their bytes.
     pub(crate) fn tokens(&self) -> &[TokenId] {
         &self.tokens
+    }
+
+    /// The most bytes of a token beyond the node's own; `None` if they are very many.
+    pub(crate) fn height(&self, node: usize) -> Option<usize> {
+        let height = self.heights[node];
+        (height < u8::MAX).then_some(height.into())
     }
 
     /// The places of a subtree's tokens in [`TokenTrie::tokens`].

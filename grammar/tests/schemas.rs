@@ -254,14 +254,14 @@ fn number_texts_are_told_apart() {
 #[test]
 fn numbers_off_the_grid_are_multiples_or_none() {
     check_texts(
-        &json!({"type": "object", "not": {"additionalProperties": {"multipleOf": 2}}}),
+        &json!({"type": "array", "not": {"prefixItems": [true], "items": {"multipleOf": 2}}}),
         &[
-            (r#"{"a":3}"#, true),
-            (r#"{"a":4}"#, false),
-            (r#"{"a":4,"b":0.5}"#, true),
-            (r#"{"a":1e-20}"#, true),
-            (r#"{"a":1e30}"#, false),
-            (r#"{"a":-2e30}"#, false),
+            ("[0,3]", true),
+            ("[0,4]", false),
+            ("[0,4,0.5]", true),
+            ("[0,1e-20]", true),
+            ("[0,1e30]", false),
+            ("[0,-2e30]", false),
         ],
     );
 }

@@ -42,9 +42,9 @@ pub fn walk(
     // Tokens that the way to the end may still take, once it is steered there.
     let mut n_to_end = None;
     for n_taken in 0.. {
-        let n_left = max_tokens.map_or(usize::MAX, |max_tokens| max_tokens - n_taken);
+        let n_left = max_tokens.map(|max_tokens| max_tokens - n_taken);
         let is_free = n_taken < n_free;
-        if matcher.is_complete() && (!is_free || n_left == 0) {
+        if matcher.is_complete() && (!is_free || n_left == Some(0)) {
             break;
         }
         let budget = match is_free {
@@ -53,10 +53,13 @@ pub fn walk(
             false => {
                 let n = n_to_end.unwrap_or_else(|| matcher.min_tokens_to_accept());
                 n_to_end = Some(n.saturating_sub(1));
-                n_left.min(n)
+                Some(n_left.unwrap_or(usize::MAX).min(n))
             }
         };
-        matcher.mask_toward_end(&mut mask, budget)?;
+        match budget {
+            None => matcher.mask(&mut mask)?,
+            Some(budget) => matcher.mask_toward_end(&mut mask, budget)?,
+        }
         let chosen = random.below(mask.n_allowed());
         let token = mask.iter().nth(chosen).expect("an index below the count");
         let Some(bytes) = vocabulary.bytes(token) else {

@@ -17,4 +17,6 @@ mod inputs;
 mod many;
 mod mutate;
 mod mutated;
+#[path = "../support/parallel.rs"]
+mod parallel;
 mod trial;

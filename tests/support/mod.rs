@@ -4,6 +4,7 @@ pub mod candle_oracle;
 pub mod constraints;
 pub mod engine;
 pub mod hub;
+pub mod parallel;
 pub mod random;
 
 use std::path::PathBuf;

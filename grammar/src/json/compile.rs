@@ -10,10 +10,11 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 use serde_json::Value;
 
-use crate::json::draft::{self, Declared, Draft, StringRules};
+use crate::json::draft::{self, Draft, StringRules};
 use crate::json::expand::{Conjunction, Expander};
 use crate::json::finish;
 use crate::json::form::{Form, FormId, Members, TRUE, types};
+use crate::json::gather::{self, Declared};
 use crate::json::judge::Judge;
 use crate::json::lengths::LengthTables;
 use crate::json::patterns::AutomatonId;
@@ -188,7 +189,7 @@ impl Compiler<'_> {
             found.choices.push((self.intern(array)?, guard));
         }
         if allowed & types::OBJECT != 0
-            && let Some((object, guards)) = draft::object(self, conjunction, &parts)?
+            && let Some((object, guards)) = gather::object(self, conjunction, &parts)?
         {
             let guard = self.guard_with(conjunction, guards);
             found.choices.push((self.intern(object)?, guard));

@@ -202,10 +202,9 @@ enum Came {
 /// What most walks ask of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Outlook {
-    shape: ShapeId,
     may_close: bool,
-    allows_any: bool,
-    allows_other: bool,
+    /// The shapes as which one more member may come, and whether its name may be none of the declared ones.
+    ways: SmallVec<[(ShapeId, bool); 2]>,
     /// Names that came, where tokens may depend on them.
     used: Option<Arc<[Arc<[u8]>]>>,
 }
@@ -471,12 +470,7 @@ impl Top {
                 due: None,
             },
             Frame::MemberDue { members, space } => Self::Object {
-                // What was asked before the comma is settled.
-                outlook: Outlook {
-                    may_close: false,
-                    allows_any: true,
-                    ..Outlook::of(members, tables)
-                },
+                outlook: Outlook::due(members, tables),
                 due: Some(*space),
             },
             Frame::Name { members, name } if members.used.is_none() => {
@@ -523,20 +517,26 @@ impl Members {
     /// one holds any of them whole, or names may be used up.
     fn asks_for_used(&self, tables: &Tables, vocabulary: &Vocabulary) -> bool {
         let used = self.used.as_ref();
-        used.is_some_and(|used| {
-            tables.object(self.shape).others.run_out() || vocabulary.holds_name(used)
-        })
+        used.is_some_and(|used| tables.names_run_out(self.shape) || vocabulary.holds_name(used))
     }
 }
 
 impl Outlook {
     fn of(members: &Members, tables: &Tables) -> Self {
-        let object = tables.object(members.shape);
+        let way = |shape| (shape, tables.object(shape).allows_other(members));
         Self {
-            shape: members.shape,
-            may_close: object.may_close(members),
-            allows_any: object.allows_any(members),
-            allows_other: object.allows_other(members),
+            may_close: tables.object(members.shape).may_close(members),
+            ways: tables.ways_on(members).map(way).collect(),
+            used: members.used.clone(),
+        }
+    }
+
+    /// After a comma: what was asked before it is settled.
+    fn due(members: &Members, tables: &Tables) -> Self {
+        let allows_other = tables.object(members.shape).allows_other(members);
+        Self {
+            may_close: false,
+            ways: SmallVec::from_slice(&[(members.shape, allows_other)]),
             used: members.used.clone(),
         }
     }
@@ -664,8 +664,9 @@ impl Key<'_> {
     /// Adds what the object of an open name may be once that has its value.
     fn after_name(&mut self, members: &Members, name: &Name) {
         let object = self.tables.object(members.shape);
+        let (whole, before) = self.tables.one_more(members);
         if name.other.is_some() {
-            let after = self.outlook(&object.counted_with_other(members));
+            let after = self.outlook(&whole.counted_with_other(&before));
             self.around.push(after);
         }
         let Some(node) = name.declared else { return };
@@ -674,7 +675,7 @@ impl Key<'_> {
             return;
         }
         for idx in object.reachable(node, members) {
-            let after = self.outlook(&object.with(members, idx));
+            let after = self.outlook(&whole.with(&before, idx));
             self.around.push(after);
         }
     }

@@ -9,7 +9,10 @@
 
 use std::sync::Arc;
 
-use crate::json::form::{Form, FormId, SchemaId, types};
+use crate::json::draft::{MAX_NAME_LENGTH, string_tests};
+use crate::json::form::{Bounds, FALSE, Form, FormId, Members, SchemaId, types};
+use crate::json::judge::Judge;
+use crate::json::patterns::Test;
 use crate::json::plain::PlainForms;
 use crate::json::schema::Schemas;
 use crate::json::values::type_of;
@@ -122,39 +125,57 @@ impl Expander {
         }
     }
 
-    /// A guard against `form`. Against names that are all but a few it is plain what it asks for: one of
-    /// these.
+    /// A guard against `form`. Against what is said of names it is plain what it asks for: one of those that are
+    /// listed, or some member whose name is one of the others.
     fn none_of(
         &mut self,
         schemas: &mut Schemas<'_>,
         guard: FormId,
         form: FormId,
     ) -> Result<Vec<Conjunction>, GrammarError> {
-        let guarded = vec![vec![guard]];
         let Form::Names(names) = *schemas.forms.shared(form) else {
-            return Ok(guarded);
+            return Ok(vec![vec![guard]]);
         };
         let strings = schemas.forms.types(types::STRING);
         let others = schemas.forms.not(names);
         let mut wanted = Vec::new();
+        let mut tests = Vec::new();
         for conjunction in self.all(schemas, &[strings, others])? {
-            let is_type = |id: &FormId| matches!(schemas.forms.get(*id), Form::Types(_));
-            let said: Vec<FormId> = conjunction.into_iter().filter(|id| !is_type(id)).collect();
-            let [said] = said.as_slice() else {
-                return Ok(guarded);
-            };
-            let Form::Values {
-                values,
-                negated: false,
-            } = &*schemas.forms.shared(*said)
-            else {
-                return Ok(guarded);
-            };
-            let strings = values.iter().filter_map(|value| value.as_str());
-            wanted.extend(strings.map(|name| vec![Arc::from(name)]));
+            let shared = |id: FormId| schemas.forms.shared(id);
+            let parts: Vec<Arc<Form>> = conjunction.into_iter().map(shared).collect();
+            let listed = parts.iter().find_map(|part| match &**part {
+                Form::Values {
+                    values,
+                    negated: false,
+                } => Some(Arc::clone(values)),
+                _ => None,
+            });
+            let is_said = |part: &&Arc<Form>| !matches!(***part, Form::Types(_));
+            let n_said = parts.iter().filter(is_said).count();
+            match listed {
+                Some(values) if n_said == 1 => {
+                    let strings = values.iter().filter_map(|value| value.as_str());
+                    wanted.extend(strings.map(|name| Form::Required(vec![Arc::from(name)])));
+                }
+                Some(_) => return Ok(vec![vec![guard]]),
+                None => match name_tests(schemas, &parts) {
+                    Some(list) => tests.push(list),
+                    None => return Ok(vec![vec![guard]]),
+                },
+            }
         }
-        let wanted = wanted.into_iter().map(Form::Required);
-        let each: Vec<FormId> = wanted.map(|form| schemas.forms.add(form)).collect();
+        if !tests.is_empty() {
+            tests.sort_unstable();
+            wanted.push(Form::Exception(Members {
+                names: Vec::new(),
+                patterns: vec![(schemas.patterns.any_of(&tests), FALSE)],
+                rest: None,
+            }));
+        }
+        let each: Vec<FormId> = wanted
+            .into_iter()
+            .map(|form| schemas.forms.add(form))
+            .collect();
         let any = schemas.forms.or(each);
         self.one(schemas, any)
     }
@@ -339,7 +360,7 @@ impl Expander {
         if mask & types::OBJECT != 0 && self.plain.contradict(schemas, &conjunction)? {
             mask &= !types::OBJECT;
         }
-        if mask == 0 {
+        if mask == 0 || !passes(schemas, &conjunction)? {
             return Ok(None);
         }
         conjunction.retain(|&id| concerned(schemas.forms.get(id)) & mask != 0);
@@ -359,6 +380,40 @@ impl Expander {
             allowed,
         }
     }
+}
+
+/// Whether the one array or object that a conjunction leaves, if it does, satisfies it.
+fn passes(schemas: &mut Schemas<'_>, conjunction: &Conjunction) -> Result<bool, GrammarError> {
+    let only = conjunction
+        .iter()
+        .find_map(|&id| match schemas.forms.get(id) {
+            Form::Only(values) => Some(Arc::clone(values)),
+            _ => None,
+        });
+    for value in only.iter().flat_map(|values| values.iter()) {
+        for &form in conjunction {
+            if !Judge::new(schemas).holds(form, value)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// What a name must pass to satisfy all of `parts`; `None` if that is not told by tests.
+fn name_tests(schemas: &mut Schemas<'_>, parts: &[Arc<Form>]) -> Option<Vec<Test>> {
+    let is_guard = |part: &Arc<Form>| matches!(**part, Form::Guard { .. });
+    let (mut tests, bounds) =
+        string_tests(schemas, parts).filter(|_| !parts.iter().any(is_guard))?;
+    if bounds.min.max(bounds.max.unwrap_or(0)) > MAX_NAME_LENGTH {
+        return None;
+    }
+    if bounds != Bounds::default() {
+        let length = schemas.patterns.length(bounds.min, bounds.max);
+        tests.push((length, false));
+        tests.sort_unstable();
+    }
+    Some(tests)
 }
 
 fn guard(schemas: &mut Schemas<'_>, form: FormId, negated: bool) -> FormId {
@@ -392,6 +447,7 @@ fn concerned(form: &Form) -> u8 {
         Form::Length(_) | Form::Text { .. } | Form::Format(_) | Form::Regex => types::STRING,
         Form::Range { .. } | Form::Multiple { .. } | Form::Unpointed => types::NUMBER,
         Form::Members(_)
+        | Form::Exception(_)
         | Form::Names(_)
         | Form::Required(_)
         | Form::Dependent { .. }

@@ -7,11 +7,10 @@ use foldhash::{HashMap, HashSet};
 use crate::GrammarError;
 use crate::bytes::ByteSet;
 use crate::json::compile::{Compiler, NameId, Names, unspelled};
-use crate::json::draft::{Draft, DraftMember, DraftOthers};
-use crate::json::form::Bounds;
+use crate::json::draft::{Draft, DraftMember, DraftObject, DraftOthers};
 use crate::json::naming::NameSets;
 use crate::json::number::Number;
-use crate::json::object::{OTHER_NAME_BYTES, ObjectShape, Property};
+use crate::json::object::{Exception, OTHER_NAME_BYTES, ObjectShape, Property};
 use crate::json::shape::{
     ArrayShape, Literals, NEVER, Node, NodeId, Others, Shape, ShapeId, Tables,
 };
@@ -50,7 +49,11 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
     let nodes: Vec<Node> = nodes.collect();
     let values = values(&nodes, &drafts);
     compiler.draft_ids.clear();
-    let mut tries = Tries::default();
+    let mut objects = Objects {
+        tries: HashMap::default(),
+        exceptions: Vec::new(),
+        n_drafts: drafts.len(),
+    };
     let mut shapes = Vec::with_capacity(drafts.len());
     for (id, draft) in drafts.into_iter().enumerate() {
         let id = id as ShapeId;
@@ -59,9 +62,10 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
             (id, Arc::unwrap_or_clone(draft)),
             &costs,
             &values,
-            &mut tries,
+            &mut objects,
         )?);
     }
+    shapes.extend(objects.exceptions.into_iter().map(Shape::Object));
     Ok(Tables {
         nodes,
         shapes,
@@ -77,7 +81,7 @@ fn first_bytes(draft: &Draft) -> ByteSet {
         Draft::String { .. } => ByteSet::of(b"\""),
         Draft::Number(_) => ByteSet::of(b"-0123456789"),
         Draft::Array { .. } => ByteSet::of(b"["),
-        Draft::Object { .. } => ByteSet::of(b"{"),
+        Draft::Object(_) => ByteSet::of(b"{"),
     }
 }
 
@@ -86,7 +90,7 @@ fn finish_draft(
     (id, draft): (ShapeId, Draft),
     costs: &[usize],
     values: &[Values],
-    tries: &mut Tries,
+    objects: &mut Objects,
 ) -> Result<Shape, GrammarError> {
     Ok(match draft {
         Draft::String { .. } => match compiler.strings.remove(&id) {
@@ -115,32 +119,24 @@ fn finish_draft(
             }
             Shape::Array(shape)
         }
-        Draft::Object {
-            mut members,
-            others,
-            bounds,
-        } => {
-            let mut others = finish_others(compiler, others, costs)?;
-            if let Some(listed) = listed(compiler, &others)? {
-                // So few names run out, and then none may be begun. The declared ones are not among
-                // the others.
-                let declared: HashSet<_> = members.iter().map(|m| m.name).collect();
-                let is_other = |m: &DraftMember| !declared.contains(&m.name);
-                members.extend(listed.into_iter().filter(is_other));
-                others = Others::None;
-            }
-            Shape::Object(object((members, others, bounds), costs, compiler, tries))
+        Draft::Object(object) => {
+            Shape::Object(finish_object(compiler, (id, object), costs, objects)?)
         }
     })
 }
 
-/// The tries of objects' names: alternatives mostly have the same.
-#[derive(Default)]
-struct Tries(HashMap<Vec<NameId>, Arc<LiteralTrie>>);
+/// What objects share.
+struct Objects {
+    /// Of names: alternatives mostly have the same.
+    tries: HashMap<Vec<NameId>, Arc<LiteralTrie>>,
+    /// The shapes of members that are exceptions, which come after those of the drafts.
+    exceptions: Vec<ObjectShape>,
+    n_drafts: usize,
+}
 
-impl Tries {
-    fn of(&mut self, list: Vec<NameId>, names: &Names) -> Arc<LiteralTrie> {
-        let made = self.0.entry(list).or_insert_with_key(|list| {
+impl Objects {
+    fn trie(&mut self, list: Vec<NameId>, names: &Names) -> Arc<LiteralTrie> {
+        let made = self.tries.entry(list).or_insert_with_key(|list| {
             let spelled: Vec<&[u8]> = list.iter().map(|&name| names.spelled(name)).collect();
             Arc::new(LiteralTrie::new(&spelled))
         });
@@ -292,11 +288,7 @@ fn draft_cost(draft: &Draft, array: Option<&ArrayShape>, nodes: &[usize], names:
         return array_cost(shape, nodes);
     }
     match draft {
-        Draft::Object {
-            members,
-            others,
-            bounds,
-        } => object_cost((members, others, *bounds), nodes, names),
+        Draft::Object(object) => object_cost(object, nodes, names),
         _ => NEVER,
     }
 }
@@ -316,13 +308,11 @@ fn array_cost(shape: &ArrayShape, nodes: &[usize]) -> usize {
 }
 
 /// Fewest bytes of an object: what must come, and the cheapest members that fill it up.
-fn object_cost(
-    (members, others, bounds): (&[DraftMember], &DraftOthers, Bounds),
-    nodes: &[usize],
-    names: &Names,
-) -> usize {
-    let member =
-        |m: &DraftMember| nodes[m.node as usize].saturating_add(names.spelled(m.name).len() + 4);
+fn object_cost(object: &DraftObject, nodes: &[usize], names: &Names) -> usize {
+    let DraftObject {
+        members, bounds, ..
+    } = object;
+    let member = |m: &DraftMember| member_cost(m, m.node, nodes, names);
     let mut due: Vec<bool> = members.iter().map(|m| m.required).collect();
     for m in members.iter().filter(|m| m.required) {
         m.needs.iter().for_each(|&need| due[need as usize] = true);
@@ -333,20 +323,66 @@ fn object_cost(
     if required == NEVER || bounds.is_empty() || bounds.max.is_some_and(|max| n_due > max) {
         return NEVER;
     }
+    let Some((exception, n_exceptions, beside)) = exception_cost(object, &due, nodes, names) else {
+        return NEVER;
+    };
+    let n_due = n_due + n_exceptions;
     let n_more = bounds.min.saturating_sub(n_due) as usize;
     let mut filling = 0;
     if n_more > 0 {
-        let optional = members.iter().zip(&due).filter(|&(_, &due)| !due);
-        let mut costs: Vec<usize> = optional.map(|(m, _)| member(m)).collect();
+        let optional = members.iter().zip(&due).enumerate();
+        let optional = optional.filter(|&(idx, (_, &due))| !due && beside != Some(idx));
+        let mut costs: Vec<usize> = optional.map(|(_, (m, _))| member(m)).collect();
         costs.sort_unstable();
-        let other = other_cost(others, nodes).saturating_add(OTHER_NAME_BYTES + 4);
+        let other = other_member_cost(&object.others, nodes);
         filling = (0..n_more)
             .map(|n| costs.get(n).copied().unwrap_or(NEVER).min(other))
             .fold(0, usize::saturating_add);
     }
     let has_members = n_due > 0 || n_more > 0;
-    let all = required.saturating_add(filling);
+    let all = required.saturating_add(exception).saturating_add(filling);
     all.saturating_add(2 - usize::from(has_members))
+}
+
+/// Fewest bytes of a declared member with a value of this place, with a comma.
+fn member_cost(m: &DraftMember, node: NodeId, nodes: &[usize], names: &Names) -> usize {
+    nodes[node as usize].saturating_add(names.spelled(m.name).len() + 4)
+}
+
+/// The same of one that is not declared.
+fn other_member_cost(others: &DraftOthers, nodes: &[usize]) -> usize {
+    other_cost(others, nodes).saturating_add(OTHER_NAME_BYTES + 4)
+}
+
+/// The cheapest exception: its bytes and members beyond those that are due, and which member it is, if a declared one.
+/// `None` if none fits.
+fn exception_cost(
+    object: &DraftObject,
+    due: &[bool],
+    nodes: &[usize],
+    names: &Names,
+) -> Option<(usize, u32, Option<usize>)> {
+    let Some(exception) = &object.exception else {
+        return Some((0, 0, None));
+    };
+    let declared = object.members.iter().zip(&exception.nodes).enumerate();
+    let declared = declared.map(|(idx, (m, &node))| {
+        let cost = member_cost(m, node, nodes, names);
+        match due[idx] && cost != NEVER {
+            true => (
+                cost.saturating_sub(member_cost(m, m.node, nodes, names)),
+                0,
+                Some(idx),
+            ),
+            false => (cost, 1, Some(idx)),
+        }
+    });
+    let n_due = due.iter().filter(|&&due| due).count() as u32;
+    let fits = |n_more| object.bounds.max.is_none_or(|max| n_due + n_more <= max);
+    declared
+        .chain([(other_member_cost(&exception.others, nodes), 1, None)])
+        .filter(|&(cost, n_more, _)| cost != NEVER && fits(n_more))
+        .min_by_key(|&(cost, ..)| cost)
 }
 
 /// Fewest bytes of the value of a name that is not declared, and of what its name must have.
@@ -414,58 +450,147 @@ fn finish_others(
     }
 }
 
-fn object(
-    (members, others, bounds): (Vec<DraftMember>, Others, Bounds),
+fn finish_object(
+    compiler: &mut Compiler<'_>,
+    (id, draft): (ShapeId, DraftObject),
     costs: &[usize],
-    compiler: &Compiler<'_>,
-    tries: &mut Tries,
-) -> ObjectShape {
-    let cost = |node: NodeId| costs[node as usize];
-    let is_dead = |m: &DraftMember| {
-        cost(m.node) == NEVER
-            || m.needs
-                .iter()
-                .any(|&need| cost(members[need as usize].node) == NEVER)
-    };
-    let dead: Vec<bool> = members.iter().map(is_dead).collect();
-    // Those that can occur come first; each keeps its order.
-    let mut order: Vec<usize> = (0..members.len()).collect();
-    order.sort_by_key(|&idx| dead[idx]);
-    let mut new_idx = vec![0; members.len()];
-    for (new, &old) in order.iter().enumerate() {
-        new_idx[old] = new as u32;
+    objects: &mut Objects,
+) -> Result<ObjectShape, GrammarError> {
+    let DraftObject {
+        mut members,
+        others,
+        bounds,
+        exception,
+    } = draft;
+    let mut others = finish_others(compiler, others, costs)?;
+    // An exception's shape has the properties of its object's.
+    if exception.is_none()
+        && let Some(listed) = listed(compiler, &others)?
+    {
+        // So few names run out, and then none may be begun. The declared ones are not among the
+        // others.
+        let declared: HashSet<_> = members.iter().map(|m| m.name).collect();
+        let is_other = |m: &DraftMember| !declared.contains(&m.name);
+        members.extend(listed.into_iter().filter(is_other));
+        others = Others::None;
     }
-    let names: Vec<NameId> = order.iter().map(|&idx| members[idx].name).collect();
-    let n_bytes = |name: NameId| compiler.names.spelled(name).len();
-    let live = order.iter().zip(&names).filter(|&(&idx, _)| !dead[idx]);
-    let properties: Vec<Property> = live
-        .map(|(&idx, &name)| Property {
-            node: members[idx].node,
-            required: members[idx].required,
-            needs: members[idx]
-                .needs
-                .iter()
-                .map(|&need| new_idx[need as usize])
-                .collect(),
-            n_name_bytes: n_bytes(name),
-            cost: cost(members[idx].node).saturating_add(n_bytes(name) + 4),
-        })
-        .collect();
-    let other_cost = match &others {
-        Others::None => NEVER,
-        Others::Any(node) => cost(*node),
-        Others::Matching { places, .. } => {
-            let nearest = places.values().map(|&node| cost(node)).min();
-            nearest.unwrap_or(NEVER).saturating_add(MATCHING_NAME_BYTES)
+    let order = Order::new(&members, costs);
+    let names: Vec<NameId> = order.all.iter().map(|&idx| members[idx].name).collect();
+    let names = objects.trie(names, &compiler.names);
+    let ordered = compiler.ordered;
+    let shape = |(properties, others): (Vec<Property>, Others), others_follow| {
+        let (other_value, other_cost) = finished_costs(&others, costs);
+        ObjectShape {
+            has_dependents: properties.iter().any(|property| !property.needs.is_empty()),
+            names: Arc::clone(&names),
+            properties,
+            other_value,
+            other_cost,
+            others,
+            others_follow,
+            bounds,
+            ordered,
+            exception: None,
+            within: None,
         }
     };
-    ObjectShape {
-        has_dependents: properties.iter().any(|property| !property.needs.is_empty()),
-        names: tries.of(names, &compiler.names),
-        properties,
-        others,
-        other_cost,
-        bounds,
-        ordered: compiler.ordered,
+    let others_follow = !matches!(others, Others::None);
+    let places: Vec<NodeId> = members.iter().map(|m| m.node).collect();
+    let properties = order.properties(&members, &places, (costs, &compiler.names));
+    let mut whole = shape((properties, others), others_follow);
+    if let Some(exception) = exception {
+        let others = finish_others(compiler, exception.others, costs)?;
+        let properties = order.properties(&members, &exception.nodes, (costs, &compiler.names));
+        let one = shape((properties, others), others_follow);
+        whole.exception = Some(Exception {
+            shape: (objects.n_drafts + objects.exceptions.len()) as ShapeId,
+            costs: one
+                .properties
+                .iter()
+                .map(|property| property.cost)
+                .collect(),
+            other_cost: one.other_cost.saturating_add(OTHER_NAME_BYTES + 4),
+        });
+        objects.exceptions.push(ObjectShape {
+            within: Some(id),
+            ..one
+        });
+    }
+    Ok(whole)
+}
+
+/// Fewest bytes of the value of a name that is not declared, and with what its name must have.
+fn finished_costs(others: &Others, costs: &[usize]) -> (usize, usize) {
+    match others {
+        Others::None => (NEVER, NEVER),
+        Others::Any(node) => (costs[*node as usize], costs[*node as usize]),
+        Others::Matching { places, .. } => {
+            let nearest = places.values().map(|&node| costs[node as usize]).min();
+            let value = nearest.unwrap_or(NEVER);
+            (value, value.saturating_add(MATCHING_NAME_BYTES))
+        }
+    }
+}
+
+/// An object's members: those that can occur come first; each keeps its order.
+struct Order {
+    all: Vec<usize>,
+    /// How many can occur.
+    n_live: usize,
+    /// The place in `all` of each member.
+    new_idx: Vec<u32>,
+}
+
+impl Order {
+    fn new(members: &[DraftMember], costs: &[usize]) -> Self {
+        let is_never = |m: &DraftMember| costs[m.node as usize] == NEVER;
+        let is_dead = |m: &DraftMember| {
+            is_never(m)
+                || m.needs
+                    .iter()
+                    .any(|&need| is_never(&members[need as usize]))
+        };
+        let dead: Vec<bool> = members.iter().map(is_dead).collect();
+        let mut all: Vec<usize> = (0..members.len()).collect();
+        all.sort_by_key(|&idx| dead[idx]);
+        let mut new_idx = vec![0; members.len()];
+        for (new, &old) in all.iter().enumerate() {
+            new_idx[old] = new as u32;
+        }
+        let n_live = dead.iter().filter(|&&dead| !dead).count();
+        Self {
+            all,
+            n_live,
+            new_idx,
+        }
+    }
+
+    /// Those that can occur, with their values at `places`.
+    fn properties(
+        &self,
+        members: &[DraftMember],
+        places: &[NodeId],
+        (costs, names): (&[usize], &Names),
+    ) -> Vec<Property> {
+        let property = |&idx: &usize| {
+            let DraftMember {
+                name,
+                required,
+                needs,
+                ..
+            } = &members[idx];
+            let n_name_bytes = names.spelled(*name).len();
+            Property {
+                node: places[idx],
+                required: *required,
+                needs: needs
+                    .iter()
+                    .map(|&need| self.new_idx[need as usize])
+                    .collect(),
+                n_name_bytes,
+                cost: costs[places[idx] as usize].saturating_add(n_name_bytes + 4),
+            }
+        };
+        self.all[..self.n_live].iter().map(property).collect()
     }
 }

@@ -91,6 +91,8 @@ pub(crate) enum Form {
         values: Arc<Values>,
         negated: bool,
     },
+    /// This array or object, as the assertions beside it say: so they can be judged by it at once.
+    Only(Arc<Values>),
     /// Characters of a string.
     Length(Bounds),
     Text {
@@ -115,6 +117,8 @@ pub(crate) enum Form {
     },
     /// What the values of members must satisfy, by their names.
     Members(Members),
+    /// Some member is not as these say.
+    Exception(Members),
     /// What every name must satisfy.
     Names(FormId),
     Required(Vec<Arc<str>>),
@@ -304,12 +308,15 @@ impl Forms {
             }
             // The complement of a part of a language is too much.
             Form::Format(_) | Form::Unpointed | Form::Regex => FALSE,
+            // What it is not, the assertions beside it say.
+            Form::Only(_) => FALSE,
             Form::Range { lowest, highest } => self.not_in_range(lowest, highest),
             Form::Multiple { of, negated } => {
                 let negated = !negated;
                 self.of(types::NUMBER, Form::Multiple { of, negated })
             }
-            Form::Members(members) => self.not_members(id, &members),
+            Form::Members(members) => self.not_members(&members),
+            Form::Exception(members) => self.add(Form::Members(members)),
             Form::Required(names) => {
                 let kind = self.types(types::OBJECT);
                 let absent: Vec<FormId> = names.iter().map(|name| self.absent(name)).collect();
@@ -390,7 +397,7 @@ impl Forms {
         self.or(each)
     }
 
-    fn not_members(&mut self, id: FormId, members: &Members) -> FormId {
+    fn not_members(&mut self, members: &Members) -> FormId {
         let mut any = Vec::new();
         for (name, form) in &members.names {
             let not = self.not(*form);
@@ -403,16 +410,16 @@ impl Forms {
         }
         let open = |form: &FormId| *form != TRUE;
         if members.patterns.iter().any(|(_, form)| open(form)) || members.rest.iter().any(open) {
-            // Some member, of whatever name, fails: found when the object is whole. There is one.
-            let some = self.add(Form::NMembers(Bounds { min: 1, max: None }));
-            let guarded = self.of(
-                types::OBJECT,
-                Form::Guard {
-                    form: id,
-                    negated: true,
-                },
-            );
-            any.push(self.and([some, guarded]));
+            // What is said of single names has its own alternatives.
+            let names = members
+                .names
+                .iter()
+                .map(|(name, _)| (Arc::clone(name), TRUE));
+            let exception = Form::Exception(Members {
+                names: names.collect(),
+                ..members.clone()
+            });
+            any.push(self.of(types::OBJECT, exception));
         }
         self.or(any)
     }

@@ -119,6 +119,8 @@ pub(crate) struct Members {
     /// Declared properties that must still come, and their bytes, each with a comma.
     pub(crate) n_due: u32,
     pub(crate) due_cost: usize,
+    /// Whether the exception that one of them must be came.
+    pub(crate) excepted: bool,
     /// The names beyond the declared ones as they are spelled, ascending.
     pub(crate) used: Option<Arc<[Arc<[u8]>]>>,
 }

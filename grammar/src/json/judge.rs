@@ -94,6 +94,7 @@ impl<'r, R: Reader> Judge<'r, R> {
             (Form::False, _) => false,
             (Form::Types(types), _) => types & type_of(value) != 0,
             (Form::Values { values, negated }, _) => values.contains(value) != *negated,
+            (Form::Only(values), _) => values.contains(value),
             (Form::Length(bounds), Value::String(text)) => bounds.contains(text.chars().count()),
             (Form::Text { pattern, negated }, Value::String(text)) => {
                 self.reader.patterns().matches(*pattern, text)? != *negated
@@ -125,14 +126,8 @@ impl<'r, R: Reader> Judge<'r, R> {
         members: &serde_json::Map<String, Value>,
     ) -> Result<bool, GrammarError> {
         match form {
-            Form::Members(each) => {
-                for (name, member) in members {
-                    if !self.member(each, name, member)? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
-            }
+            Form::Members(each) => Ok(!self.has_exception(each, members)?),
+            Form::Exception(each) => self.has_exception(each, members),
             Form::Names(form) => {
                 for name in members.keys() {
                     if !self.holds(*form, &Value::from(name.as_str()))? {
@@ -147,6 +142,20 @@ impl<'r, R: Reader> Judge<'r, R> {
             Form::NMembers(bounds) => Ok(bounds.contains(members.len())),
             _ => Ok(true),
         }
+    }
+
+    /// Whether some member is not as `each` says.
+    fn has_exception(
+        &mut self,
+        each: &Members,
+        members: &serde_json::Map<String, Value>,
+    ) -> Result<bool, GrammarError> {
+        for (name, member) in members {
+            if !self.member(each, name, member)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn member(&mut self, each: &Members, name: &str, member: &Value) -> Result<bool, GrammarError> {

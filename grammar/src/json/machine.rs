@@ -214,7 +214,8 @@ impl Parser {
     /// point: at least, at most.
     pub(crate) fn name_offsets(&self, members: &Members) -> (usize, usize) {
         let object = self.tables.object(members.shape);
-        let most = object.other_cost.saturating_add(object.cost_after(members));
+        let (whole, before) = self.tables.one_more(members);
+        let most = object.other_cost.saturating_add(whole.cost_after(&before));
         // A declared name that this one might still become can be nearer, by any measure.
         (0, most.saturating_add(5))
     }

@@ -105,6 +105,10 @@ impl JsonLanguage {
             mask.union(&known.reach().mask);
             return self.decide(known.undecided(), state, stack, limit, mask);
         }
+        let start = state.of(stack.clone());
+        if self.distance(&start) > limit {
+            return self.walk_nearer(start, vocabulary, limit, mask);
+        }
         if let Some(inside) = self.inside(stack, vocabulary, true)? {
             let (low, high) = inside.offsets;
             if inside.reach.furthest.saturating_add(high) <= limit {
@@ -346,6 +350,39 @@ impl JsonLanguage {
             |language, state, (_, byte)| language.step(state, byte),
             |language, token, state| {
                 if limit == usize::MAX || language.distance(state) <= limit {
+                    mask.allow(token);
+                }
+            },
+        )
+    }
+
+    /// The same where the end is further than that: few tokens bring it near enough, and no byte brings it nearer than
+    /// by one, so most of the trie is not walked. A string whose surroundings alone are too far is left by a quote.
+    fn walk_nearer(
+        &mut self,
+        start: JsonState,
+        vocabulary: &Vocabulary,
+        limit: usize,
+        mask: &mut TokenMask,
+    ) -> Result<(), GrammarError> {
+        let stack = &start.parses[0];
+        let tokens = match stack.top {
+            Frame::String { .. } if stack.outer_cost() >= limit => vocabulary.quoted(),
+            _ => vocabulary.all(),
+        };
+        tokens.walk_nodes(
+            self,
+            start,
+            |language, state| language.parser.next_bytes(state),
+            |language, state, (node, byte)| {
+                let next = language.step(state, byte)?;
+                let most = tokens
+                    .height(node)
+                    .map(|height| limit.saturating_add(height));
+                Ok(next.filter(|next| most.is_none_or(|most| language.distance(next) <= most)))
+            },
+            |language, token, state| {
+                if language.distance(state) <= limit {
                     mask.allow(token);
                 }
             },

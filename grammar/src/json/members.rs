@@ -47,8 +47,9 @@ impl Parser {
                 let members = object.open(*shape);
                 match byte {
                     b'}' if object.may_close(&members) => self.finished(outer, next),
-                    b'"' if object.allows_any(&members) => {
-                        next.push(stack(self.open_name(&members)));
+                    b'"' => {
+                        let ways = self.tables.ways_on(&members);
+                        next.extend(ways.map(|way| stack(self.open_name(&members.by(way)))));
                     }
                     _ => {}
                 }
@@ -58,11 +59,16 @@ impl Parser {
             {
                 self.finished(outer, next);
             }
-            (Frame::Object(members), b',')
-                if self.tables.object(members.shape).allows_any(members) =>
-            {
-                let (members, space) = (members.clone(), self.spaced);
-                next.push(stack(Frame::MemberDue { members, space }));
+            (Frame::Object(members), b',') => {
+                let space = self.spaced;
+                let ways = self.tables.ways_on(members);
+                let due = |way| {
+                    stack(Frame::MemberDue {
+                        members: members.by(way),
+                        space,
+                    })
+                };
+                next.extend(ways.map(due));
             }
             (
                 Frame::MemberDue {
@@ -244,13 +250,14 @@ impl Parser {
     /// The frame after the closing quote, if the name may end here.
     fn close_name(&self, members: &Members, name: &Name) -> Option<Frame> {
         let object = self.tables.object(members.shape);
+        let (whole, before) = self.tables.one_more(members);
         Some(match self.way(members, name)? {
             Way::Declared(idx) => Frame::Colon {
-                members: object.with(members, idx),
+                members: whole.with(&before, idx),
                 value: object.properties[idx as usize].node,
             },
             Way::Other(value) => Frame::Colon {
-                members: object.with_other(members, &name.written),
+                members: whole.with_other(&before, &name.written),
                 value,
             },
             Way::End => unreachable!("a name leads to a value"),
@@ -279,11 +286,12 @@ impl Parser {
         let Some(node) = name.declared else {
             return usize::MAX;
         };
+        let (whole, before) = self.tables.one_more(members);
         let depth = object.names.depth(node) as usize;
         let through = |idx: u32| {
             let property = &object.properties[idx as usize];
             let value = self.tables.cost(property.node);
-            let rest = object.cost_after(&object.with(members, idx));
+            let rest = whole.cost_after(&whole.with(&before, idx));
             value
                 .saturating_add(property.n_name_bytes - depth + 2)
                 .saturating_add(rest)
@@ -303,9 +311,10 @@ impl Parser {
         let Some(other) = name.other else {
             return usize::MAX;
         };
+        let (whole, before) = self.tables.one_more(members);
         let closes = |name: &Name| match self.close_name(members, name) {
             Some(Frame::Colon { members, value }) if object.names_none(name) => {
-                let rest = object.cost_after(&members);
+                let rest = whole.cost_after(&members);
                 Some(self.tables.cost(value).saturating_add(rest))
             }
             _ => None,
@@ -321,8 +330,8 @@ impl Parser {
         {
             return rest.saturating_add(2);
         }
-        let after = object.counted_with_other(members);
-        let rest = object.other_cost.saturating_add(object.cost_after(&after));
+        let after = whole.counted_with_other(&before);
+        let rest = object.other_value.saturating_add(whole.cost_after(&after));
         let n_more = if n_least > 0 { n_least + 1 } else { 2 };
         rest.saturating_add(n_more + 2)
     }

@@ -17,6 +17,7 @@ mod finish;
 mod form;
 mod formats;
 mod frame;
+mod gather;
 pub(crate) mod inside;
 mod judge;
 mod keywords;

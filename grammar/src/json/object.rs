@@ -19,13 +19,43 @@ pub(crate) struct ObjectShape {
     /// Declared names as they are spelled within quotes; indices past `properties` never occur.
     pub(crate) names: Arc<LiteralTrie>,
     pub(crate) others: Others,
-    /// The cost of the cheapest value of another name.
+    /// Whether such names may come after a declared one.
+    pub(crate) others_follow: bool,
+    /// Fewest bytes of the value of another name.
+    pub(crate) other_value: usize,
+    /// The same with what the name must have.
     pub(crate) other_cost: usize,
     pub(crate) bounds: Bounds,
     /// Whether declared properties keep their order, and others follow them.
     pub(crate) ordered: bool,
     /// Whether what came decides on what must come.
     pub(crate) has_dependents: bool,
+    /// What one of the members must be.
+    pub(crate) exception: Option<Exception>,
+    /// Of the shape of a member that is the exception: the object that it is one of.
+    pub(crate) within: Option<ShapeId>,
+}
+
+/// A member that must come: which ones can be it, and what their values are then, a shape of its own says. A member is
+/// followed as one that is the exception and as one that need not be, side by side.
+#[derive(Debug)]
+pub(crate) struct Exception {
+    /// The shape of that one member: the object's properties, in their order, and other names.
+    pub(crate) shape: ShapeId,
+    /// Fewest bytes of each property that is the exception, with a comma. [n_properties]
+    pub(crate) costs: Vec<usize>,
+    /// The same of a name that is not declared.
+    pub(crate) other_cost: usize,
+}
+
+/// The cheapest way to an exception that is due.
+struct Cheapest {
+    /// Bytes beyond those of what must come anyway.
+    cost: usize,
+    /// The declared property, if it is one.
+    property: Option<u32>,
+    /// Members beyond those that must come anyway.
+    n_more: u32,
 }
 
 /// A declared property.
@@ -42,6 +72,14 @@ pub(crate) struct Property {
 }
 
 impl Members {
+    /// Before one more member that is of this shape.
+    pub(crate) fn by(&self, shape: ShapeId) -> Self {
+        Self {
+            shape,
+            ..self.clone()
+        }
+    }
+
     /// Whether a name beyond the declared ones came.
     pub(crate) fn came(&self, name: &[u8]) -> bool {
         let used = self.used.as_ref();
@@ -67,6 +105,7 @@ impl ObjectShape {
             n: 0,
             n_due: 0,
             due_cost: 0,
+            excepted: false,
             used: None,
         };
         self.count_due(&mut members);
@@ -108,7 +147,7 @@ impl ObjectShape {
         let Some(property) = self.properties.get(idx as usize) else {
             return false;
         };
-        if self.came(members, idx) || self.ordered && idx < members.next {
+        if self.came(members, idx) || self.ordered && idx < members.next || property.cost == NEVER {
             return false;
         }
         if self.ordered && (members.next..idx).any(|skipped| self.is_due(members, skipped)) {
@@ -119,18 +158,59 @@ impl ObjectShape {
             return false;
         }
         match self.bounds {
-            Bounds { min: 0, max: None } => true,
+            Bounds { min: 0, max: None } if self.exception.is_none() => true,
             bounds => {
                 let after = self.with(members, idx);
-                let most = match (&self.others, self.ordered) {
-                    (Others::None, true) => self.properties.len() as u32 - after.next,
-                    (Others::None, false) => self.properties.len() as u32 - after.n,
+                let most = match (self.others_follow, self.ordered) {
+                    (false, true) => self.properties.len() as u32 - after.next,
+                    (false, false) => self.properties.len() as u32 - after.n,
                     _ => u32::MAX,
                 };
                 bounds.max.is_none_or(|max| after.n + after.n_due <= max)
                     && after.n.saturating_add(most) >= bounds.min
+                    && self.cheapest_exception(&after).is_some()
             }
         }
+    }
+
+    /// Whether the exception must still come.
+    pub(crate) fn is_exception_due(&self, members: &Members) -> bool {
+        self.exception.is_some() && !members.excepted
+    }
+
+    /// The cheapest way to the exception that still fits; `None` if there is no way.
+    fn cheapest_exception(&self, members: &Members) -> Option<Cheapest> {
+        let due = self.exception.as_ref().filter(|_| !members.excepted);
+        let Some(exception) = due else {
+            return Some(Cheapest {
+                cost: 0,
+                property: None,
+                n_more: 0,
+            });
+        };
+        let declared = self.properties.iter().zip(&exception.costs).zip(0..);
+        let open = declared.filter(|&((_, &cost), idx)| {
+            cost != NEVER && !self.came(members, idx) && idx >= members.next
+        });
+        let declared = open.map(|((property, &cost), idx)| {
+            let is_due = self.is_due(members, idx);
+            Cheapest {
+                cost: cost.saturating_sub(if is_due { property.cost } else { 0 }),
+                property: Some(idx),
+                n_more: u32::from(!is_due),
+            }
+        });
+        let other = Cheapest {
+            cost: exception.other_cost,
+            property: None,
+            n_more: 1,
+        };
+        let n = members.n + members.n_due;
+        let fits = |way: &Cheapest| self.bounds.max.is_none_or(|max| n + way.n_more <= max);
+        declared
+            .chain([other])
+            .filter(|way| way.cost != NEVER && fits(way))
+            .min_by_key(|way| way.cost)
     }
 
     /// Whether a name beyond the declared ones may come now.
@@ -141,6 +221,10 @@ impl ObjectShape {
                 .bounds
                 .max
                 .is_none_or(|max| members.n + 1 + members.n_due <= max)
+            && (!self.is_exception_due(members)
+                || self
+                    .cheapest_exception(&self.counted_with_other(members))
+                    .is_some())
     }
 
     /// Whether any member may come.
@@ -151,7 +235,7 @@ impl ObjectShape {
 
     /// Whether the object may end.
     pub(crate) fn may_close(&self, members: &Members) -> bool {
-        members.n_due == 0 && members.n >= self.bounds.min
+        members.n_due == 0 && members.n >= self.bounds.min && !self.is_exception_due(members)
     }
 
     /// With a declared property.
@@ -181,12 +265,8 @@ impl ObjectShape {
         let used = members.used.as_deref().unwrap_or_default();
         let place = used.partition_point(|other| **other < *name);
         let (before, after) = used.split_at(place);
-        let mut with = members.clone();
+        let mut with = self.counted_with_other(members);
         with.used = Some([before, &[name.into()], after].concat().into());
-        with.n = self.counted(members.n + 1);
-        if self.ordered {
-            with.next = self.properties.len() as u32;
-        }
         with
     }
 
@@ -194,6 +274,10 @@ impl ObjectShape {
     pub(crate) fn counted_with_other(&self, members: &Members) -> Members {
         Members {
             n: self.counted(members.n + 1),
+            next: match self.ordered {
+                true => self.properties.len() as u32,
+                false => members.next,
+            },
             ..members.clone()
         }
     }
@@ -225,21 +309,29 @@ impl ObjectShape {
 
     /// Fewest bytes to the object's end, each member with a comma before it.
     pub(crate) fn cost_after(&self, members: &Members) -> usize {
-        let n_more = self.bounds.min.saturating_sub(members.n + members.n_due) as usize;
+        let Some(exception) = self.cheapest_exception(members) else {
+            return NEVER;
+        };
+        let n = members.n + members.n_due + exception.n_more;
+        let n_more = self.bounds.min.saturating_sub(n) as usize;
         members
             .due_cost
-            .saturating_add(self.filling_cost(members, n_more))
+            .saturating_add(exception.cost)
+            .saturating_add(self.filling_cost(members, exception.property, n_more))
             .saturating_add(1)
     }
 
-    /// The cheapest members that fill an object up.
-    fn filling_cost(&self, members: &Members, n_more: usize) -> usize {
+    /// The cheapest members that fill an object up, other than one.
+    fn filling_cost(&self, members: &Members, beside: Option<u32>, n_more: usize) -> usize {
         if n_more == 0 {
             return 0;
         }
         let other = self.other_cost.saturating_add(OTHER_NAME_BYTES + 4);
         let open = (0..self.properties.len() as u32).filter(|&idx| {
-            !self.came(members, idx) && !self.is_due(members, idx) && idx >= members.next
+            !self.came(members, idx)
+                && !self.is_due(members, idx)
+                && idx >= members.next
+                && beside != Some(idx)
         });
         let mut costs: Vec<usize> = open.map(|idx| self.properties[idx as usize].cost).collect();
         costs.sort_unstable();
@@ -252,7 +344,7 @@ impl ObjectShape {
     pub(crate) fn whole_cost(&self) -> usize {
         let members = self.open(0);
         let rest = self.cost_after(&members);
-        let has_members = members.n_due > 0 || self.bounds.min > 0;
+        let has_members = members.n_due > 0 || self.bounds.min > 0 || self.exception.is_some();
         if rest == NEVER || self.bounds.is_empty() {
             return NEVER;
         }

@@ -177,6 +177,40 @@ impl Patterns {
         self.add(key, Regex::Spelled(escape::any(min, max)))
     }
 
+    /// The strings that pass all of some list of tests.
+    pub(crate) fn any_of(&mut self, lists: &[Vec<Test>]) -> PatternId {
+        let key = format!("a{lists:?}");
+        if let Some(&known) = self.ids.get(&key) {
+            return known;
+        }
+        let mut regexes = Vec::new();
+        let mut part = |&(pattern, negated): &Test| {
+            let Pattern {
+                regexes: these,
+                formula,
+                ..
+            } = &self.patterns[pattern as usize];
+            let formula = formula.shifted(regexes.len());
+            regexes.extend(these.iter().cloned());
+            match negated {
+                true => Formula::Not(Box::new(formula)),
+                false => formula,
+            }
+        };
+        let all = |list: &Vec<Test>| Formula::And(list.iter().map(&mut part).collect());
+        let formula = Formula::Or(lists.iter().map(all).collect());
+        let id = self.patterns.len() as PatternId;
+        self.patterns.push(Pattern {
+            regexes,
+            formula,
+            ends: Ends::default(),
+            words: None,
+            longest: None,
+        });
+        self.ids.insert(key, id);
+        id
+    }
+
     fn add(&mut self, key: String, regex: Regex) -> PatternId {
         let id = self.patterns.len() as PatternId;
         self.patterns.push(Pattern {

@@ -144,6 +144,7 @@ fn look(
     match &*schemas.forms.shared(id) {
         Form::False => plain.types = 0,
         Form::Types(types) => plain.types &= types,
+        Form::Only(values) => plain.allowed.push(Arc::clone(values)),
         Form::Values { values, negated } => match negated {
             false => plain.allowed.push(Arc::clone(values)),
             true => plain.excluded.push(Arc::clone(values)),

@@ -22,7 +22,7 @@ pub(crate) enum Spelling {
 }
 
 /// A regex, compiled when it is first needed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Regex {
     /// Searched for in the characters, with what it is compiled to by the spelling.
     Search(Hir, [Option<Arc<Program>>; 3]),

@@ -1,5 +1,6 @@
 //! What an open value may become: the compiled form of schemas.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -7,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::bytes::ByteSet;
 use crate::json::form::{Bounds, FormId};
-use crate::json::frame::Items;
+use crate::json::frame::{Items, Members};
 use crate::json::number::NumberShape;
 use crate::json::object::ObjectShape;
 use crate::json::patterns::AutomatonId;
@@ -285,6 +286,47 @@ impl Tables {
         match &self.shapes[shape as usize] {
             Shape::Object(object) => object,
             _ => unreachable!("{MISMATCH}"),
+        }
+    }
+
+    /// The shapes as which one more member of an object may come: the object's own, and that of the exception that is
+    /// due. None if none may.
+    pub(crate) fn ways_on<'s>(
+        &'s self,
+        members: &'s Members,
+    ) -> impl Iterator<Item = ShapeId> + 's {
+        let exception = self.object(members.shape).exception.as_ref();
+        let due = exception.filter(|_| !members.excepted);
+        let shapes = [members.shape].into_iter().chain(due.map(|due| due.shape));
+        shapes.filter(|&shape| self.object(shape).allows_any(members))
+    }
+
+    /// Whether names of an object may be used up, of any of its members that may come.
+    pub(crate) fn names_run_out(&self, shape: ShapeId) -> bool {
+        let object = self.object(shape);
+        let exception = object.exception.as_ref().map(|exception| exception.shape);
+        let all = [Some(shape), exception, object.within];
+        let mut all = all.into_iter().flatten();
+        all.any(|shape| self.object(shape).others.run_out())
+    }
+
+    /// The object that one more member is of, and its members as they stand before it but for an exception that this
+    /// one is.
+    pub(crate) fn one_more<'s>(
+        &'s self,
+        members: &'s Members,
+    ) -> (&'s ObjectShape, Cow<'s, Members>) {
+        let object = self.object(members.shape);
+        match object.within {
+            None => (object, Cow::Borrowed(members)),
+            Some(shape) => {
+                let members = Members {
+                    shape,
+                    excepted: true,
+                    ..members.clone()
+                };
+                (self.object(shape), Cow::Owned(members))
+            }
         }
     }
 }

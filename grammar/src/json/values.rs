@@ -90,7 +90,12 @@ pub(crate) fn exactly(forms: &mut Forms, values: &[Value], any_number: bool) -> 
     let mut any = Vec::new();
     for value in values {
         match value {
-            Value::Array(_) | Value::Object(_) => any.push(one(forms, value, any_number)),
+            Value::Array(_) | Value::Object(_) => {
+                let parts = one(forms, value, any_number);
+                let only = Values::new(std::iter::once(canonical(value)));
+                let only = forms.add(Form::Only(Arc::new(only)));
+                any.push(forms.and([parts, only]));
+            }
             Value::Number(number) if any_number && OnGrid::new(number).exact().is_some() => {
                 any.push(one(forms, value, any_number));
             }

@@ -75,7 +75,7 @@ impl Reader for Verdicts {
 /// The forms within a form.
 fn within(form: &Form) -> Vec<FormId> {
     match form {
-        Form::Members(members) => {
+        Form::Members(members) | Form::Exception(members) => {
             let names = members.names.iter().map(|(_, form)| *form);
             let patterns = members.patterns.iter().map(|(_, form)| *form);
             names.chain(patterns).chain(members.rest).collect()
