@@ -75,7 +75,10 @@ fn masks_are_right_whichever_members_came() {
     let mut dependent = member.clone();
     dependent["dependentRequired"] = json!({"b": ["c"]});
     let one_letter = json!({"patternProperties": {"^[abc]$": {}}, "additionalProperties": false});
+    // A name of two characters that came is begun by no token.
+    let short = json!({"propertyNames": {"maxLength": 2}});
     let texts = [
+        r#"{":[":1,"a":"",":":2}"#,
         r#"{"a":"","b":1,"c":[]}"#,
         r#"{"b":12,"a":"x y","c":{"a":""}}"#,
         r#"{"c":"","a":"","b":7}"#,
@@ -90,7 +93,7 @@ fn masks_are_right_whichever_members_came() {
         key_order: KeyOrder::Any,
         ..JsonOptions::default()
     };
-    for schema in [member, closed, bounded, dependent, one_letter] {
+    for schema in [member, closed, bounded, dependent, one_letter, short] {
         let nested = json!({"anyOf": [{"type": "array", "items": schema}, schema]});
         let limits = Limits::default();
         let constraint = Constraint::json_schema_with(&nested, &options, &limits).unwrap();
