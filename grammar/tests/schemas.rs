@@ -77,6 +77,15 @@ fn masks_are_right_whichever_members_came() {
     let one_letter = json!({"patternProperties": {"^[abc]$": {}}, "additionalProperties": false});
     // A name of two characters that came is begun by no token.
     let short = json!({"propertyNames": {"maxLength": 2}});
+    // Some member whose name matches is a number: it may come among others that are none, as often as there is
+    // room, and of names that are used up.
+    let some_number = |pattern: &str| json!({"not": {"patternProperties": {pattern: {"not": {"type": "number"}}}}});
+    let mut excepted = some_number("^[abc]");
+    excepted["properties"] = member["properties"].clone();
+    excepted["maxProperties"] = json!(2);
+    let mut excepted_letter = some_number("^[bc]$");
+    excepted_letter["patternProperties"] = json!({"^[abc]$": {}});
+    excepted_letter["additionalProperties"] = json!(false);
     let texts = [
         r#"{":[":1,"a":"",":":2}"#,
         r#"{"a":"","b":1,"c":[]}"#,
@@ -93,7 +102,10 @@ fn masks_are_right_whichever_members_came() {
         key_order: KeyOrder::Any,
         ..JsonOptions::default()
     };
-    for schema in [member, closed, bounded, dependent, one_letter, short] {
+    let letter_excepted = some_number("^[abc]$");
+    let open = [member, closed, bounded, dependent, one_letter, short];
+    let excepted = [excepted, excepted_letter, letter_excepted];
+    for schema in open.into_iter().chain(excepted) {
         let nested = json!({"anyOf": [{"type": "array", "items": schema}, schema]});
         let limits = Limits::default();
         let constraint = Constraint::json_schema_with(&nested, &options, &limits).unwrap();

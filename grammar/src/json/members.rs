@@ -61,14 +61,11 @@ impl Parser {
             }
             (Frame::Object(members), b',') => {
                 let space = self.spaced;
-                let ways = self.tables.ways_on(members);
-                let due = |way| {
-                    stack(Frame::MemberDue {
-                        members: members.by(way),
-                        space,
-                    })
+                let due = |way| Frame::MemberDue {
+                    members: members.by(way),
+                    space,
                 };
-                next.extend(ways.map(due));
+                next.extend(self.tables.ways_on(members).map(due).map(stack));
             }
             (
                 Frame::MemberDue {
@@ -84,10 +81,8 @@ impl Parser {
                 next.push(stack(self.open_name(members)));
             }
             (Frame::Name { members, name }, _) => {
-                next.extend(
-                    self.step_in_name(members, name, place(outer), byte)?
-                        .map(stack),
-                );
+                let longer = self.step_in_name(members, name, place(outer), byte)?;
+                next.extend(longer.map(stack));
             }
             (Frame::Colon { members, value }, b':') => {
                 self.reads.began_value(place(outer));
