@@ -565,16 +565,6 @@ impl Stack {
     /// more tokens come only if they end the name that is being written. `None` if there were none,
     /// or they matter to other tokens, too.
     pub(crate) fn without_used(&self, tables: &Tables, vocabulary: &Vocabulary) -> Option<Self> {
-        let is_asked = match &self.top {
-            Frame::Object(members) | Frame::MemberDue { members, .. } => {
-                members.asks_for_used(tables, vocabulary)
-            }
-            Frame::Name { members, .. } => vocabulary.holds_name(members.used.as_deref()?),
-            _ => return None,
-        };
-        if is_asked {
-            return None;
-        }
         let mut top = self.top.clone();
         let (Frame::Object(members)
         | Frame::MemberDue { members, .. }
@@ -582,6 +572,9 @@ impl Stack {
         else {
             return None;
         };
+        if members.asks_for_used(tables, vocabulary) {
+            return None;
+        }
         members.used.take()?;
         let outer = self.outer.clone();
         Some(Self { top, outer })
