@@ -118,15 +118,15 @@ fn attention_compiles_without_spills() {
 /// few models have and fewer with codes of eight bits, and keys and values in f16.
 const SPILLING: &[&str] = &[
     "attention_whole sm_100a Heads(80, Plain): 24",
+    "attention_whole sm_100a Heads(80, Int8): 36",
     "attention_whole sm_80 Heads(96, Int8): 112",
     "attention_whole sm_86 Heads(96, Int8): 112",
     "attention_whole sm_89 Heads(96, Int8): 112",
-    "attention_whole sm_100a Heads(80, Int8): 36",
     "attention_whole sm_120a Heads(96, Int8): 28",
+    "attention_whole sm_100a Heads(80, E4m3): 36",
     "attention_whole sm_80 Heads(96, E4m3): 112",
     "attention_whole sm_86 Heads(96, E4m3): 112",
     "attention_whole sm_89 Heads(96, E4m3): 112",
-    "attention_whole sm_100a Heads(80, E4m3): 36",
     "attention_whole sm_120a Heads(96, E4m3): 28",
     "attention_split sm_100a Heads(32, F16): 8",
     "attention_whole sm_100a Heads(80, F16): 24",
