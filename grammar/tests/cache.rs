@@ -16,6 +16,17 @@ fn bytes() -> Arc<Vocabulary> {
     Arc::new(Vocabulary::new(bytes.collect(), vec![256]))
 }
 
+/// Whether asking for `a{2}` by a key compiles it.
+fn is_compiled(cache: &ConstraintCache, key: &str) -> bool {
+    let compiled = Cell::new(false);
+    let made = cache.get_or_compile(key, || {
+        compiled.set(true);
+        regex("a{2}")
+    });
+    made.unwrap();
+    compiled.get()
+}
+
 #[test]
 fn a_constraint_is_compiled_once_and_shares_what_it_learnt() {
     let cache = ConstraintCache::new(1 << 20);
@@ -53,15 +64,7 @@ fn what_fails_is_not_kept() {
 fn what_was_used_longest_ago_goes_first() {
     let size = regex("a{2}").unwrap().n_bytes() + 1;
     let cache = ConstraintCache::new(2 * size + size / 2);
-    let get = |key: &str| {
-        let compiled = Cell::new(false);
-        let made = cache.get_or_compile(key, || {
-            compiled.set(true);
-            regex("a{2}")
-        });
-        made.unwrap();
-        compiled.get()
-    };
+    let get = |key: &str| is_compiled(&cache, key);
     assert!(get("1") && get("2"));
     assert!(!get("1"), "both fit");
     assert!(get("3"));
@@ -74,15 +77,7 @@ fn what_was_used_longest_ago_goes_first() {
 fn what_comes_once_takes_a_quarter_of_what_is_used_again() {
     let size = regex("a{2}").unwrap().n_bytes() + 2;
     let cache = ConstraintCache::new(8 * size);
-    let get = |key: &str| {
-        let compiled = Cell::new(false);
-        let made = cache.get_or_compile(key, || {
-            compiled.set(true);
-            regex("a{2}")
-        });
-        made.unwrap();
-        compiled.get()
-    };
+    let get = |key: &str| is_compiled(&cache, key);
     let used_again = ["00", "01", "02", "03", "04", "05", "06", "07"];
     for key in used_again.into_iter().chain(used_again) {
         get(key);

@@ -132,8 +132,7 @@ impl JsonLanguage {
         }
         match closed.parses.as_slice() {
             [stack] if !measured => {
-                let plain = stack.without_used(&self.parser.tables, vocabulary);
-                let stack = plain.unwrap_or_else(|| stack.clone());
+                let stack = stack.clone().relevant(&self.parser.tables, vocabulary);
                 self.known_rests(closed.of(stack.clone()), &stack, vocabulary)
             }
             _ => self.rests_after(closed, vocabulary, measured),

@@ -579,6 +579,11 @@ impl Stack {
         let outer = self.outer.clone();
         Some(Self { top, outer })
     }
+
+    /// The same, or the stack as it is.
+    pub(crate) fn relevant(self, tables: &Tables, vocabulary: &Vocabulary) -> Self {
+        self.without_used(tables, vocabulary).unwrap_or(self)
+    }
 }
 
 impl Entry {

@@ -143,13 +143,7 @@ impl Expander {
         for conjunction in self.all(schemas, &[strings, others])? {
             let shared = |id: FormId| schemas.forms.shared(id);
             let parts: Vec<Arc<Form>> = conjunction.into_iter().map(shared).collect();
-            let listed = parts.iter().find_map(|part| match &**part {
-                Form::Values {
-                    values,
-                    negated: false,
-                } => Some(Arc::clone(values)),
-                _ => None,
-            });
+            let listed = parts.iter().find_map(|part| part.listed());
             let is_said = |part: &&Arc<Form>| !matches!(***part, Form::Types(_));
             let n_said = parts.iter().filter(is_said).count();
             match listed {

@@ -158,6 +158,19 @@ pub(crate) enum Form {
     NotSchema(SchemaId),
 }
 
+impl Form {
+    /// The scalars of which a value is one.
+    pub(crate) fn listed(&self) -> Option<Arc<Values>> {
+        match self {
+            Self::Values {
+                values,
+                negated: false,
+            } => Some(Arc::clone(values)),
+            _ => None,
+        }
+    }
+}
+
 /// What `properties`, `patternProperties` and `additionalProperties` of one schema say.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Members {

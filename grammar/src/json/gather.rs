@@ -322,14 +322,7 @@ fn tests_of_names(
             .iter()
             .map(|&id| compiler.schemas.forms.shared(id))
             .collect();
-        let values = parts.iter().find_map(|part| match &**part {
-            Form::Values {
-                values,
-                negated: false,
-            } => Some(Arc::clone(values)),
-            _ => None,
-        });
-        if let Some(values) = values {
+        if let Some(values) = parts.iter().find_map(|part| part.listed()) {
             for value in values.iter().filter(|value| value.is_string()) {
                 if compiler.holds(&conjunction, value)? {
                     listed.extend(value.as_str().map(Arc::<str>::from));

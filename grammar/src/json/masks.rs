@@ -107,7 +107,12 @@ impl JsonLanguage {
         }
         let start = state.of(stack.clone());
         if self.distance(&start) > limit {
-            return self.walk_nearer(start, vocabulary, limit, mask);
+            // A string whose surroundings alone are too far is left by a quote.
+            let tokens = match stack.top {
+                Frame::String { .. } if stack.outer_cost() >= limit => vocabulary.quoted(),
+                _ => vocabulary.all(),
+            };
+            return self.walk(tokens, start, limit, mask);
         }
         if let Some(inside) = self.inside(stack, vocabulary, true)? {
             let (low, high) = inside.offsets;
@@ -280,9 +285,7 @@ impl JsonLanguage {
         }
         self.parser.reads.ended_into(outer);
         for link in links {
-            let around = link.as_stack();
-            let plain = around.without_used(&self.parser.tables, vocabulary);
-            let around = plain.unwrap_or(around);
+            let around = link.as_stack().relevant(&self.parser.tables, vocabulary);
             let reads = self.parser.reads;
             let known = self.outside(state, &around, vocabulary, false)?;
             self.parser.reads = reads;
@@ -335,7 +338,8 @@ impl JsonLanguage {
         )
     }
 
-    /// Allows the tokens that leave at most `limit` bytes to completion.
+    /// Allows the tokens that leave at most `limit` bytes to completion. No byte brings the end nearer than by one, so what
+    /// is too far for all of a subtree's bytes is not walked.
     fn walk(
         &mut self,
         tokens: &TokenTrie,
@@ -347,42 +351,15 @@ impl JsonLanguage {
             self,
             start,
             |language, state| language.parser.next_bytes(state),
-            |language, state, (_, byte)| language.step(state, byte),
-            |language, token, state| {
-                if limit == usize::MAX || language.distance(state) <= limit {
-                    mask.allow(token);
-                }
-            },
-        )
-    }
-
-    /// The same where the end is further than that: few tokens bring it near enough, and no byte brings it nearer than
-    /// by one, so most of the trie is not walked. A string whose surroundings alone are too far is left by a quote.
-    fn walk_nearer(
-        &mut self,
-        start: JsonState,
-        vocabulary: &Vocabulary,
-        limit: usize,
-        mask: &mut TokenMask,
-    ) -> Result<(), GrammarError> {
-        let stack = &start.parses[0];
-        let tokens = match stack.top {
-            Frame::String { .. } if stack.outer_cost() >= limit => vocabulary.quoted(),
-            _ => vocabulary.all(),
-        };
-        tokens.walk_nodes(
-            self,
-            start,
-            |language, state| language.parser.next_bytes(state),
             |language, state, (node, byte)| {
                 let next = language.step(state, byte)?;
                 let most = tokens
                     .height(node)
-                    .map(|height| limit.saturating_add(height));
-                Ok(next.filter(|next| most.is_none_or(|most| language.distance(next) <= most)))
+                    .map_or(usize::MAX, |height| limit.saturating_add(height));
+                Ok(next.filter(|next| most == usize::MAX || language.distance(next) <= most))
             },
             |language, token, state| {
-                if language.distance(state) <= limit {
+                if limit == usize::MAX || language.distance(state) <= limit {
                     mask.allow(token);
                 }
             },
