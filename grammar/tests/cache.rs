@@ -23,7 +23,7 @@ fn is_compiled(cache: &ConstraintCache, key: &str) -> bool {
         compiled.set(true);
         regex("a{2}")
     });
-    made.unwrap();
+    made.expect("`a{2}` is a regex");
     compiled.get()
 }
 
