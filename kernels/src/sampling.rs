@@ -76,13 +76,15 @@ impl Allowed<'_> {
     /// Whether a token may be chosen.
     #[must_use]
     pub fn holds(&self, token: u32) -> bool {
-        let is_allowed = |mask: &[u64]| {
-            let word = mask.get(token as usize / 64);
-            word.is_some_and(|word| word >> (token % 64) & 1 == 1)
-        };
         (token as usize) < self.n_tokens
-            && self.mask.is_none_or(is_allowed)
+            && self.word(token as usize / 64) >> (token % 64) & 1 == 1
             && !self.banned.contains(&token)
+    }
+
+    /// A word of the mask.
+    fn word(&self, idx: usize) -> u64 {
+        self.mask
+            .map_or(u64::MAX, |mask| mask.get(idx).copied().unwrap_or(0))
     }
 
     /// Calls `visit` for each allowed token of `n_logits` in ascending order.
@@ -311,19 +313,15 @@ impl Block {
 fn blocks(row: &[f32], temperature: f32, allowed: Allowed<'_>) -> Vec<Block> {
     let row = &row[..row.len().min(allowed.n_tokens)];
     let n_blocks = row.len().div_ceil(BLOCK);
-    let word = |idx: usize| match allowed.mask {
-        Some(mask) => mask.get(idx).copied().unwrap_or(0),
-        None => u64::MAX,
-    };
-    let n_kept = (0..n_blocks).filter(|&idx| word(idx) != 0).count();
-    let mut blocks = Vec::with_capacity(n_kept);
-    for idx in (0..n_blocks).filter(|&idx| word(idx) != 0) {
+    let kept = (0..n_blocks).filter(|&idx| allowed.word(idx) != 0);
+    let mut blocks = Vec::with_capacity(kept.clone().count());
+    for idx in kept {
         let mut scores = [NO_SCORE; BLOCK];
         for (score, &logit) in scores.iter_mut().zip(&row[idx * BLOCK..]) {
             let of_logit = (logit / temperature).clamp(f32::MIN, f32::MAX);
             *score = if logit > NO_SCORE { of_logit } else { NO_SCORE };
         }
-        let mut excluded = !word(idx);
+        let mut excluded = !allowed.word(idx);
         while excluded != 0 {
             scores[excluded.trailing_zeros() as usize] = NO_SCORE;
             excluded &= excluded - 1;
@@ -350,13 +348,11 @@ fn by_score(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
 fn best(blocks: &[Block], n: usize) -> Vec<(f32, u32)> {
     // So many blocks have a score of at least this; what is below it is not among the best.
     let mut maxima: Vec<f32> = blocks.iter().map(Block::max).collect();
-    let least = match n <= maxima.len() {
-        true => {
-            *maxima
-                .select_nth_unstable_by(n - 1, |a, b| b.total_cmp(a))
-                .1
-        }
-        false => NO_SCORE,
+    let least = if n <= maxima.len() {
+        let (_, nth, _) = maxima.select_nth_unstable_by(n - 1, |a, b| b.total_cmp(a));
+        *nth
+    } else {
+        NO_SCORE
     };
     let entries = blocks.iter().flat_map(Block::entries);
     let mut best: Vec<(f32, u32)> = entries.filter(|&(score, _)| score >= least).collect();
