@@ -138,8 +138,8 @@ pub(crate) struct ComputeArguments {
     /// Threads that compute [default: every core]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) threads: Option<usize>,
-    /// Where the model computes: cpu, cuda or cuda:N, or auto (a GPU where one can be used)
-    #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "cpu")]
+    /// Where the model computes: auto is a GPU that does as the CPU does, else the CPU; cpu; cuda, cuda:N
+    #[arg(long, value_name = "DEVICE", value_parser = device, default_value = "auto")]
     pub(crate) device: DeviceChoice,
     /// How keys and values are kept: bf16; int8, in about half the memory; on the CPU f32; on a GPU f16 or fp8
     #[arg(long, value_name = "TYPE", value_parser = kv_format, default_value = "bf16")]

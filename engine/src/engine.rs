@@ -52,7 +52,8 @@ impl Engine {
         options.check()?;
         let checkpoint = Checkpoint::open(path)?.with_progress(listener);
         let stored_type = checkpoint.weight_type()?;
-        let gpu = options.device.open(&stored_type)?;
+        let few_pages = decoder_options(&checkpoint.config, options, 1);
+        let (place, gpu) = options.device.open(&checkpoint, &stored_type, &few_pages)?;
         let n_kv_bytes = match &gpu {
             None => DEFAULT_KV_BYTES,
             Some(gpu) => gpu_kv_bytes(gpu.memory()?.0, checkpoint.n_gpu_bytes()),
@@ -74,7 +75,7 @@ impl Engine {
         } = checkpoint;
         let vocabulary = Arc::new(vocabulary_of(&tokenizer));
         let kv_tokens = decoder_options.n_pages * decoder_options.page_size;
-        let info = ModelInfo::new(&config, weight_type, kv_tokens);
+        let info = ModelInfo::new(&config, weight_type, kv_tokens, place);
         let drafter = options.forcing.then(|| {
             let tokenizer = Arc::clone(&tokenizer);
             let encode = move |text: &str| tokenizer.encode(text, Specials::AsText);

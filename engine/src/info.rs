@@ -2,6 +2,8 @@
 
 use lmrun_model::Config;
 
+use crate::Place;
+
 /// A loaded model in numbers and names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {
@@ -27,11 +29,18 @@ pub struct ModelInfo {
     pub n_parameters: u64,
     /// Tokens that the KV pool holds.
     pub kv_tokens: usize,
+    /// Where it computes.
+    pub place: Place,
 }
 
 impl ModelInfo {
     /// From the checkpoint's configuration.
-    pub(crate) fn new(config: &Config, weight_type: String, kv_tokens: usize) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        weight_type: String,
+        kv_tokens: usize,
+        place: Place,
+    ) -> Self {
         Self {
             name: config.name.clone(),
             architecture: config.architecture.name().into(),
@@ -44,6 +53,7 @@ impl ModelInfo {
             weight_type,
             n_parameters: n_parameters(config),
             kv_tokens,
+            place,
         }
     }
 }

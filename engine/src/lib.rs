@@ -1,6 +1,7 @@
 //! Requests to sampled tokens: the scheduler, the KV pool, the cache index, the sampler, and the one thread that owns
 //! them.
 
+mod device;
 mod door;
 mod draft;
 mod engine;
@@ -22,6 +23,7 @@ mod step;
 mod tests;
 mod validate;
 
+pub use device::{DeviceChoice, Place};
 pub use engine::{Engine, open_vocabulary};
 pub use handle::{Handle, RequestId};
 pub use info::ModelInfo;
@@ -30,7 +32,7 @@ pub use lmrun_model::{
     ChatTemplate, LoadProgress, ModelError, Precision, Quantisation, Specials, TextStream, TokenId,
     Tokenizer,
 };
-pub use options::{DeviceChoice, EngineError, EngineOptions};
+pub use options::{EngineError, EngineOptions};
 pub use request::{
     Event, FinishReason, Finished, Generate, Request, RequestError, Sampling, Sink, Token, Usage,
     Work,

@@ -1,7 +1,9 @@
 //! How an engine is opened, and what can go wrong while it is.
 
-use lmrun_kernels::{Cuda, CudaError, CudaProbe, Element, KvFormat};
+use lmrun_kernels::{CudaError, KvFormat};
 use lmrun_model::{ModelError, Precision, Quantisation};
+
+use crate::DeviceChoice;
 
 /// How an engine is opened. The default suits a desktop machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,44 +32,6 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Where the model computes.
     pub device: DeviceChoice,
-}
-
-/// Where a model computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceChoice {
-    /// The CPU.
-    #[default]
-    Cpu,
-    /// The GPU of this number, from 0; an error where it cannot be used.
-    Cuda(usize),
-    /// The first GPU where it can be used, else the CPU.
-    Auto,
-}
-
-impl DeviceChoice {
-    /// The GPU, if it is one, for a model whose weights are of this type.
-    pub(crate) fn open(self, weight_type: &str) -> Result<Option<Cuda>, EngineError> {
-        let ordinal = match self {
-            DeviceChoice::Cpu => return Ok(None),
-            DeviceChoice::Cuda(ordinal) => ordinal,
-            DeviceChoice::Auto => match CudaProbe::new().usable(0) {
-                Ok(_) => 0,
-                Err(reason) => {
-                    tracing::info!(%reason, "computing on the CPU");
-                    return Ok(None);
-                }
-            },
-        };
-        Ok(Some(Cuda::open(ordinal, element_of(weight_type))?))
-    }
-}
-
-/// What a GPU multiplies in: weights in f16 stay what they are, and all others have the range of f32.
-fn element_of(weight_type: &str) -> Element {
-    match weight_type {
-        "F16" => Element::F16,
-        _ => Element::Bf16,
-    }
 }
 
 impl Default for EngineOptions {

@@ -102,8 +102,13 @@ impl Checkpoint {
     }
 
     /// What decoders load from, and who hears how far they are.
-    fn weights(&self) -> (&dyn Source, Option<&Listener>) {
-        (&*self.source, self.listener.as_deref())
+    fn weights(&self) -> Weights<'_> {
+        (self.source(), self.listener.as_deref())
+    }
+
+    /// The tensors.
+    pub(crate) fn source(&self) -> &dyn Source {
+        &*self.source
     }
 
     /// How most weights are stored, in ggml's names (`Q4_1`, `BF16`): the type of the first layer's gate matrix.
@@ -136,28 +141,7 @@ impl Checkpoint {
     /// # Errors
     /// If an option is out of range or not for this precision, or a tensor is missing, misshapen or of an unknown type.
     pub fn decoder(&self, options: &DecoderOptions) -> Result<Box<dyn Decoder>, ModelError> {
-        check(options)?;
-        let (source, config) = (self.weights(), &self.config);
-        Ok(match options.precision {
-            Precision::Reference => {
-                if !matches!(options.kv_format, KvFormat::Plain | KvFormat::F32) {
-                    return Err(refused(&KernelError::KvFormat {
-                        device: "the reference precision",
-                        given: options.kv_format,
-                        known: "f32",
-                    }));
-                }
-                let device = Reference::new(options.n_threads);
-                Box::new(DeviceDecoder::load(device, source, config, options)?)
-            }
-            Precision::Quantised => {
-                let device = Cpu::new(options.n_threads);
-                let device = device
-                    .with_kv_format(options.kv_format)
-                    .map_err(|error| refused(&error))?;
-                Box::new(DeviceDecoder::load(device, source, config, options)?)
-            }
-        })
+        on_cpu(self.weights(), &self.config, options)
     }
 
     /// Loads the weights onto a GPU and makes a decoder of them. Weights stay quantised as they are; products round
@@ -171,19 +155,60 @@ impl Checkpoint {
         device: Cuda,
         options: &DecoderOptions,
     ) -> Result<Box<dyn Decoder>, ModelError> {
-        check(options)?;
-        if options.precision == Precision::Reference {
-            let reason = "the reference precision computes on the CPU, not on a GPU";
-            return Err(ModelError::Options(reason.into()));
-        }
-        let device = device
-            .with_kv_format(options.kv_format)
-            .map_err(|error| refused(&error))?;
-        let (source, config) = (self.weights(), &self.config);
-        Ok(Box::new(DeviceDecoder::load(
-            device, source, config, options,
-        )?))
+        on_gpu(device, self.weights(), &self.config, options)
     }
+}
+
+/// What weights come from, and who hears how far their loading is.
+type Weights<'a> = (&'a dyn Source, Option<&'a Listener>);
+
+/// A decoder on the CPU, as [`Checkpoint::decoder`].
+pub(crate) fn on_cpu(
+    weights: Weights<'_>,
+    config: &Config,
+    options: &DecoderOptions,
+) -> Result<Box<dyn Decoder>, ModelError> {
+    check(options)?;
+    Ok(match options.precision {
+        Precision::Reference => {
+            if !matches!(options.kv_format, KvFormat::Plain | KvFormat::F32) {
+                return Err(refused(&KernelError::KvFormat {
+                    device: "the reference precision",
+                    given: options.kv_format,
+                    known: "f32",
+                }));
+            }
+            let device = Reference::new(options.n_threads);
+            Box::new(DeviceDecoder::load(device, weights, config, options)?)
+        }
+        Precision::Quantised => {
+            let device = Cpu::new(options.n_threads);
+            let device = device
+                .with_kv_format(options.kv_format)
+                .map_err(|error| refused(&error))?;
+            Box::new(DeviceDecoder::load(device, weights, config, options)?)
+        }
+    })
+}
+
+/// A decoder on a GPU, as [`Checkpoint::decoder_on_gpu`].
+pub(crate) fn on_gpu(
+    device: Cuda,
+    weights: Weights<'_>,
+    config: &Config,
+    options: &DecoderOptions,
+) -> Result<Box<dyn Decoder>, ModelError> {
+    check(options)?;
+    if options.precision == Precision::Reference {
+        let reason = "the reference precision computes on the CPU, not on a GPU";
+        return Err(ModelError::Options(reason.into()));
+    }
+    let device = device
+        .with_kv_format(options.kv_format)
+        .map_err(|error| refused(&error))?;
+    Ok(Box::new(DeviceDecoder::load(
+        device, weights, config, options,
+    )?))
 }
 
 /// What a device does not do for these options.

@@ -35,6 +35,9 @@ pub enum ModelError {
     /// A batch breaks the decoder's contract: an unknown token, a missing page, a context overrun.
     #[error("batch: {0}")]
     Batch(String),
+    /// A GPU computes something else than the CPU, or nothing.
+    #[error("the GPU failed its trial: {0}")]
+    Trial(String),
     /// The chat template refused the messages with `raise_exception`; the text is the template's.
     #[error("{0}")]
     TemplateRaised(String),

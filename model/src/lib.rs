@@ -18,6 +18,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
+mod trial;
 mod weights;
 
 pub use batch::{Batch, Decoder, DecoderOptions, Logits, Outputs, Pick, Precision, Span};

@@ -9,3 +9,4 @@ mod oracle;
 mod progress;
 mod quantisation;
 pub(crate) mod synthetic;
+mod trial;

@@ -49,7 +49,7 @@ fn as_text(n_cores: usize, instructions: &str, probe: &CudaProbe) -> String {
         let _ = writeln!(text, "GPU {ordinal}        {told}");
     }
     text += &match probe.usable(0) {
-        Ok(_) => "--device auto computes on GPU 0\n".to_owned(),
+        Ok(_) => "--device auto computes on GPU 0 if a model's first layer comes out there as on the CPU\n".to_owned(),
         Err(error) => format!("--device auto computes on the CPU: {error}\n"),
     };
     text

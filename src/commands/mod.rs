@@ -19,6 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::loading::Loading;
 use crate::cli::{ComputeArguments, EngineArguments};
 use crate::failure::{ExitCode, Failure};
+use crate::output;
 use crate::signals::Signals;
 
 /// The models of this machine; what fetching has to say goes to standard error.
@@ -39,7 +40,14 @@ fn open(
     } else {
         Engine::open(path, options)
     };
-    opened.map_err(|error| Failure::backend(format!("cannot open the model {name}: {error}")))
+    let engine = opened
+        .map_err(|error| Failure::backend(format!("cannot open the model {name}: {error}")))?;
+    if let Some(reason) = &engine.handle().info().place.refused {
+        output::say(format_args!(
+            "warning: computing on the CPU, not on GPU 0: {reason}; --device cpu does so unasked"
+        ));
+    }
+    Ok(engine)
 }
 
 /// The engine's options; what the command line leaves open keeps its default.

@@ -51,8 +51,8 @@ fn engine(options: &BenchEngineOptions) -> Result<ExitCode, Failure> {
     let plan = plan.within(handle.info().context_length)?;
     let peak = Peak::measure(n_threads)
         .map_err(|error| Failure::backend(format!("cannot measure the machine: {error}")))?;
+    let mut report = Report::new(options, &handle.info().place, n_threads, peak, &plan);
     let bench = Bench::new(handle)?;
-    let mut report = Report::new(options, n_threads, peak, &plan);
     let bar = bar(plan.points().len() * (1 + options.runs));
     // Round by round, so that a machine whose speed drifts favours no figure. The first round warms up: memory that
     // nobody has touched, threads asleep.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lmrun_engine::{DeviceChoice, Peak, Quantisation};
+use lmrun_engine::{Peak, Place, Quantisation};
 use serde_json::{Map, Value, json};
 
 use super::plan::{Plan, Point};
@@ -24,6 +24,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(
         options: &BenchEngineOptions,
+        place: &Place,
         n_threads: usize,
         peak: Peak,
         plan: &Plan,
@@ -31,11 +32,7 @@ impl Report {
         let empty = |point: &Point| (*point, Vec::new());
         Self {
             model: options.model.clone(),
-            device: match options.compute.device {
-                DeviceChoice::Cpu => "cpu".to_owned(),
-                DeviceChoice::Auto => "auto".to_owned(),
-                DeviceChoice::Cuda(ordinal) => format!("cuda:{ordinal}"),
-            },
+            device: place.to_string(),
             kv_type: options.compute.kv_type.name(),
             quantisation: options.compute.quant.map(Quantisation::name),
             n_threads,
