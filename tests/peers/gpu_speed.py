@@ -151,7 +151,7 @@ class Speed:
         """Lengths of prompts and of answers."""
         lengths = random.Random(7)
         most = (512, 256) if self.small != "tiny" else (16, 8)
-        return [tuple(lengths.randrange(n // 16, n) for n in most) for _ in range(N_RAGGED)]
+        return [tuple(lengths.randrange(max(1, n // 16), n) for n in most) for _ in range(N_RAGGED)]
 
     def ragged(self):
         with socket.socket() as free:
