@@ -1,7 +1,7 @@
 //! Reading a JSON object field by field, with the path of whatever is wrong.
 
 use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeBounds, RangeInclusive};
 
 use serde_json::{Map, Value};
 
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn integer(
         &self,
         name: &str,
-        range: RangeInclusive<i64>,
+        range: impl RangeBounds<i64>,
     ) -> Result<Option<i64>, ApiError> {
         self.ranged(name, "an integer", Value::as_i64, range)
     }
@@ -89,7 +89,7 @@ impl<'a> Fields<'a> {
         name: &str,
         expected: &str,
         convert: impl Fn(&'a Value) -> Option<T>,
-        range: RangeInclusive<T>,
+        range: impl RangeBounds<T>,
     ) -> Result<Option<T>, ApiError> {
         let Some(value) = self.read(name, expected, convert)? else {
             return Ok(None);
@@ -98,8 +98,12 @@ impl<'a> Fields<'a> {
             return Ok(Some(value));
         }
         let at = self.at(name);
-        let (low, high) = (range.start(), range.end());
-        let message = format!("{at} is {value}, it must be in {low}..={high}");
+        let limits = match (range.start_bound(), range.end_bound()) {
+            (Bound::Included(low), Bound::Included(high)) => format!("in {low}..={high}"),
+            (Bound::Included(low), _) => format!("at least {low}"),
+            _ => unreachable!("no field has a greatest value alone"),
+        };
+        let message = format!("{at} is {value}, it must be {limits}");
         Err(ApiError::invalid(at, message))
     }
 

@@ -158,8 +158,8 @@ fn include_usage(fields: Fields, stream: bool) -> Result<bool, ApiError> {
 }
 
 fn max_tokens(fields: Fields) -> Result<Option<usize>, ApiError> {
-    let old = fields.integer("max_tokens", 1..=i64::MAX)?;
-    let new = fields.integer("max_completion_tokens", 1..=i64::MAX)?;
+    let old = fields.integer("max_tokens", 1..)?;
+    let new = fields.integer("max_completion_tokens", 1..)?;
     if let (Some(old), Some(new)) = (old, new)
         && old != new
     {
@@ -222,7 +222,7 @@ fn sampling(fields: Fields) -> Result<Sampling, ApiError> {
         presence_penalty: number("presence_penalty", -2.0..=2.0, 0.0)?,
         frequency_penalty: number("frequency_penalty", -2.0..=2.0, 0.0)?,
         logit_bias: logit_bias(fields)?,
-        seed: match fields.integer("seed", i64::MIN..=i64::MAX)? {
+        seed: match fields.integer("seed", ..)? {
             Some(seed) => seed.cast_unsigned(),
             None => random::number(),
         },
