@@ -112,6 +112,7 @@ if wanted product; then
 user "Write a long story about a fox, a river and a bridge."
 assistant gen(story, max_tokens=256, temperature=0)
 P
+    prove "the GPU passes its trial" bash -c '! run "$1" --device auto 2>&1 >/dev/null | grep "^warning"' trial "$folder/greedy.lmp"
     prove "greedy output is some" bash -c 'run "$1" --device cuda >"$2" && test -s "$2"' some "$folder/greedy.lmp" "$folder/first"
     prove "greedy output is the same twice" bash -o pipefail -c 'same_as "$@"' same "$folder/first" "$folder/greedy.lmp" --device cuda
     LMRUN_CUDA_GRAPHS=0 prove "graphs change no text" \
