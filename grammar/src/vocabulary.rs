@@ -1,5 +1,6 @@
 //! A vocabulary as byte strings, and the tries that masks are found by walking.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,8 +29,9 @@ pub struct Vocabulary {
     openers: Openers,
     numbers: NumberTokens,
     after_values: TokenTrie,
-    /// What stands between quotes in a token.
+    /// What stands between quotes in a token, and behind any; ascending.
     whole_names: Vec<Box<[u8]>>,
+    quoted_parts: Vec<Box<[u8]>>,
     id: u64,
     /// Masks that hold for this vocabulary whatever the constraint.
     common: Mutex<MaskMemo<Interior>>,
@@ -56,14 +58,13 @@ impl Vocabulary {
             .iter()
             .copied()
             .partition(|(bytes, _)| bytes.contains(&b'"'));
-        let names = quoted.iter().flat_map(|(bytes, _)| {
-            let parts: Vec<&[u8]> = bytes.split(|&byte| byte == b'"').collect();
-            let n_parts = parts.len();
-            parts.into_iter().take(n_parts - 1).skip(1)
-        });
-        let mut whole_names: Vec<Box<[u8]>> = names.map(Box::from).collect();
-        whole_names.sort_unstable();
-        whole_names.dedup();
+        let (mut whole_names, mut quoted_parts) = (BTreeSet::new(), BTreeSet::new());
+        for (bytes, _) in &quoted {
+            let parts = bytes.split(|&byte| byte == b'"').skip(1);
+            let parts: Vec<Box<[u8]>> = parts.map(Box::from).collect();
+            whole_names.extend(parts.iter().take(parts.len() - 1).cloned());
+            quoted_parts.extend(parts);
+        }
         let all = TokenTrie::new(&sorted);
         let closers = Closers::new(&quoted);
         let openers = Openers::new(&sorted);
@@ -86,7 +87,8 @@ impl Vocabulary {
             openers,
             numbers,
             after_values,
-            whole_names,
+            whole_names: whole_names.into_iter().collect(),
+            quoted_parts: quoted_parts.into_iter().collect(),
             id,
             common: Mutex::new(MaskMemo::new(COMMON_MASK_BYTES)),
         }
@@ -174,6 +176,15 @@ impl Vocabulary {
     pub(crate) fn holds_name(&self, names: &[Arc<[u8]>]) -> bool {
         let is_one = |whole: &[u8]| names.binary_search_by(|name| (**name).cmp(whole)).is_ok();
         self.whole_names.iter().any(|whole| is_one(whole))
+    }
+
+    /// Whether some token holds one of `names` behind a quote.
+    pub(crate) fn begins_name(&self, names: &[Arc<[u8]>]) -> bool {
+        names.iter().any(|name| {
+            let first = self.quoted_parts.partition_point(|part| **part < **name);
+            let first = self.quoted_parts.get(first);
+            first.is_some_and(|part| part.starts_with(name))
+        })
     }
 
     /// Masks of strings without a pattern, shared by all constraints.

@@ -132,7 +132,7 @@ impl JsonLanguage {
         }
         match closed.parses.as_slice() {
             [stack] if !measured => {
-                let stack = stack.clone().relevant(&self.parser.tables, vocabulary);
+                let stack = stack.clone().relevant(vocabulary);
                 self.known_rests(closed.of(stack.clone()), &stack, vocabulary)
             }
             _ => self.rests_after(closed, vocabulary, measured),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
 
-use crate::json::frame::{Frame, Items, Members, Name, Other, Outer, Stack};
+use crate::json::frame::{Frame, Items, Members, Name, Other, Outer, Stack, Used};
 use crate::json::shape::{NodeId, ShapeId, Tables};
 use crate::json::string::InteriorKey;
 use crate::literals::LiteralNode;
@@ -70,7 +70,7 @@ impl Reads {
     /// Before a walk from a stack.
     pub(crate) fn begin(&mut self, stack: &Stack) {
         let n_names = match &stack.top {
-            Frame::Name { members, .. } => Some(members.n_used()),
+            Frame::Name { members, .. } => Some(members.used_names().len()),
             _ => None,
         };
         *self = Self {
@@ -154,7 +154,8 @@ impl Reads {
     /// began in is among them, only the text tells which that is.
     pub(crate) fn name(&mut self, place: u32, members: &Members) {
         self.own_names |= place == self.base;
-        let is_own = place == self.base && self.n_names.is_some_and(|n| members.n_used() > n);
+        let is_own =
+            place == self.base && self.n_names.is_some_and(|n| members.used_names().len() > n);
         self.text |= is_own;
     }
 }
@@ -206,7 +207,7 @@ struct Outlook {
     /// The shapes as which one more member may come, and whether its name may be none of the declared ones.
     ways: SmallVec<[(ShapeId, bool); 2]>,
     /// Names that came, where tokens may depend on them.
-    used: Option<Arc<[Arc<[u8]>]>>,
+    used: Option<Used>,
 }
 
 /// What a walk may have asked a value around the top.
@@ -499,14 +500,9 @@ impl Top {
 }
 
 impl Members {
-    /// Names beyond the declared ones that came.
-    fn n_used(&self) -> usize {
-        self.used.as_ref().map_or(0, |used| used.len())
-    }
-
     /// Without the names that came, if they are [no matter](Self::asks_for_used).
-    fn relevant(&self, tables: &Tables, vocabulary: &Vocabulary) -> Self {
-        let is_asked = self.asks_for_used(tables, vocabulary);
+    fn relevant(&self, vocabulary: &Vocabulary) -> Self {
+        let is_asked = self.asks_for_used(vocabulary);
         Self {
             used: self.used.as_ref().filter(|_| is_asked).cloned(),
             ..self.clone()
@@ -514,10 +510,12 @@ impl Members {
     }
 
     /// Whether tokens that come to a name, and do not begin in it, may depend on the names that came: if
-    /// one holds any of them whole, or names may be used up.
-    fn asks_for_used(&self, tables: &Tables, vocabulary: &Vocabulary) -> bool {
-        let used = self.used.as_ref();
-        used.is_some_and(|used| tables.names_run_out(self.shape) || vocabulary.holds_name(used))
+    /// one holds any of them whole, or a final one up to its last byte.
+    fn asks_for_used(&self, vocabulary: &Vocabulary) -> bool {
+        self.used.as_ref().is_some_and(|used| match used.any_final {
+            true => vocabulary.begins_name(&used.names),
+            false => vocabulary.holds_name(&used.names),
+        })
     }
 }
 
@@ -564,7 +562,7 @@ impl Stack {
     /// The stack as if no names beyond the declared ones had come in the object at its top: it lets
     /// more tokens come only if they end the name that is being written. `None` if there were none,
     /// or they matter to other tokens, too.
-    pub(crate) fn without_used(&self, tables: &Tables, vocabulary: &Vocabulary) -> Option<Self> {
+    pub(crate) fn without_used(&self, vocabulary: &Vocabulary) -> Option<Self> {
         let mut top = self.top.clone();
         let (Frame::Object(members)
         | Frame::MemberDue { members, .. }
@@ -572,7 +570,7 @@ impl Stack {
         else {
             return None;
         };
-        if members.asks_for_used(tables, vocabulary) {
+        if members.asks_for_used(vocabulary) {
             return None;
         }
         members.used.take()?;
@@ -581,8 +579,8 @@ impl Stack {
     }
 
     /// The same, or the stack as it is.
-    pub(crate) fn relevant(self, tables: &Tables, vocabulary: &Vocabulary) -> Self {
-        self.without_used(tables, vocabulary).unwrap_or(self)
+    pub(crate) fn relevant(self, vocabulary: &Vocabulary) -> Self {
+        self.without_used(vocabulary).unwrap_or(self)
     }
 }
 
@@ -610,7 +608,7 @@ impl Entry {
                 key.after_name(members, name);
             }
             Frame::Name { members, .. } | Frame::Colon { members, .. } if self.own => {
-                let members = members.relevant(tables, vocabulary);
+                let members = members.relevant(vocabulary);
                 key.around.push(Around::Members(members));
             }
             Frame::Object(members) | Frame::MemberDue { members, .. } if self.own_members => {
@@ -679,7 +677,7 @@ impl Key<'_> {
     }
 
     fn outlook(&self, members: &Members) -> Around {
-        let is_asked = members.asks_for_used(self.tables, self.vocabulary);
+        let is_asked = members.asks_for_used(self.vocabulary);
         let mut outlook = Outlook::of(members, self.tables);
         outlook.used = outlook.used.filter(|_| is_asked);
         Around::Object(outlook)
@@ -688,7 +686,7 @@ impl Key<'_> {
     fn value(&self, frame: &Frame) -> Around {
         match frame {
             Frame::Object(members) if self.entry.members => {
-                Around::Members(members.relevant(self.tables, self.vocabulary))
+                Around::Members(members.relevant(self.vocabulary))
             }
             Frame::Object(members) => self.outlook(members),
             Frame::Array(items) => Around::Array(self.tables.array(items.shape).relevant(items)),

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::json::number::Number;
 use crate::json::shape::{GuardId, NodeId, ShapeId};
 use crate::json::string::Body;
-use crate::json::text::Text;
+use crate::json::text::{BOUNDARY, Text};
 use crate::literals::LiteralNode;
 use crate::regex::dfa::DfaState;
 
@@ -121,8 +121,17 @@ pub(crate) struct Members {
     pub(crate) due_cost: usize,
     /// Whether the exception that one of them must be came.
     pub(crate) excepted: bool,
-    /// The names beyond the declared ones as they are spelled, ascending.
-    pub(crate) used: Option<Arc<[Arc<[u8]>]>>,
+    /// The names beyond the declared ones, if any.
+    pub(crate) used: Option<Used>,
+}
+
+/// Names that came.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Used {
+    /// As they are spelled, ascending.
+    pub(crate) names: Arc<[Arc<[u8]>]>,
+    /// Whether one of them is *final*, the beginning of no other: then not even its last byte may come again.
+    pub(crate) any_final: bool,
 }
 
 /// A set of small numbers.
@@ -172,6 +181,16 @@ pub(crate) struct Other {
     pub(crate) text: Text,
     /// Of the automaton of names, if there is one.
     pub(crate) state: DfaState,
+}
+
+impl Other {
+    /// Before its first byte, in the first state of the automaton.
+    pub(crate) fn at(start: DfaState) -> Self {
+        Self {
+            text: BOUNDARY,
+            state: start,
+        }
+    }
 }
 
 /// What is open around a value: in one way or, where parses agree on all that is above, in several.

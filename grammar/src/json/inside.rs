@@ -66,14 +66,11 @@ fn runs_of<'r>(
 
 impl JsonLanguage {
     /// Whether the tokens without a quote are told by the inside of the top string alone. Those of
-    /// names that may be used up depend on the names that came, too.
+    /// a name depend on the final ones that came, too.
     pub(super) fn has_inside(&self, top: &Frame) -> bool {
         match top {
             Frame::String { .. } => true,
-            Frame::Name { members, name } => {
-                let others = &self.parser.tables.object(members.shape).others;
-                name.other.is_some() && !(others.run_out() && members.used.is_some())
-            }
+            Frame::Name { members, name } => name.other.is_some() && !members.any_final(),
             _ => false,
         }
     }

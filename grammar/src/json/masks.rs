@@ -13,7 +13,7 @@ use crate::json::context::{ContextMemo, Found, Known};
 use crate::json::frame::{Frame, Name, Stack};
 use crate::json::inside::Interior;
 use crate::json::machine::{JsonLanguage, JsonState};
-use crate::json::members::{goes_on, object_automaton, step_other};
+use crate::json::members::{is_final, object_automaton};
 use crate::json::number::Number;
 use crate::json::shape::ShapeId;
 use crate::memo::MaskMemo;
@@ -75,7 +75,7 @@ impl JsonLanguage {
     ) -> Result<(), GrammarError> {
         for stack in &state.parses {
             let plain = match limit {
-                usize::MAX => stack.without_used(&self.parser.tables, vocabulary),
+                usize::MAX => stack.without_used(vocabulary),
                 _ => None,
             };
             let Some(plain) = plain else {
@@ -176,25 +176,11 @@ impl JsonLanguage {
         for rest in members.begun(written) {
             let closing = [rest, b"\""].concat();
             used.extend(vocabulary.quoted().beginning_with(&closing));
-            let whole = match others.run_out() {
+            let whole = match members.any_final() {
                 true => vocabulary.all().equal_to(rest),
                 false => &[],
             };
-            if whole.is_empty() {
-                continue;
-            }
-            let mut ended = Some(*other);
-            for &byte in rest {
-                ended = match ended {
-                    Some(other) => step_other(automaton, automata, other, byte)?,
-                    None => None,
-                };
-            }
-            let goes_on = match ended {
-                Some(ended) => goes_on(automaton, automata, ended)?,
-                None => false,
-            };
-            if !goes_on {
+            if !whole.is_empty() && is_final(automaton, automata, *other, rest)? {
                 used.extend(whole);
             }
         }
@@ -285,7 +271,7 @@ impl JsonLanguage {
         }
         self.parser.reads.ended_into(outer);
         for link in links {
-            let around = link.as_stack().relevant(&self.parser.tables, vocabulary);
+            let around = link.as_stack().relevant(vocabulary);
             let reads = self.parser.reads;
             let known = self.outside(state, &around, vocabulary, false)?;
             self.parser.reads = reads;

@@ -130,7 +130,8 @@ impl Parser {
                 if name.other.is_some() {
                     self.reads.name(place, members);
                 }
-                self.close_name(members, name)
+                let is_final = name.other.is_some() && self.is_final(members, &name.written)?;
+                self.close_name(members, name, is_final)
             }
             None => None,
         })
@@ -142,12 +143,10 @@ impl Parser {
             Others::Matching { start, .. } => start,
             _ => 0,
         };
+        let other = object.allows_other(members).then(|| Other::at(start));
         let name = Name {
             declared: (!object.names.is_empty()).then_some(0),
-            other: object.allows_other(members).then_some(Other {
-                text: BOUNDARY,
-                state: start,
-            }),
+            other,
             written: SmallVec::new(),
         };
         Frame::Name {
@@ -173,12 +172,14 @@ impl Parser {
         written.push(byte);
         let object = self.tables.object(members.shape);
         if let Some(next) = other
-            && object.others.run_out()
-            && members.came(&written)
+            && members.any_final()
         {
+            self.reads.name(place, members);
             let automata = self.verdicts.patterns.automata.as_mut_slice();
             let is_reachable = |node| object.reachable(node, members).next().is_some();
-            if !goes_on(object_automaton(&object.others), automata, next)? {
+            if members.came(&written)
+                && is_final(object_automaton(&object.others), automata, next, &[])?
+            {
                 self.reads.members(place);
                 if !declared.is_some_and(is_reachable) {
                     return Ok(None);
@@ -242,8 +243,25 @@ impl Parser {
         }
     }
 
+    /// Whether a name that is not declared is final, in an object or its exception.
+    fn is_final(&mut self, members: &Members, name: &[u8]) -> Result<bool, GrammarError> {
+        let automata = self.verdicts.patterns.automata.as_mut_slice();
+        for shape in self.tables.shapes_of(members.shape) {
+            let others = &self.tables.object(shape).others;
+            if let Others::Matching {
+                start, runs_out, ..
+            } = *others
+                && runs_out
+                && is_final(object_automaton(others), automata, Other::at(start), name)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The frame after the closing quote, if the name may end here.
-    fn close_name(&self, members: &Members, name: &Name) -> Option<Frame> {
+    fn close_name(&self, members: &Members, name: &Name, is_final: bool) -> Option<Frame> {
         let object = self.tables.object(members.shape);
         let (whole, before) = self.tables.one_more(members);
         Some(match self.way(members, name)? {
@@ -252,7 +270,7 @@ impl Parser {
                 value: object.properties[idx as usize].node,
             },
             Way::Other(value) => Frame::Colon {
-                members: whole.with_other(&before, &name.written),
+                members: whole.with_other(&before, &name.written, is_final),
                 value,
             },
             Way::End => unreachable!("a name leads to a value"),
@@ -307,7 +325,7 @@ impl Parser {
             return usize::MAX;
         };
         let (whole, before) = self.tables.one_more(members);
-        let closes = |name: &Name| match self.close_name(members, name) {
+        let closes = |name: &Name| match self.close_name(members, name, false) {
             Some(Frame::Colon { members, value }) if object.names_none(name) => {
                 let rest = whole.cost_after(&members);
                 Some(self.tables.cost(value).saturating_add(rest))
@@ -340,18 +358,25 @@ pub(crate) fn object_automaton(others: &Others) -> Option<usize> {
     }
 }
 
-/// Whether a name that is not declared can be a longer one.
-pub(crate) fn goes_on(
+/// Whether a name that is not declared, and goes on with `rest`, can be no longer one.
+pub(crate) fn is_final(
     automaton: Option<usize>,
     automata: &mut [Automaton],
-    other: Other,
+    mut other: Other,
+    rest: &[u8],
 ) -> Result<bool, GrammarError> {
-    for byte in 0..=u8::MAX {
-        if step_other(automaton, automata, other, byte)?.is_some() {
-            return Ok(true);
+    for &byte in rest {
+        match step_other(automaton, automata, other, byte)? {
+            Some(next) => other = next,
+            None => return Ok(false),
         }
     }
-    Ok(false)
+    for byte in 0..=u8::MAX {
+        if step_other(automaton, automata, other, byte)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A name that is not declared, one byte on.

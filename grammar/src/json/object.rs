@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::json::form::Bounds;
-use crate::json::frame::{Bits, Members, Name};
+use crate::json::frame::{Bits, Members, Name, Used};
 use crate::json::shape::{NEVER, NodeId, Others, ShapeId};
 use crate::literals::{LiteralNode, LiteralTrie};
 
@@ -82,16 +82,26 @@ impl Members {
 
     /// Whether a name beyond the declared ones came.
     pub(crate) fn came(&self, name: &[u8]) -> bool {
-        let used = self.used.as_ref();
-        used.is_some_and(|used| used.binary_search_by(|other| (**other).cmp(name)).is_ok())
+        let names = self.used_names();
+        names.binary_search_by(|other| (**other).cmp(name)).is_ok()
     }
 
     /// What is left of the names that came and begin with `start`.
     pub(crate) fn begun(&self, start: &[u8]) -> impl Iterator<Item = &[u8]> {
-        let used = self.used.as_deref().unwrap_or_default();
+        let used = self.used_names();
         let first = used.partition_point(|name| **name < *start);
         let from = used[first..].iter();
         from.map_while(move |name| name.strip_prefix(start))
+    }
+
+    /// The names beyond the declared ones that came.
+    pub(crate) fn used_names(&self) -> &[Arc<[u8]>] {
+        self.used.as_ref().map_or(&[], |used| &used.names)
+    }
+
+    /// Whether one of these is final.
+    pub(crate) fn any_final(&self) -> bool {
+        self.used.as_ref().is_some_and(|used| used.any_final)
     }
 }
 
@@ -260,13 +270,16 @@ impl ObjectShape {
         with
     }
 
-    /// With another name, which has not come.
-    pub(crate) fn with_other(&self, members: &Members, name: &[u8]) -> Members {
-        let used = members.used.as_deref().unwrap_or_default();
+    /// With another name, which has not come, and may be final.
+    pub(crate) fn with_other(&self, members: &Members, name: &[u8], is_final: bool) -> Members {
+        let used = members.used_names();
         let place = used.partition_point(|other| **other < *name);
         let (before, after) = used.split_at(place);
         let mut with = self.counted_with_other(members);
-        with.used = Some([before, &[name.into()], after].concat().into());
+        with.used = Some(Used {
+            names: [before, &[name.into()], after].concat().into(),
+            any_final: is_final || members.any_final(),
+        });
         with
     }
 

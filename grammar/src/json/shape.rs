@@ -202,16 +202,9 @@ pub(crate) enum Others {
         automaton: AutomatonId,
         start: DfaState,
         places: HashMap<u64, NodeId>,
-        /// Whether some name is not the beginning of another one, so that names may be used up.
+        /// Whether some name is final, the beginning of no other one.
         runs_out: bool,
     },
-}
-
-impl Others {
-    /// Whether names may be used up: those that came then decide on each byte of the next one.
-    pub(crate) fn run_out(&self) -> bool {
-        matches!(self, Self::Matching { runs_out: true, .. })
-    }
 }
 
 /// All that a schema compiled to, its patterns' automata aside.
@@ -301,13 +294,13 @@ impl Tables {
         shapes.filter(|&shape| self.object(shape).allows_any(members))
     }
 
-    /// Whether names of an object may be used up, of any of its members that may come.
-    pub(crate) fn names_run_out(&self, shape: ShapeId) -> bool {
+    /// The shapes that members of an object may be of: its own, and that of its exception.
+    pub(crate) fn shapes_of(&self, shape: ShapeId) -> impl Iterator<Item = ShapeId> + use<> {
         let object = self.object(shape);
         let exception = object.exception.as_ref().map(|exception| exception.shape);
-        let all = [Some(shape), exception, object.within];
-        let mut all = all.into_iter().flatten();
-        all.any(|shape| self.object(shape).others.run_out())
+        [Some(shape), exception, object.within]
+            .into_iter()
+            .flatten()
     }
 
     /// The object that one more member is of, and its members as they stand before it but for an exception that this

@@ -13,7 +13,7 @@ const PIECES: &str = r#"a b c ab abc aa aaa aaaa aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 items type true false null tru fals nul ue lse ll 0 1 2 10 100 123 999 2024 -1 0.5 .5 .0 1.5 3.14 e5 E+1 e-3 00 000
 { } [ ] : , " {" "} ": ":" "," ",  ": ":{" ":[ "], "}, }, ], [" [{ }] ]} [] {} {"name {"name": "name": ,"age": :1
 \" \\ \n \t \u \u00 \u0041 \ud83d \ude00 \/ / // :// http https .com @ @example .org www - -- _ + * ( ) ? ! . .. ...
-red green blue RED Mon Tue 12:30 T12 Z 2020-01-01 ID- AB AB12 x1 x2 user admin é ü ñ 日 本 日本 😀 naïve café ß "é é" 
+":1,"a ":1,"ab ":1,"bb ,"ab red green blue RED Mon Tue 12:30 T12 Z 2020-01-01 ID- AB AB12 x1 x2 user admin é ü ñ 日 本 日本 😀 naïve café ß "é é" 
 January true, false} null] 1, 2] 3} 42 42, 42} 7, 0, -, 1.  "a "b "c a" b" "a": "b":2 "" """ "\ \"a a\" ok yes no yes"
 on off on" /a/b a/b x=y k:v #fff #0a0B1c 0x1F 1e3 ABCDEF abcdef A B C D E F Z z y w q I IV VII MMXX 555-1234 +1-
 "#;
