@@ -106,6 +106,7 @@ impl Dfa {
     }
 
     /// The state after `byte`, or `None` where no match can follow.
+    #[inline]
     pub(crate) fn step(
         &mut self,
         state: DfaState,

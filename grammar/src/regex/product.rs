@@ -267,18 +267,24 @@ impl Product {
     }
 
     /// The state after `byte`, or `None` where no match can follow.
+    #[inline]
     pub(crate) fn step(
         &mut self,
         state: DfaState,
         byte: u8,
     ) -> Result<Option<DfaState>, GrammarError> {
-        match self.enter(state, byte)? {
-            Some(next) if self.find_distance(next)? != DEAD => Ok(Some(next)),
-            _ => Ok(None),
-        }
+        let Some(next) = self.enter(state, byte)? else {
+            return Ok(None);
+        };
+        let distance = match self.states[next as usize].distance {
+            UNKNOWN => self.find_distance(next)?,
+            known => known,
+        };
+        Ok((distance != DEAD).then_some(next))
     }
 
     /// The tuple after `byte`, whether or not a match can follow; `None` where plainly none can.
+    #[inline]
     pub(crate) fn enter(
         &mut self,
         state: DfaState,
@@ -331,11 +337,22 @@ impl Product {
         parts + self.table.len() * size_of::<u32>() + self.states.len() * tuple_bytes
     }
 
+    #[inline]
     fn successor(&mut self, state: DfaState, class: usize) -> Result<u32, GrammarError> {
         let cell = state as usize * self.representatives.len() + class;
-        if self.table[cell] != UNKNOWN {
-            return Ok(self.table[cell]);
+        match self.table[cell] {
+            UNKNOWN => self.make_successor(state, class, cell),
+            known => Ok(known),
         }
+    }
+
+    #[cold]
+    fn make_successor(
+        &mut self,
+        state: DfaState,
+        class: usize,
+        cell: usize,
+    ) -> Result<u32, GrammarError> {
         self.visit(self.parts.len())?;
         let byte = self.representatives[class];
         let mut next = self.states[state as usize].parts.clone();
@@ -507,6 +524,7 @@ pub(crate) enum Automaton {
 
 impl Automaton {
     /// The state after `byte`, or `None` where no match can follow.
+    #[inline]
     pub(crate) fn step(
         &mut self,
         state: DfaState,
