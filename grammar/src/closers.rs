@@ -20,8 +20,8 @@ pub(crate) struct Closers {
     rests: TokenTrie,
     n_rests: usize,
     head_bytes: Vec<Box<[u8]>>,
-    /// The tokens of each head, with their rests. [n_heads]
-    tokens: Vec<Vec<(u32, TokenId)>>,
+    whole: Cut,
+    tails: Vec<Cut>,
     /// Heads that are whole characters of a string, and of a name in its one spelling.
     of_texts: Vec<u32>,
     of_names: Vec<u32>,
@@ -29,25 +29,45 @@ pub(crate) struct Closers {
     escaped: TokenTrie,
 }
 
+/// Tokens by their heads, each behind its rest. [n_heads]
+#[derive(Debug)]
+pub(crate) struct Cut(Vec<Vec<(u32, TokenId)>>);
+
+impl Cut {
+    /// The tokens of a head.
+    pub(crate) fn tokens(&self, head: u32) -> &[(u32, TokenId)] {
+        &self.0[head as usize]
+    }
+}
+
+/// What is before a token's closing quote, and after it.
+type Halves<'t> = (&'t [u8], &'t [u8], TokenId);
+
+fn halves<'t>(&(bytes, token): &(&'t [u8], TokenId)) -> Option<Halves<'t>> {
+    let quote = closing_quote(bytes)?;
+    Some((&bytes[..quote], &bytes[quote + 1..], token))
+}
+
 impl Closers {
-    /// Of tokens with quotes, sorted by bytes; none is to follow a backslash.
-    pub(crate) fn new(quoted: &[(&[u8], TokenId)]) -> Self {
-        let mut escaped = Vec::new();
-        let mut cuts = Vec::new();
-        for &(bytes, token) in quoted {
-            match closing_quote(bytes) {
-                Some(quote) => cuts.push((&bytes[..quote], &bytes[quote + 1..], token)),
-                None => escaped.push((bytes, token)),
-            }
-        }
+    /// Of tokens with quotes, sorted by bytes, and of lists of tails of tokens that open a string before;
+    /// none is to follow a backslash.
+    pub(crate) fn new(quoted: &[(&[u8], TokenId)], tails: &[Vec<(&[u8], TokenId)>]) -> Self {
+        let escaped = quoted.iter().filter(|token| halves(token).is_none());
+        let escaped: Vec<_> = escaped.copied().collect();
+        let all = || {
+            quoted
+                .iter()
+                .chain(tails.iter().flatten())
+                .filter_map(halves)
+        };
         let index = |parts: &mut dyn Iterator<Item = &'_ [u8]>| {
             let mut known: BTreeMap<Vec<u8>, u32> = BTreeMap::from([(Vec::new(), 0)]);
             known.extend(parts.map(|part| (part.to_vec(), 0)));
             known.values_mut().zip(0..).for_each(|(idx, n)| *idx = n);
             known
         };
-        let heads = index(&mut cuts.iter().map(|cut| cut.0));
-        let rests = index(&mut cuts.iter().map(|cut| cut.1));
+        let heads = index(&mut all().map(|halves| halves.0));
+        let rests = index(&mut all().map(|halves| halves.1));
         let trie = |known: &BTreeMap<Vec<u8>, u32>| {
             let parts = known.iter().skip(1);
             TokenTrie::new(
@@ -56,10 +76,13 @@ impl Closers {
                     .collect::<Vec<_>>(),
             )
         };
-        let mut tokens = vec![Vec::new(); heads.len()];
-        for (head, rest, token) in cuts {
-            tokens[heads[head] as usize].push((rests[rest], token));
-        }
+        let cut = |list: &[(&[u8], TokenId)]| {
+            let mut tokens = vec![Vec::new(); heads.len()];
+            for (head, rest, token) in list.iter().filter_map(halves) {
+                tokens[heads[head] as usize].push((rests[rest], token));
+            }
+            Cut(tokens)
+        };
         let whole = |step: fn(Text, u8) -> Option<Text>| {
             let is_whole = |head: &[u8]| {
                 let end = head
@@ -71,13 +94,14 @@ impl Closers {
             whole.map(|(_, &idx)| idx).collect()
         };
         Self {
+            whole: cut(quoted),
+            tails: tails.iter().map(|list| cut(list)).collect(),
             of_texts: whole(Text::step),
             of_names: whole(Text::step_canonical),
             heads: trie(&heads),
             rests: trie(&rests),
             n_rests: rests.len(),
             head_bytes: heads.into_keys().map(Vec::into).collect(),
-            tokens,
             escaped: TokenTrie::new(&escaped),
         }
     }
@@ -111,9 +135,14 @@ impl Closers {
         self.n_rests
     }
 
-    /// The tokens of a head, each behind its rest.
-    pub(crate) fn tokens(&self, head: u32) -> &[(u32, TokenId)] {
-        &self.tokens[head as usize]
+    /// The tokens that close a string that is open.
+    pub(crate) fn whole(&self) -> &Cut {
+        &self.whole
+    }
+
+    /// Those of each list of tails.
+    pub(crate) fn tails(&self) -> &[Cut] {
+        &self.tails
     }
 
     /// Tokens that stay in the string, though they have quotes.
@@ -123,7 +152,7 @@ impl Closers {
 }
 
 /// The first quote without a backslash that makes it one of the text.
-fn closing_quote(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn closing_quote(bytes: &[u8]) -> Option<usize> {
     let mut is_escaped = false;
     bytes.iter().position(|&byte| {
         let closes = byte == b'"' && !is_escaped;

@@ -121,7 +121,7 @@ impl Language {
         }
     }
 
-    /// Allows the tokens whose bytes can come next and leave at most `limit` bytes to completion.
+    /// Sets `mask` to the tokens whose bytes can come next and leave at most `limit` bytes to completion.
     /// End tokens are the matcher's matter.
     pub(crate) fn mask(
         &mut self,
@@ -130,6 +130,10 @@ impl Language {
         limit: usize,
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
+        if let (Self::Json(json), State::Json(state)) = (&mut *self, state) {
+            return json.mask(state, vocabulary, limit, mask);
+        }
+        mask.clear();
         match (self, state) {
             (Self::Regex(regex), State::Regex(state)) => {
                 regex.mask(*state, vocabulary, limit, mask)
@@ -144,7 +148,6 @@ impl Language {
                     }
                 },
             ),
-            (Self::Json(json), State::Json(state)) => json.mask(state, vocabulary, limit, mask),
             (Self::Cfg(cfg), State::Cfg(threads)) => cfg.mask(threads, vocabulary, limit, mask),
             _ => unreachable!("{FOREIGN}"),
         }

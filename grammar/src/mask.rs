@@ -92,6 +92,12 @@ impl TokenMask {
         &self.words
     }
 
+    /// Allows what `other`, a mask of the same size, allows, and nothing else.
+    pub(crate) fn copy_from(&mut self, other: &TokenMask) {
+        debug_assert_eq!(self.n_tokens, other.n_tokens);
+        self.words.copy_from_slice(&other.words);
+    }
+
     /// Allows what `other`, a mask of the same size, allows too.
     pub(crate) fn union(&mut self, other: &TokenMask) {
         debug_assert_eq!(self.n_tokens, other.n_tokens);

@@ -111,13 +111,13 @@ impl Matcher {
         if given != expected {
             return Err(GrammarError::MaskSize { given, expected });
         }
-        mask.clear();
         let position = self.position();
         let prefix = self.constraint.prefix();
         let mut language = self.language();
         if position.n_prefix == prefix.len() {
             language.mask(&position.state, &self.vocabulary, limit, mask)?;
         } else {
+            mask.clear();
             self.vocabulary.all().walk(
                 &mut *language,
                 position.clone(),

@@ -1,5 +1,5 @@
-//! Tokens that open a string or a number and stay in it, cut in two after what opens it; and those that
-//! may follow within a number.
+//! Tokens that open a string, and those that open a number and stay in it, cut in two after what opens it;
+//! and those that may follow within a number.
 //!
 //! What comes up to the quote or the first digit (the prefix) is the matter of the values around,
 //! what comes after it (the tail) that of the new value alone. A hundred thousand tokens have some
@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::TokenId;
+use crate::closers::closing_quote;
 use crate::json::machine::ends_value;
 use crate::trie::TokenTrie;
 
@@ -18,10 +19,18 @@ const MIN_TAILS: usize = 8;
 /// Tokens by their prefixes, and the others.
 #[derive(Debug)]
 pub(crate) struct Openers {
-    prefixes: Vec<Box<[u8]>>,
-    /// What follows each prefix, none empty. [n_prefixes]
-    tails: Vec<TokenTrie>,
+    prefixes: Vec<Opener>,
     others: TokenTrie,
+}
+
+/// The tokens of a prefix, by the tail that follows it, which is never empty.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    pub(crate) prefix: Box<[u8]>,
+    /// Tails that stay in the string or number.
+    pub(crate) staying: TokenTrie,
+    /// Tails that leave the string.
+    pub(crate) leaving: TokenTrie,
 }
 
 impl Openers {
@@ -36,19 +45,24 @@ impl Openers {
         by_prefix.retain(|_, tails| tails.len() >= MIN_TAILS);
         let is_other = |bytes| !opening(bytes).is_some_and(|cut| by_prefix.contains_key(cut.0));
         let others: Vec<_> = sorted.iter().copied().filter(|t| is_other(t.0)).collect();
+        let opener = |(prefix, tails): (&[u8], Vec<(&[u8], TokenId)>)| {
+            let leaves = |tail: &(&[u8], TokenId)| closing_quote(tail.0).is_some();
+            let (leaving, staying): (Vec<_>, Vec<_>) = tails.into_iter().partition(leaves);
+            Opener {
+                prefix: prefix.into(),
+                staying: TokenTrie::new(&staying),
+                leaving: TokenTrie::new(&leaving),
+            }
+        };
         Self {
-            prefixes: by_prefix.keys().map(|&prefix| prefix.into()).collect(),
-            tails: by_prefix.values().map(|t| TokenTrie::new(t)).collect(),
             others: TokenTrie::new(&others),
+            prefixes: by_prefix.into_iter().map(opener).collect(),
         }
     }
 
-    /// The prefixes, each with what follows it, which stands for the whole tokens.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (&[u8], &TokenTrie)> {
-        self.prefixes
-            .iter()
-            .map(|prefix| &**prefix)
-            .zip(&self.tails)
+    /// The prefixes, with their tokens.
+    pub(crate) fn each(&self) -> &[Opener] {
+        &self.prefixes
     }
 
     /// The tokens without such a prefix.
@@ -58,17 +72,15 @@ impl Openers {
 }
 
 /// A token cut behind its first quote, or behind its first digit if only a number's characters follow.
+/// Something must.
 fn opening(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let first = |is: fn(&u8) -> bool| bytes.iter().position(is);
     let (prefix, tail) = match first(|&byte| byte == b'"') {
         Some(quote) => bytes.split_at(quote + 1),
         None => bytes.split_at(first(u8::is_ascii_digit)? + 1),
     };
-    let stays = match prefix.ends_with(b"\"") {
-        true => !tail.contains(&b'"'),
-        false => tail.iter().copied().all(is_of_number),
-    };
-    (stays && !tail.is_empty()).then_some((prefix, tail))
+    let is_cut = prefix.ends_with(b"\"") || tail.iter().copied().all(is_of_number);
+    (is_cut && !tail.is_empty()).then_some((prefix, tail))
 }
 
 /// Tokens that may follow within a number: digits alone, others of its characters, and those that first go

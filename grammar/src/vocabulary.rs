@@ -32,6 +32,8 @@ pub struct Vocabulary {
     /// What stands between quotes in a token, and behind any; ascending.
     whole_names: Vec<Box<[u8]>>,
     quoted_parts: Vec<Box<[u8]>>,
+    /// Bytes of the longest of `whole_names`.
+    longest_name: usize,
     id: u64,
     /// Masks that hold for this vocabulary whatever the constraint.
     common: Mutex<MaskMemo<Interior>>,
@@ -66,8 +68,14 @@ impl Vocabulary {
             quoted_parts.extend(parts);
         }
         let all = TokenTrie::new(&sorted);
-        let closers = Closers::new(&quoted);
         let openers = Openers::new(&sorted);
+        let tails = openers.each().iter().map(|opener| {
+            let n_prefix = opener.prefix.len();
+            let bytes = |token: TokenId| tokens[token as usize].as_deref();
+            let tail = |&token: &TokenId| Some((&bytes(token)?[n_prefix..], token));
+            opener.leaving.tokens().iter().filter_map(tail).collect()
+        });
+        let closers = Closers::new(&quoted, &tails.collect::<Vec<_>>());
         let numbers = NumberTokens::new(&sorted);
         let after_values = sorted
             .iter()
@@ -87,6 +95,7 @@ impl Vocabulary {
             openers,
             numbers,
             after_values,
+            longest_name: whole_names.iter().map(|name| name.len()).max().unwrap_or(0),
             whole_names: whole_names.into_iter().collect(),
             quoted_parts: quoted_parts.into_iter().collect(),
             id,
@@ -172,10 +181,11 @@ impl Vocabulary {
         self.all.max_depth()
     }
 
-    /// Whether some token holds one of `names`, which are ascending, within quotes.
+    /// Whether some token holds one of `names` within quotes.
     pub(crate) fn holds_name(&self, names: &[Arc<[u8]>]) -> bool {
-        let is_one = |whole: &[u8]| names.binary_search_by(|name| (**name).cmp(whole)).is_ok();
-        self.whole_names.iter().any(|whole| is_one(whole))
+        let whole = &self.whole_names;
+        let mut short = names.iter().filter(|name| name.len() <= self.longest_name);
+        short.any(|name| whole.binary_search_by(|other| (**other).cmp(name)).is_ok())
     }
 
     /// Whether some token holds one of `names` behind a quote.

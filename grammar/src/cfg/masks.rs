@@ -94,7 +94,9 @@ impl CfgLanguage {
                     if language.keeps_text() {
                         language.begin(&nested.text);
                     }
-                    language.mask(&nested.state, vocabulary, limit, mask)?;
+                    let mut own = TokenMask::new(vocabulary.n_tokens());
+                    language.mask(&nested.state, vocabulary, limit, &mut own)?;
+                    mask.union(&own);
                 }
                 (_, Inner::Flat(state)) => {
                     let reach = self.within(terminal, state, vocabulary)?;

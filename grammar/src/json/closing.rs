@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::closers::Closers;
+use crate::closers::{Closers, Cut};
 use crate::json::context::{Found, Known, place};
 use crate::json::frame::{Frame, Name, Stack};
 use crate::json::machine::{JsonLanguage, JsonState, Parser};
@@ -35,17 +35,16 @@ struct Rests {
 }
 
 impl JsonLanguage {
-    /// Finds the tokens without a backslash that close the top string, whose next quote is no part
-    /// of it.
+    /// Finds the tokens of a `cut` that close the top string, whose next quote is no part of it.
     pub(crate) fn closing_tokens(
         &mut self,
         state: &JsonState,
         stack: &Stack,
-        vocabulary: &Vocabulary,
+        (vocabulary, cut): (&Vocabulary, &Cut),
         found: &mut Found,
     ) -> Result<(), GrammarError> {
-        let groups = self.parser.closing_heads(stack, vocabulary)?;
-        self.closing_by(&groups, state, stack, vocabulary, found)
+        let groups = self.parser.closing_heads(stack, vocabulary.closers())?;
+        self.closing_by(&groups, state, stack, (vocabulary, cut), found)
     }
 
     /// Finds the tokens that close the top name, among those of other names, of which they have all
@@ -58,19 +57,20 @@ impl JsonLanguage {
         found: &mut Found,
     ) -> Result<(), GrammarError> {
         let closers = vocabulary.closers();
+        let cut = closers.whole();
         let mut groups = Groups::new();
         let Some((members, node)) = stack.top.as_declared_name() else {
             return Ok(());
         };
         let object = self.parser.tables.object(members.shape);
         for (head, idx) in declared_heads(&object.names, node, closers) {
-            let tokens = closers.tokens(head).iter();
+            let tokens = cut.tokens(head).iter();
             tokens.for_each(|&(_, token)| found.forbid(token));
             if object.allows(members, idx) {
                 add(&mut groups, Way::Declared(idx), head);
             }
         }
-        self.closing_by(&groups, state, stack, vocabulary, found)
+        self.closing_by(&groups, state, stack, (vocabulary, cut), found)
     }
 
     /// Finds the tokens that close the top string after some heads.
@@ -79,20 +79,23 @@ impl JsonLanguage {
         groups: &[Group],
         state: &JsonState,
         stack: &Stack,
-        vocabulary: &Vocabulary,
+        (vocabulary, cut): (&Vocabulary, &Cut),
         found: &mut Found,
     ) -> Result<(), GrammarError> {
-        let closers = vocabulary.closers();
         let measured = found.reach.measured;
         for group in groups {
+            let mut heads = group.heads.iter();
+            let Some(&first) = heads.find(|&&head| !cut.tokens(head).is_empty()) else {
+                continue;
+            };
             let start = state.of(stack.clone());
-            let head = closers.head_bytes(group.heads[0]);
+            let head = vocabulary.closers().head_bytes(first);
             let Rests {
                 legal,
                 distances,
                 undecided,
             } = self.rests(start, head, vocabulary, measured)?;
-            for &(rest, token) in group.heads.iter().flat_map(|&head| closers.tokens(head)) {
+            for &(rest, token) in group.heads.iter().flat_map(|&head| cut.tokens(head)) {
                 if legal.mask.is_allowed(rest) {
                     match measured {
                         true => found.reach.add(token, distances[rest as usize]),
@@ -210,32 +213,44 @@ fn all_of(n_rests: usize, rests: impl IntoIterator<Item = u32>) -> TokenMask {
 }
 
 impl Parser {
-    /// The heads after which the top string may close, if any text may stand before its quote.
-    fn free_heads(&self, top: &Frame, closers: &Closers) -> Option<Group> {
-        let (way, heads) = match top {
+    /// The heads after which the top string may close, if any text may stand before its quote; of a name,
+    /// any that is not declared.
+    fn free_heads(&mut self, stack: &Stack, closers: &Closers) -> Option<Groups> {
+        let mut groups = Groups::new();
+        let (way, heads) = match &stack.top {
             Frame::String { shape, body } => {
                 let is_free = self.tables.string(*shape).is_free(body);
-                (is_free.then_some(Way::End)?, closers.of_texts())
+                (is_free.then_some(Way::End)?, closers.of_texts().to_vec())
             }
-            Frame::Name { members, name } => (self.free_name(members, name)?, closers.of_names()),
+            Frame::Name { members, name } => {
+                let way = self.free_name(members, name)?;
+                let mut heads = closers.of_names().to_vec();
+                let object = self.tables.object(members.shape);
+                let declared = name
+                    .declared
+                    .map(|node| declared_heads(&object.names, node, closers));
+                for (head, idx) in declared.into_iter().flatten() {
+                    self.reads.asked_member(place(stack.outer.as_ref()));
+                    heads.retain(|&other| other != head);
+                    if object.allows(members, idx) {
+                        add(&mut groups, Way::Declared(idx), head);
+                    }
+                }
+                (way, heads)
+            }
             _ => return None,
         };
-        let heads = heads.to_vec();
-        Some(Group { way, heads })
+        groups.push(Group { way, heads });
+        Some(groups)
     }
 
     /// The heads after which the top string may close, by the way it does.
-    fn closing_heads(
-        &mut self,
-        stack: &Stack,
-        vocabulary: &Vocabulary,
-    ) -> Result<Groups, GrammarError> {
-        let mut groups = Groups::new();
-        if let Some(group) = self.free_heads(&stack.top, vocabulary.closers()) {
-            groups.push(group);
+    fn closing_heads(&mut self, stack: &Stack, closers: &Closers) -> Result<Groups, GrammarError> {
+        if let Some(groups) = self.free_heads(stack, closers) {
             return Ok(groups);
         }
-        let heads = vocabulary.closers().heads();
+        let mut groups = Groups::new();
+        let heads = closers.heads();
         match &stack.top {
             Frame::String { shape, body } => {
                 let strings = self.tables.string(*shape);
@@ -258,7 +273,6 @@ impl Parser {
                 if let Some(way) = self.way(members, name) {
                     add(&mut groups, way, 0);
                 }
-                let closers = vocabulary.closers();
                 let place = place(stack.outer.as_ref());
                 heads.walk_nodes(
                     self,
@@ -275,6 +289,9 @@ impl Parser {
                             other,
                             written,
                         };
+                        if !parser.tables.object(members.shape).names_none(&name) {
+                            parser.reads.asked_member(place);
+                        }
                         if let Some(way) = parser.way(members, &name) {
                             add(&mut groups, way, head);
                         }

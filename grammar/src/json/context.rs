@@ -97,6 +97,10 @@ impl Reads {
             self.lowest = self.lowest.min(base + further.lowest - further.base);
         }
         self.members |= further.members;
+        // A member that the other walk knew beforehand, and this one does not.
+        if further.counted == Counted::Closed && further.lowest <= further.base {
+            self.asked_member(base);
+        }
         match base == self.base {
             true => {
                 self.own_members |= further.own_members;
@@ -143,8 +147,9 @@ impl Reads {
         self.own_members |= place == self.base && !is_first;
     }
 
-    /// The value of a name in the object at `place` begins.
-    pub(crate) fn began_value(&mut self, place: u32) {
+    /// The value of a name in the object at `place` begins, or it was asked whether a declared name may
+    /// come there. What begins in the name knows.
+    pub(crate) fn asked_member(&mut self, place: u32) {
         if self.counted == Counted::None || place != self.base {
             self.members(place);
         }

@@ -323,7 +323,12 @@ impl Parser {
             Frame::Name { members, name } => self.name_bytes(members, (name.declared, name.other)),
             Frame::Colon { .. } => ByteSet::of(b":"),
             Frame::Object(_) => ByteSet::of(b",}"),
-            Frame::String { .. } | Frame::ArrayOpen(_) => ByteSet::ALL,
+            Frame::ArrayOpen(items) => {
+                let places = self.tables.array(items.shape).places(items.n).iter();
+                let first = places.map(|&place| self.tables.nodes[place as usize].first);
+                first.fold(ByteSet::of(b"]"), ByteSet::union)
+            }
+            Frame::String { .. } => ByteSet::ALL,
         }
     }
 

@@ -64,7 +64,7 @@ impl JsonLanguage {
             + automata.map(Automaton::n_bytes).sum::<usize>()
     }
 
-    /// Allows the tokens that some parse can take, if they leave at most `limit` bytes to
+    /// Sets `mask` to the tokens that some parse can take, if they leave at most `limit` bytes to
     /// completion.
     pub(crate) fn mask(
         &mut self,
@@ -73,26 +73,33 @@ impl JsonLanguage {
         limit: usize,
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
-        for stack in &state.parses {
-            let plain = match limit {
-                usize::MAX => stack.without_used(vocabulary),
-                _ => None,
-            };
-            let Some(plain) = plain else {
-                self.parse_mask(state, stack, vocabulary, limit, mask)?;
-                continue;
+        if limit < usize::MAX {
+            mask.clear();
+            let mut parses = state.parses.iter();
+            return parses.try_for_each(|s| self.near_end(state, s, vocabulary, limit, mask));
+        }
+        for (idx, stack) in state.parses.iter().enumerate() {
+            let plain = stack.without_used(vocabulary);
+            let mut used = match plain {
+                Some(_) => self.used_up(&stack.top, vocabulary)?,
+                None => Vec::new(),
             };
             // What other parses allow stays allowed.
-            let mut used = self.used_up(&stack.top, vocabulary)?;
-            used.retain(|&token| !mask.is_allowed(token));
-            self.parse_mask(state, &plain, vocabulary, limit, mask)?;
+            used.retain(|&token| idx == 0 || !mask.is_allowed(token));
+            let stack = plain.as_ref().unwrap_or(stack);
+            let known = self.outside(state, stack, vocabulary, false)?;
+            match idx {
+                0 => mask.copy_from(&known.reach().mask),
+                _ => mask.union(&known.reach().mask),
+            }
+            self.decide(known.undecided(), state, stack, limit, mask)?;
             used.into_iter().for_each(|token| mask.forbid(token));
         }
         Ok(())
     }
 
-    /// Allows the tokens that one parse can take.
-    fn parse_mask(
+    /// Allows the tokens that one parse can take, if they leave at most `limit` bytes to completion.
+    fn near_end(
         &mut self,
         state: &JsonState,
         stack: &Stack,
@@ -100,11 +107,6 @@ impl JsonLanguage {
         limit: usize,
         mask: &mut TokenMask,
     ) -> Result<(), GrammarError> {
-        if limit == usize::MAX {
-            let known = self.outside(state, stack, vocabulary, false)?;
-            mask.union(&known.reach().mask);
-            return self.decide(known.undecided(), state, stack, limit, mask);
-        }
         let start = state.of(stack.clone());
         if self.distance(&start) > limit {
             // A string whose surroundings alone are too far is left by a quote.
@@ -216,7 +218,10 @@ impl JsonLanguage {
                 self.parser.reads.add(others.reads(), stack);
                 self.closing_declared(state, stack, vocabulary, &mut found)?;
             }
-            _ if is_cut => self.closing_tokens(state, stack, vocabulary, &mut found)?,
+            _ if is_cut => {
+                let cut = vocabulary.closers().whole();
+                self.closing_tokens(state, stack, (vocabulary, cut), &mut found)?;
+            }
             Frame::String { .. } | Frame::Name { .. } => {
                 let tokens = self.outside_tokens(stack, vocabulary);
                 self.survey(tokens, start(), &mut found)?;

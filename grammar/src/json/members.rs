@@ -85,7 +85,7 @@ impl Parser {
                 next.extend(longer.map(stack));
             }
             (Frame::Colon { members, value }, b':') => {
-                self.reads.began_value(place(outer));
+                self.reads.asked_member(place(outer));
                 let cost = self.tables.object(members.shape).cost_after(members);
                 let object = Frame::Object(members.clone());
                 let (node, space) = (*value, self.spaced);
@@ -231,13 +231,12 @@ impl Parser {
         (!members.came(&name.written)).then_some(Way::Other(value))
     }
 
-    /// What a name leads to whatever follows, if it is none of the declared ones and nothing else is asked of it.
+    /// What a name leads to whatever follows that makes it none of the declared ones, if nothing else is
+    /// asked of it.
     pub(crate) fn free_name(&self, members: &Members, name: &Name) -> Option<Way> {
-        let is_free = members.used.is_none() && name.declared.is_none();
-        let others = &self.tables.object(members.shape).others;
-        match (others, name.other) {
-            (Others::Any(_), Some(other)) if is_free && other.text == BOUNDARY => {
-                self.way(members, name)
+        match (&self.tables.object(members.shape).others, name.other) {
+            (Others::Any(value), Some(other)) if other.text == BOUNDARY => {
+                members.used.is_none().then_some(Way::Other(*value))
             }
             _ => None,
         }

@@ -12,8 +12,8 @@ use crate::trie::TokenTrie;
 use crate::{GrammarError, Vocabulary};
 
 impl JsonLanguage {
-    /// Adds the tokens that may follow a value's place or end, of those that open a string or a number
-    /// where it stays in it by what that value takes.
+    /// Adds the tokens that may follow a value's place or end: of those that open a string or a number, what
+    /// that takes, and what may follow once it is closed.
     pub(super) fn opening_tokens(
         &mut self,
         start: &JsonState,
@@ -22,12 +22,15 @@ impl JsonLanguage {
     ) -> Result<(), GrammarError> {
         let openers = vocabulary.openers();
         self.survey(openers.others(), start.clone(), found)?;
-        'prefixes: for (prefix_idx, (prefix, tails)) in openers.each().enumerate() {
+        let openers = openers.each().iter().zip(vocabulary.closers().tails());
+        'prefixes: for (prefix_idx, (opener, cut)) in openers.enumerate() {
+            let tails = [&opener.staying, &opener.leaving];
             let mut opened = start.clone();
-            for &byte in prefix {
+            for &byte in &opener.prefix {
                 let next = self.step(&opened, byte)?;
                 if self.parser.reads.take_text() {
-                    found.undecided.extend(tails.tokens());
+                    let tokens = tails.iter().flat_map(|tails| tails.tokens());
+                    found.undecided.extend(tokens);
                     continue 'prefixes;
                 }
                 match next {
@@ -37,9 +40,16 @@ impl JsonLanguage {
             }
             for stack in &opened.parses {
                 if let Frame::Number { shape, number } = stack.top {
-                    self.number_tails((shape, number, prefix_idx), tails, vocabulary, found);
-                } else if !self.stay_within(stack, tails, found)? {
-                    self.survey(tails, opened.of(stack.clone()), found)?;
+                    let key = (shape, number, prefix_idx);
+                    self.number_tails(key, &opener.staying, vocabulary, found);
+                } else if self.cut_at_quote(&stack.top) {
+                    self.interior(&stack.top, &opener.staying, &mut found.reach)?;
+                    self.declared_tokens(stack, &opener.staying, found)?;
+                    self.closing_tokens(&opened, stack, (vocabulary, cut), found)?;
+                } else {
+                    for tails in tails {
+                        self.survey(tails, opened.of(stack.clone()), found)?;
+                    }
                 }
             }
         }
@@ -70,22 +80,6 @@ impl JsonLanguage {
             reach
         });
         found.reach.mask.union(&known.mask);
-    }
-
-    /// Adds the tokens of a trie, none of which can leave it, that the top string takes; false if more
-    /// than these must be asked.
-    fn stay_within(
-        &mut self,
-        stack: &Stack,
-        tokens: &TokenTrie,
-        found: &mut Found,
-    ) -> Result<bool, GrammarError> {
-        let is_cut = self.cut_at_quote(&stack.top);
-        if is_cut {
-            self.interior(&stack.top, tokens, &mut found.reach)?;
-            self.declared_tokens(stack, tokens, found)?;
-        }
-        Ok(is_cut)
     }
 
     /// Adds the tokens of a trie that go on with a declared name at the top, where they may not go on with
