@@ -76,10 +76,11 @@ impl Buffer {
         let mut drawn = vec![nothing; draws.len()];
         let (width, rows) = (self.width, SharedSlice::new(&mut self.values));
         let answers = SharedSlice::new(&mut drawn);
-        pool.run_split(draws.len(), 2, |range| {
-            // SAFETY: ranges are split among the threads, so nobody else has this one.
-            let answers = unsafe { answers.part_mut(range.clone()) };
-            for (answer, draw) in answers.iter_mut().zip(&draws[range]) {
+        pool.run_own(draws.len(), 2, |_, own| {
+            for draw_idx in own.into_iter().flatten() {
+                // SAFETY: draws are split among the threads, so nobody else has this one.
+                let answer = unsafe { &mut answers.part_mut(draw_idx..draw_idx + 1)[0] };
+                let draw = &draws[draw_idx];
                 let start = draw.row_idx * width;
                 // SAFETY: no other draw is of this row.
                 *answer = draw.of(unsafe { rows.part_mut(start..start + width) });

@@ -237,9 +237,9 @@ impl Device for Cpu {
 
     fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer) {
         out.resize(rows.len());
-        for (out, &row) in out.rows_mut().zip(rows) {
-            table.read_row(row as usize, out);
-        }
+        elementwise::each_row(self.pool.get_mut(), out, |row_idx, out| {
+            table.read_row(rows[row_idx] as usize, out);
+        });
     }
 
     fn scale(&mut self, x: &mut Self::Buffer, factor: f32) {

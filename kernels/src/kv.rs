@@ -8,6 +8,7 @@
 //! them, and single numbers of f32. Codes of eight bits are followed by `n_lanes` scales of keys and as many of values.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use half::bf16;
 
@@ -33,6 +34,9 @@ pub struct KvShape {
     /// Elements of a head.
     pub head_dim: usize,
 }
+
+/// Slots that are worth a second thread.
+const N_WORTHWHILE: usize = 8;
 
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -328,32 +332,31 @@ impl<T: KvElement> KvPool<T> {
             let offset = slot.offset as usize;
             assert!(offset < shape.page_size, "no slot {offset}");
         }
+        let runs = page_runs(slots);
         let elements = SharedSlice::new(self.elements_mut());
-        // Keys and values of heads are units of their own; a few rows are not worth a second thread.
-        let n_worthwhile = if slots.len() < 8 { usize::MAX } else { 2 };
-        pool.run_split(2 * shape.n_kv_heads, n_worthwhile, |units| {
-            for unit in units {
-                let (head_idx, is_value) = (unit / 2, unit % 2 == 1);
-                let (keys_len, values_len) = (shape.keys_len(), shape.values_len::<T>());
-                let (heads, offset, len) = if is_value {
-                    (values, keys_len, values_len)
-                } else {
-                    (keys, 0, keys_len)
-                };
-                let to_scales =
-                    keys_len + values_len + usize::from(is_value) * shape.scales_len::<T>();
-                for (i, slot) in slots.iter().enumerate() {
-                    let head = &x(i)[heads.first + head_idx * heads.head_dim..][..heads.head_dim];
-                    let (slot_idx, scale) = (slot.offset as usize, T::scale_of(head));
-                    let page = shape.start::<T>(layer_idx, slot.page, head_idx);
-                    let start = page + offset;
-                    // SAFETY: units are split among the threads, and each has its own part of every page.
-                    let target = unsafe { elements.part_mut(start..start + len) };
-                    put_head(&shape, target, slot_idx, (head, scale), is_value);
-                    let start = page + to_scales + scale_len::<T>() * slot_idx;
-                    // SAFETY: as above.
-                    let target = unsafe { elements.part_mut(start..start + scale_len::<T>()) };
-                    T::put_scale(scale, target);
+        // Where a page comes twice, two threads might write to it.
+        let n_worthwhile = if has_duplicates(&runs, slots) {
+            usize::MAX
+        } else {
+            N_WORTHWHILE
+        };
+        pool.run_own(slots.len(), n_worthwhile, |_, own| {
+            let is_own = |run: &&Range<usize>| own.iter().any(|own| own.contains(&run.start));
+            for run in runs.iter().filter(is_own) {
+                for i in run.clone() {
+                    for head_idx in 0..shape.n_kv_heads {
+                        let start = shape.start::<T>(layer_idx, slots[i].page, head_idx);
+                        // SAFETY: pages are split among the threads, so nobody else has this one.
+                        let target =
+                            unsafe { elements.part_mut(start..start + shape.head_len::<T>()) };
+                        put_slot(
+                            &shape,
+                            target,
+                            slots[i].offset as usize,
+                            (x(i), head_idx),
+                            (keys, values),
+                        );
+                    }
                 }
             }
         });
@@ -387,6 +390,49 @@ impl<T: KvElement> KvPool<T> {
                 elements.copy_within(scales, target + first);
             }
         }
+    }
+}
+
+/// Runs of neighbouring slots of one page.
+fn page_runs(slots: &[Slot]) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let mut first = 0;
+    for run in slots.chunk_by(|a, b| a.page == b.page) {
+        runs.push(first..first + run.len());
+        first += run.len();
+    }
+    runs
+}
+
+/// Whether two runs are of one page.
+fn has_duplicates(runs: &[Range<usize>], slots: &[Slot]) -> bool {
+    let mut pages: Vec<u32> = runs.iter().map(|run| slots[run.start].page).collect();
+    pages.sort_unstable();
+    pages.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// Writes one slot of one head of a page: key, value and their scales.
+fn put_slot<T: KvElement>(
+    shape: &KvShape,
+    target: &mut [T],
+    slot: usize,
+    (x, head_idx): (&[f32], usize),
+    (keys, values): (Heads, Heads),
+) {
+    let lens = [shape.keys_len(), shape.values_len::<T>()];
+    let scales_len = shape.scales_len::<T>();
+    let (numbers, scales) = target.split_at_mut(lens[0] + lens[1]);
+    let (key_numbers, value_numbers) = numbers.split_at_mut(lens[0]);
+    let (key_scales, value_scales) = scales.split_at_mut(scales_len);
+    for (heads, numbers, scales, is_value) in [
+        (keys, key_numbers, key_scales, false),
+        (values, value_numbers, value_scales, true),
+    ] {
+        let head = &x[heads.first + head_idx * heads.head_dim..][..heads.head_dim];
+        let scale = T::scale_of(head);
+        put_head(shape, numbers, slot, (head, scale), is_value);
+        let len = scale_len::<T>();
+        T::put_scale(scale, &mut scales[len * slot..][..len]);
     }
 }
 

@@ -27,6 +27,7 @@ mod reference;
 mod rope;
 mod rows;
 mod sampling;
+mod share;
 mod shared;
 mod simd;
 

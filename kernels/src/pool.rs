@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
+use crate::share::{own_rows, share};
+
 /// Checks of a flag before a thread parks: some hundred microseconds.
 const N_SPINS: u32 = 20_000;
 
@@ -178,27 +180,30 @@ impl Pool {
         n_worthwhile: usize,
         each: impl Fn(Range<usize>) + Sync,
     ) {
-        self.run_shares(n_items, n_worthwhile, |_, range| each(range));
-    }
-
-    /// As [`Pool::run_split`], with the index of the thread whose share a range is.
-    pub(crate) fn run_shares(
-        &mut self,
-        n_items: usize,
-        n_worthwhile: usize,
-        each: impl Fn(usize, Range<usize>) + Sync,
-    ) {
         if n_items < n_worthwhile {
-            each(0, 0..n_items);
-            return;
+            return each(0..n_items);
         }
         let n_threads = self.n_threads();
         self.run(&|thread_idx| {
-            let range = n_items * thread_idx / n_threads..n_items * (thread_idx + 1) / n_threads;
+            let range = share(n_items, thread_idx, n_threads);
             if !range.is_empty() {
-                each(thread_idx, range);
+                each(range);
             }
         });
+    }
+
+    /// As [`Pool::run_split`], of rows of activations: runs `each(thread_idx, runs)` over each thread's own of `0..n_rows`.
+    pub(crate) fn run_own(
+        &mut self,
+        n_rows: usize,
+        n_worthwhile: usize,
+        each: impl Fn(usize, [Range<usize>; 2]) + Sync,
+    ) {
+        if n_rows < n_worthwhile {
+            return each(0, own_rows(n_rows, 0, 1));
+        }
+        let n_threads = self.n_threads();
+        self.run(&|thread_idx| each(thread_idx, own_rows(n_rows, thread_idx, n_threads)));
     }
 }
 

@@ -9,6 +9,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use lmrun_kernels::Peak;
 use lmrun_model::{Batch, Checkpoint, Decoder, DecoderOptions, Outputs, Pick, Precision, Span};
 
 const PAGE_SIZE: usize = 16;
@@ -102,6 +103,11 @@ fn main() {
     };
     let mut decoder = checkpoint.decoder(&options).expect("a decoder");
     let decoder = &mut *decoder;
+    let peak = Peak::measure(options.n_threads).expect("memory to read");
+    println!(
+        "{:.2} TOPS of int8, {:.0} GB/s, a meeting of the threads {:.0} ns",
+        peak.int8_tops, peak.read_gbs, peak.barrier_ns
+    );
     let report = |what: &str, n_tokens: usize, run: &mut dyn FnMut() -> Duration| {
         if only.as_ref().is_some_and(|only| only != what) {
             return;

@@ -16,6 +16,7 @@ use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
 use crate::kv::KvPool;
 use crate::pool::Pool;
+use crate::share::{is_by_rows, own_rows};
 use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{AttentionLayer, AttentionSpan, Heads};
@@ -71,6 +72,7 @@ pub(crate) fn attention<T: Element>(
     let width = out.width();
     let out = SharedSlice::new(out.resize(inputs.x.n_rows()));
     let n_threads = pool.n_threads();
+    let is_own = are_even(inputs, n_threads);
     scratch.resize_with(n_threads, Scratch::default);
     for scratch in &mut *scratch {
         scratch.fit(inputs);
@@ -82,12 +84,18 @@ pub(crate) fn attention<T: Element>(
         // SAFETY: as above.
         let upcoming = unsafe { &mut upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
         upcoming.clear();
-        // Later rows see more positions: dealing items out in turn shares the long ones too.
-        let mut items = items(inputs).skip(thread_idx).step_by(n_threads);
+        let n_rows = inputs.x.n_rows();
+        let (runs, n_skipped, step) = if is_own {
+            (own_rows(n_rows, thread_idx, n_threads), 0, 1)
+        } else {
+            (own_rows(n_rows, 0, 1), thread_idx, n_threads)
+        };
+        let mut items = items(inputs, &runs).skip(n_skipped).step_by(step);
         let mut next = items.next();
         while let Some(item) = next {
             next = items.next();
-            if item.first == 0 {
+            // Those of many rows are read often enough to be in the caches, where nothing else should take their place.
+            if item.first == 0 && item.span.n_rows < N_ROWS {
                 upcoming.note(
                     inputs.kv,
                     inputs.layer.idx,
@@ -107,18 +115,59 @@ pub(crate) fn attention<T: Element>(
     });
 }
 
-/// All items: a span's rows one key head after another, so that a head's keys and values stay in the nearer caches.
-fn items<'a, T: Element>(inputs: &'a Inputs<'a, T>) -> impl Iterator<Item = Item<'a>> {
+/// The items of some rows: a span's rows one key head after another, so that a head's keys and values stay in the nearer caches.
+fn items<'a, T: Element>(
+    inputs: &'a Inputs<'a, T>,
+    runs: &'a [Range<usize>; 2],
+) -> impl Iterator<Item = Item<'a>> {
     inputs.spans.iter().flat_map(move |&span| {
         (0..inputs.kv.shape.n_kv_heads).flat_map(move |kv_head| {
-            (0..span.n_rows).step_by(N_ROWS).map(move |first| Item {
-                span,
-                kv_head,
-                first,
-                n_rows: N_ROWS.min(span.n_rows - first),
+            let runs = runs.iter().map(move |run| within(span, run));
+            runs.flat_map(move |run| {
+                run.clone().step_by(N_ROWS).map(move |first| Item {
+                    span,
+                    kv_head,
+                    first,
+                    n_rows: N_ROWS.min(run.end - first),
+                })
             })
         })
     })
+}
+
+/// Those of a span's rows that are among some of the batch.
+fn within(span: AttentionSpan<'_>, rows: &Range<usize>) -> Range<usize> {
+    let offset =
+        |row: usize| row.clamp(span.first_row, span.first_row + span.n_rows) - span.first_row;
+    offset(rows.start)..offset(rows.end)
+}
+
+/// Whether each thread's own rows see about as many positions as another's. Otherwise items are dealt out in turn.
+fn are_even<T>(inputs: &Inputs<'_, T>, n_threads: usize) -> bool {
+    let n_rows = inputs.x.n_rows();
+    if !is_by_rows(n_rows, n_threads) {
+        return false;
+    }
+    let seen = |span: AttentionSpan<'_>, offset: usize| {
+        let position = span.start + offset;
+        position + 1 - inputs.layer.first_seen(position)
+    };
+    let n_seen = (0..n_threads).map(|thread_idx| {
+        let runs = own_rows(n_rows, thread_idx, n_threads);
+        let parts = inputs.spans.iter().flat_map(|&span| {
+            let offsets = runs.clone().map(|run| within(span, &run));
+            offsets
+                .into_iter()
+                .flatten()
+                .map(move |offset| (span, offset))
+        });
+        parts
+            .map(|(span, offset)| seen(span, offset))
+            .sum::<usize>()
+    });
+    let n_seen: Vec<usize> = n_seen.collect();
+    let most = n_seen.iter().max().expect("a thread");
+    most * n_threads <= n_seen.iter().sum::<usize>() * 9 / 8
 }
 
 /// A thread's own memory.

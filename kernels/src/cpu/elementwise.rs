@@ -9,7 +9,7 @@ use crate::{Activation, Heads, RopeLayout, rope};
 /// Rows from which a second thread is worth waking.
 const N_WORTHWHILE: usize = 8;
 
-/// Runs `each(row_idx, row)` over all rows, split among the threads.
+/// Runs `each(row_idx, row)` over all rows, each on the thread whose own it is.
 pub(crate) fn each_row(
     pool: &mut Pool,
     buffer: &mut Buffer,
@@ -17,8 +17,8 @@ pub(crate) fn each_row(
 ) {
     let (n_rows, width) = (buffer.n_rows(), buffer.width());
     let rows = SharedSlice::new(buffer.values_mut());
-    pool.run_split(n_rows, N_WORTHWHILE, |range| {
-        for row_idx in range {
+    pool.run_own(n_rows, N_WORTHWHILE, |_, own| {
+        for row_idx in own.into_iter().flatten() {
             // SAFETY: rows are split among the threads, so nobody else has this one.
             each(row_idx, unsafe {
                 rows.part_mut(row_idx * width..(row_idx + 1) * width)

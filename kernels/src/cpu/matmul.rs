@@ -5,7 +5,7 @@
 //! which tier it uses changes nothing in that sum, so it changes no bit.
 //!
 //! Few columns are shared out by tiles: each thread reads its own part of the weights. Many are shared out
-//! themselves: a thread normalises, quantises and multiplies its own columns, and meets no other.
+//! themselves (see `share`): a thread normalises, quantises and multiplies its own columns, and meets no other.
 
 mod picked;
 mod plain;
@@ -22,18 +22,15 @@ use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
 use crate::lines::LINE;
 use crate::pool::Pool;
+use crate::share::{N_TOGETHER, is_by_rows};
 use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{Activation, BLOCK_LEN, BlockFormat, Grain};
 
 /// Columns whose activations stay in the nearer caches while all tiles pass over them.
 const N_RESIDENT: usize = 96;
-/// Columns a thread must have for columns, not tiles, to be shared out.
-const N_OWN_COLUMNS: usize = 48;
 /// Columns from which more than one thread is worth waking to quantise them.
 const N_WORTHWHILE: usize = 4;
-/// Columns that one pass over two tiles takes together, at most.
-const N_TOGETHER: usize = 6;
 /// Bytes between the weights that are multiplied and those that are fetched, where each is multiplied once.
 const N_AHEAD: usize = 8192;
 
@@ -83,26 +80,25 @@ impl Product<'_> {
         let n_columns = self.x.n_rows();
         let task = self.task(vectors, prepared, out);
         let n_pairs = self.n_pairs();
-        if n_columns < N_OWN_COLUMNS * pool.n_threads() {
+        if !is_by_rows(n_columns, pool.n_threads()) {
             pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
-            let upcoming = SharedSlice::new(upcoming);
-            pool.run_shares(n_pairs, 2, |thread_idx, pairs| {
-                // SAFETY: a thread has one share, and its own.
-                let upcoming = unsafe { &upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
-                task.multiply(pairs, 0..n_columns, upcoming);
+            pool.run_split(n_pairs, 2, |pairs| {
+                task.multiply(pairs, 0..n_columns, &Upcoming::default());
             });
-        } else {
-            let n_groups = n_columns.div_ceil(N_TOGETHER);
-            pool.run_split(n_groups, 2, |groups| {
-                let nothing = Upcoming::default();
-                let columns = groups.start * N_TOGETHER..n_columns.min(groups.end * N_TOGETHER);
+            return;
+        }
+        let upcoming = SharedSlice::new(upcoming);
+        pool.run_own(n_columns, 0, |thread_idx, runs| {
+            // SAFETY: each thread's index is run once, and has its own.
+            let upcoming = unsafe { &upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
+            for columns in runs {
                 for first in columns.clone().step_by(N_RESIDENT) {
                     let columns = first..columns.end.min(first + N_RESIDENT);
                     task.prepare(columns.clone());
-                    task.multiply(0..n_pairs, columns, &nothing);
+                    task.multiply(0..n_pairs, columns, upcoming);
                 }
-            });
-        }
+            }
+        });
     }
 
     /// The product with room for its activations, once the shapes have been found to agree.
@@ -419,7 +415,7 @@ impl<'a> PairProduct<'a> {
     fn each_group<S: Simd, W: Weights, const T: usize>(&self, s: S, weights: &'a [u8]) {
         let (mut column, end) = (self.columns.start, self.columns.end);
         while column < end {
-            let n_left = (end - column).min(if S::IS_WIDE { 6 } else { 4 });
+            let n_left = (end - column).min(if S::IS_WIDE { N_TOGETHER } else { 4 });
             column += match n_left {
                 6.. => self.group::<S, W, T, 6>(s, weights, column),
                 4.. => self.group::<S, W, T, 4>(s, weights, column),

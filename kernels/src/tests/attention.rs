@@ -347,6 +347,44 @@ fn codes_are_followed_by_their_scales() {
     }
 }
 
+/// Also where pages come in turn, so that two threads could have slots of each.
+#[test]
+fn every_slot_has_its_row_whichever_thread_writes_it() {
+    let shape = KvShape {
+        n_layers: 1,
+        n_pages: 2,
+        page_size: 16,
+        n_kv_heads: 2,
+        head_dim: 16,
+    };
+    let [_, keys, values] = query_key_value(0, 2, 16);
+    let rows: Vec<Vec<f32>> = (0..32)
+        .map(|row| (0..64).map(|i| (row * 64 + i) as f32).collect())
+        .collect();
+    let slot = |page, offset| Slot { page, offset };
+    let in_turn = |i: u32| slot(i % 2, i / 2);
+    let in_order = |i: u32| slot(i / 16, i % 16);
+    for slots in [
+        (0..32).map(in_turn).collect(),
+        Vec::from_iter((0..32).map(in_order)),
+    ] {
+        let mut kv = KvPool::<f32>::new(shape).unwrap();
+        kv.put(&mut Pool::new(3), 0, &slots, |i| &rows[i], (keys, values));
+        for (slot, row) in slots.iter().zip(&rows) {
+            let offset = slot.offset as usize;
+            for head_idx in 0..2 {
+                let keys = kv.keys(0, slot.page, head_idx);
+                let values = kv.values(0, slot.page, head_idx);
+                let key = (0..16).map(|i| keys[shape.key_at::<f32>(offset, i)]);
+                let value = (0..16).map(|i| values[shape.value_at::<f32>(offset, i)]);
+                let first = 16 * head_idx;
+                assert!(key.eq(row[first..first + 16].iter().copied()));
+                assert!(value.eq(row[32 + first..48 + first].iter().copied()));
+            }
+        }
+    }
+}
+
 #[test]
 fn formats_and_shapes_that_the_cpu_has_not_are_refused() {
     let Err(refused) = Cpu::new(1).with_kv_format(KvFormat::E4m3) else {
