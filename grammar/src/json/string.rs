@@ -96,6 +96,7 @@ impl StringShape {
     }
 
     /// After one more byte of the body. Pass all patterns' automata.
+    #[inline]
     pub(crate) fn step(
         &self,
         body: Body,

@@ -61,6 +61,55 @@ pub(crate) static CLASSES: LazyLock<[u8; 256]> = LazyLock::new(|| {
     std::array::from_fn(|byte| first(byte as u8).expect("a byte is like itself"))
 });
 
+/// No state: an illegal byte.
+const ILLEGAL: u8 = u8::MAX;
+
+/// The state after each byte, by state.
+static STEPS: [[u8; 256]; N_TEXTS] = {
+    let mut steps = [[ILLEGAL; 256]; N_TEXTS];
+    let mut idx = 0;
+    while idx < N_TEXTS * 256 {
+        steps[idx / 256][idx % 256] = after((idx / 256) as u8, (idx % 256) as u8);
+        idx += 1;
+    }
+    steps
+};
+
+const fn after(state: u8, byte: u8) -> u8 {
+    let is_hex = byte.is_ascii_hexdigit();
+    match (state, byte) {
+        (0, b'\\') => ESCAPE,
+        (0, b'"' | 0..=0x1F) => ILLEGAL,
+        (0, 0x20..=0x7F) => 0,
+        (0, 0xC2..=0xDF) => ONE_LEFT,
+        (0, 0xE0) => AFTER_E0,
+        (0, 0xED) => AFTER_ED,
+        (0, 0xE1..=0xEF) => TWO_LEFT,
+        (0, 0xF0) => AFTER_F0,
+        (0, 0xF4) => AFTER_F4,
+        (0, 0xF1..=0xF3) => THREE_LEFT,
+        (ONE_LEFT, 0x80..=0xBF) => 0,
+        (TWO_LEFT, 0x80..=0xBF) | (AFTER_E0, 0xA0..=0xBF) | (AFTER_ED, 0x80..=0x9F) => ONE_LEFT,
+        (THREE_LEFT, 0x80..=0xBF) | (AFTER_F0, 0x90..=0xBF) | (AFTER_F4, 0x80..=0x8F) => TWO_LEFT,
+        (ESCAPE, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 0,
+        (ESCAPE, b'u') => HEX,
+        (HEX, b'd' | b'D') => HEX_AFTER_D,
+        (HEX, _) if is_hex => HEX_THREE_LEFT,
+        (HEX_AFTER_D, b'0'..=b'7') => HEX_TWO_LEFT,
+        (HEX_AFTER_D, b'8' | b'9' | b'a' | b'b' | b'A' | b'B') => HIGH_TWO_LEFT,
+        (HEX_THREE_LEFT, _) if is_hex => HEX_TWO_LEFT,
+        (HEX_TWO_LEFT, _) if is_hex => HEX_ONE_LEFT,
+        (HEX_ONE_LEFT, _) if is_hex => 0,
+        (HIGH_TWO_LEFT, _) if is_hex => HIGH_ONE_LEFT,
+        (HIGH_ONE_LEFT, _) if is_hex => LOW_ESCAPE,
+        (LOW_ESCAPE, b'\\') => LOW_U,
+        (LOW_U, b'u') => LOW_HEX,
+        (LOW_HEX, b'd' | b'D') => LOW_AFTER_D,
+        (LOW_AFTER_D, b'c'..=b'f' | b'C'..=b'F') => HEX_TWO_LEFT,
+        _ => ILLEGAL,
+    }
+}
+
 impl Text {
     /// The state whose index is `idx`.
     pub(crate) fn nth(idx: u8) -> Self {
@@ -74,42 +123,12 @@ impl Text {
 
     /// The state after a byte of the body; `None` for an illegal one, and for `"`, which is not of
     /// the body.
+    #[inline]
     pub(crate) fn step(self, byte: u8) -> Option<Self> {
-        let is_hex = byte.is_ascii_hexdigit();
-        let next = match (self.0, byte) {
-            (0, b'\\') => ESCAPE,
-            (0, b'"' | 0..=0x1F) => return None,
-            (0, 0x20..=0x7F) => 0,
-            (0, 0xC2..=0xDF) => ONE_LEFT,
-            (0, 0xE0) => AFTER_E0,
-            (0, 0xED) => AFTER_ED,
-            (0, 0xE1..=0xEF) => TWO_LEFT,
-            (0, 0xF0) => AFTER_F0,
-            (0, 0xF4) => AFTER_F4,
-            (0, 0xF1..=0xF3) => THREE_LEFT,
-            (ONE_LEFT, 0x80..=0xBF) => 0,
-            (TWO_LEFT, 0x80..=0xBF) | (AFTER_E0, 0xA0..=0xBF) | (AFTER_ED, 0x80..=0x9F) => ONE_LEFT,
-            (THREE_LEFT, 0x80..=0xBF) | (AFTER_F0, 0x90..=0xBF) | (AFTER_F4, 0x80..=0x8F) => {
-                TWO_LEFT
-            }
-            (ESCAPE, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 0,
-            (ESCAPE, b'u') => HEX,
-            (HEX, b'd' | b'D') => HEX_AFTER_D,
-            (HEX, _) if is_hex => HEX_THREE_LEFT,
-            (HEX_AFTER_D, b'0'..=b'7') => HEX_TWO_LEFT,
-            (HEX_AFTER_D, b'8' | b'9' | b'a' | b'b' | b'A' | b'B') => HIGH_TWO_LEFT,
-            (HEX_THREE_LEFT, _) if is_hex => HEX_TWO_LEFT,
-            (HEX_TWO_LEFT, _) if is_hex => HEX_ONE_LEFT,
-            (HEX_ONE_LEFT, _) if is_hex => 0,
-            (HIGH_TWO_LEFT, _) if is_hex => HIGH_ONE_LEFT,
-            (HIGH_ONE_LEFT, _) if is_hex => LOW_ESCAPE,
-            (LOW_ESCAPE, b'\\') => LOW_U,
-            (LOW_U, b'u') => LOW_HEX,
-            (LOW_HEX, b'd' | b'D') => LOW_AFTER_D,
-            (LOW_AFTER_D, b'c'..=b'f' | b'C'..=b'F') => HEX_TWO_LEFT,
-            _ => return None,
-        };
-        Some(Self(next))
+        match STEPS[usize::from(self.0)][usize::from(byte)] {
+            ILLEGAL => None,
+            next => Some(Self(next)),
+        }
     }
 
     /// The state after a byte of a property name that the schema does not declare. One spelling a
