@@ -293,16 +293,8 @@ impl<D: Device> DeviceDecoder<D> {
             let is_last = layer_idx + 1 == n_layers;
             if is_last {
                 // Only keys and values of the other rows were still wanted.
-                for (all, last) in [
-                    (&mut buffers.x, &mut buffers.last_x),
-                    (&mut buffers.attended, &mut buffers.last_attended),
-                ] {
-                    if rows.outputs.len() == rows.tokens.len() {
-                        std::mem::swap(all, last);
-                    } else {
-                        device.select_rows(all, &rows.outputs, last);
-                    }
-                }
+                device.select_rows(&buffers.x, &rows.outputs, &mut buffers.last_x);
+                device.select_rows(&buffers.attended, &rows.outputs, &mut buffers.last_attended);
             }
             let (x, attended) = if is_last {
                 (&mut buffers.last_x, &buffers.last_attended)
