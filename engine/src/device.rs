@@ -6,7 +6,7 @@
 use std::fmt;
 
 use lmrun_kernels::{Cuda, CudaError, CudaProbe, Element};
-use lmrun_model::{Checkpoint, DecoderOptions, ModelError, Precision};
+use lmrun_model::{Checkpoint, DecoderOptions, Precision};
 
 /// Where a model is to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,13 +59,7 @@ impl DeviceChoice {
             }
             DeviceChoice::Auto => {
                 let probe = CudaProbe::new();
-                let tried = probe.usable(0).map_err(|error| error.to_string());
-                let tried = tried.and_then(|_| {
-                    let gpu = open(0).map_err(|error| error.to_string())?;
-                    let tried = checkpoint.try_gpu(gpu, options);
-                    tried.map_err(|error: ModelError| error.to_string())
-                });
-                if let Err(reason) = tried {
+                if let Err(reason) = try_first(&probe, open, checkpoint, options) {
                     // Most machines have none, and need not be told.
                     let refused = (!probe.gpus.is_empty()).then_some(reason);
                     return Ok((Place { gpu: None, refused }, None));
@@ -79,6 +73,20 @@ impl DeviceChoice {
         };
         Ok((place, Some(open(ordinal)?)))
     }
+}
+
+/// That the first GPU can be used for a checkpoint and passes its trial, or why not.
+fn try_first(
+    probe: &CudaProbe,
+    open: impl Fn(usize) -> Result<Cuda, CudaError>,
+    checkpoint: &Checkpoint,
+    options: &DecoderOptions,
+) -> Result<(), String> {
+    let told = |error: CudaError| error.to_string();
+    probe.usable(0).map_err(told)?;
+    let gpu = open(0).map_err(told)?;
+    let tried = checkpoint.try_gpu(gpu, options);
+    tried.map_err(|error| error.to_string())
 }
 
 /// What a GPU multiplies in: weights in f16 stay what they are, and all others have the range of f32.
