@@ -45,13 +45,15 @@ const MAX_NEW_STATES: usize = 4;
 /// Bytes of bookkeeping for each state that was looked at.
 const STATE_BYTES: usize = 160;
 
-/// Text of at most `n_characters` out of `groups` can always be continued.
+/// Text of at most `n_characters` out of `groups` can always be continued. Other text without an escape
+/// may be *open*, if it has characters that are `alive` beside these; else it dies if it has more than
+/// `most` characters, or one that is not alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Run {
     pub(crate) groups: Groups,
     pub(crate) n_characters: u8,
-    /// Whether all other text without an escape dies.
-    pub(crate) is_exact: bool,
+    pub(crate) alive: Groups,
+    pub(crate) most: u8,
 }
 
 impl Run {
@@ -63,13 +65,23 @@ impl Run {
         Self {
             groups,
             n_characters,
-            is_exact: false,
+            alive: PLAIN,
+            most: ENDLESS,
         }
     }
 
     /// Whether it tells of each text out of `groups` if that dies.
     pub(crate) fn decides(self, groups: Groups) -> bool {
-        self.is_exact && groups & group(b'\\') == 0
+        self.n_characters == self.most && !self.is_open(groups)
+    }
+
+    /// Whether all text out of `groups` dies that has so many characters.
+    pub(crate) fn ends(self, groups: Groups, n_characters: u8) -> bool {
+        n_characters > self.most && !self.is_open(groups)
+    }
+
+    fn is_open(self, groups: Groups) -> bool {
+        groups & (self.alive & !self.groups | group(b'\\')) != 0
     }
 
     pub(crate) fn takes(self, groups: Groups, n_characters: u8) -> bool {
@@ -124,7 +136,7 @@ pub(crate) fn run<S: Copy + Eq, F: Followed<S>>(
 ) -> Result<Run, GrammarError> {
     let first = automaton.targets(start)?;
     let all = run_of(Groups::MAX, start, automaton)?;
-    if all.is_exact || all.n_characters >= MAX_FOLLOWED {
+    if all.decides(PLAIN) || all.n_characters >= MAX_FOLLOWED {
         return Ok(all);
     }
     let together = first.list.iter().map(|&(target, groups)| {
@@ -162,10 +174,14 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
                 for &state in &seen[level..n_reached] {
                     all_end &= automaton.targets(state)?.alive == 0;
                 }
-                return Ok(Run {
-                    groups,
-                    n_characters,
-                    is_exact: all_end && alive & !groups == 0,
+                let known = Run::at_least(groups, n_characters);
+                return Ok(match all_end {
+                    true => Run {
+                        alive,
+                        most: n_characters,
+                        ..known
+                    },
+                    false => known,
                 });
             }
             groups &= !dying;
@@ -192,10 +208,10 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
         }
         if seen.len() == n_reached {
             // No state is new, so none ever will be.
-            return Ok(Run {
-                groups,
-                n_characters: ENDLESS,
-                is_exact: all_followed && alive & !groups == 0 || groups & PLAIN == PLAIN,
+            let known = Run::at_least(groups, ENDLESS);
+            return Ok(match all_followed {
+                true => Run { alive, ..known },
+                false => known,
             });
         }
         if seen.len() - n_reached > MAX_NEW_STATES {

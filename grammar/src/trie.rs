@@ -4,39 +4,27 @@
 //! one loop over ascending indices with a stack of automaton states, one for each depth. Most of a
 //! walk is nodes that die at once, so what is read of these is kept small.
 
-use std::hash::Hash;
+mod in_runs;
+
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use foldhash::HashMap;
 
 use crate::bytes::ByteSet;
-use crate::runs::{BROKEN, Groups, Run, group, measure};
+use crate::runs::{Groups, measure};
 use crate::{TokenId, TokenMask};
-
-/// Nodes of a subtree from which on it is worth asking for a run.
-const MIN_SKIPPED: usize = 16;
-/// Tokens from which on the masks of runs are remembered, and how many at a time.
-const MIN_REMEMBERED: usize = 4096;
-const MAX_TAKEN: usize = 512;
 
 /// Byte strings with their tokens, as a trie in preorder without its root.
 #[derive(Debug)]
 pub(crate) struct TokenTrie {
-    /// [n_nodes]
+    /// In preorder; behind the last stands one more, where all subtrees and tokens end. [n_nodes + 1]
     nodes: Vec<Node>,
     /// The nodes of depth 0 with their bytes. [n_roots]
     roots: Vec<(u8, u32)>,
-    /// Where the node's tokens begin in `tokens`. [n_nodes + 1]
-    token_starts: Vec<u32>,
     tokens: Vec<TokenId>,
-    /// The groups of characters of what stands from each node's byte on in its subtree, and the most
-    /// characters of it. [n_nodes]
-    below: Vec<(Groups, u8)>,
-    /// The same of each whole token, in the order of `tokens`.
-    measures: Vec<(Groups, u8)>,
-    /// The most bytes of a token beyond each node's own. [n_nodes]
-    heights: Vec<u8>,
+    /// The tokens by the groups of their characters, of each those with fewer characters first.
+    by_groups: Vec<(Groups, Vec<(u8, TokenId)>)>,
     /// The tokens that consist of some groups and have at most so many characters.
     taken: Mutex<HashMap<(Groups, u8), TokenMask>>,
     max_depth: usize,
@@ -44,14 +32,39 @@ pub(crate) struct TokenTrie {
     groups: Groups,
 }
 
+/// All that a walk reads of a node, side by side.
 #[derive(Clone, Copy, Debug)]
 struct Node {
+    /// The groups of characters of what stands from the node's byte on in its subtree.
+    groups: Groups,
     /// Index after the node's last descendant.
     subtree_end: u32,
+    /// Where the tokens of the subtree begin in `tokens`.
+    first_token: u32,
     /// Length of the node's string less one.
     depth: u32,
     /// On the edge into the node.
     byte: u8,
+    /// The fewest and most characters of what stands from its byte on in its subtree.
+    fewest: u8,
+    most: u8,
+    /// The most bytes of a token beyond the node's own.
+    height: u8,
+}
+
+impl Node {
+    fn new(byte: u8, depth: usize, first_token: usize) -> Self {
+        Self {
+            groups: 0,
+            subtree_end: 0,
+            first_token: first_token as u32,
+            depth: depth as u32,
+            byte,
+            fewest: u8::MAX,
+            most: 0,
+            height: 0,
+        }
+    }
 }
 
 impl TokenTrie {
@@ -60,15 +73,13 @@ impl TokenTrie {
         let mut trie = Self {
             nodes: Vec::new(),
             roots: Vec::new(),
-            token_starts: Vec::new(),
             tokens: Vec::new(),
-            below: Vec::new(),
-            measures: Vec::new(),
-            heights: Vec::new(),
+            by_groups: Vec::new(),
             taken: Mutex::default(),
             max_depth: 0,
             groups: 0,
         };
+        let mut by_groups: HashMap<Groups, Vec<(u8, TokenId)>> = HashMap::default();
         let mut path: Vec<usize> = Vec::new();
         let mut previous: &[u8] = &[];
         for &(bytes, token) in sorted {
@@ -83,33 +94,30 @@ impl TokenTrie {
                     trie.roots.push((byte, trie.nodes.len() as u32));
                 }
                 path.push(trie.nodes.len());
-                trie.nodes.push(Node {
-                    subtree_end: 0,
-                    depth: depth as u32,
-                    byte,
-                });
-                trie.token_starts.push(trie.tokens.len() as u32);
-                trie.below.push((0, 0));
-                trie.heights.push(0);
-            }
-            for (depth, &node) in path.iter().enumerate() {
-                let height = (bytes.len() - 1 - depth).min(u8::MAX.into()) as u8;
-                trie.heights[node] = trie.heights[node].max(height);
+                trie.nodes.push(Node::new(byte, depth, trie.tokens.len()));
             }
             let measures = measure(bytes);
-            for (&node, (groups, n_characters)) in path.iter().zip(&measures) {
-                trie.below[node].0 |= groups;
-                trie.below[node].1 = trie.below[node].1.max(*n_characters);
+            for (&node, (depth, &(groups, n_characters))) in
+                path.iter().zip(measures.iter().enumerate())
+            {
+                let height = (bytes.len() - 1 - depth).min(u8::MAX.into()) as u8;
+                let node = &mut trie.nodes[node];
+                node.groups |= groups;
+                node.fewest = node.fewest.min(n_characters);
+                node.most = node.most.max(n_characters);
+                node.height = node.height.max(height);
             }
             let whole = measures.first().copied().unwrap_or_default();
             trie.groups |= whole.0;
-            trie.measures.push(whole);
+            by_groups.entry(whole.0).or_default().push((whole.1, token));
             trie.tokens.push(token);
             trie.max_depth = trie.max_depth.max(bytes.len());
             previous = bytes;
         }
         trie.close(&mut path, 0);
-        trie.token_starts.push(trie.tokens.len() as u32);
+        trie.nodes.push(Node::new(0, 0, trie.tokens.len()));
+        by_groups.values_mut().for_each(|list| list.sort_unstable());
+        trie.by_groups = by_groups.into_iter().collect();
         trie
     }
 
@@ -168,6 +176,7 @@ impl TokenTrie {
                     subtree_end,
                     depth,
                     byte,
+                    ..
                 } = self.nodes[node];
                 states.truncate(depth as usize + 1);
                 let (state, next) = &states[depth as usize];
@@ -194,105 +203,14 @@ impl TokenTrie {
 
     /// The most bytes of a token beyond the node's own; `None` if they are very many.
     pub(crate) fn height(&self, node: usize) -> Option<usize> {
-        let height = self.heights[node];
+        let height = self.nodes[node].height;
         (height < u8::MAX).then_some(height.into())
     }
 
     /// The places of a subtree's tokens in [`TokenTrie::tokens`].
     pub(crate) fn tokens_below(&self, node: usize) -> Range<usize> {
         let end = self.nodes[node].subtree_end as usize;
-        self.token_starts[node] as usize..self.token_starts[end] as usize
-    }
-
-    /// Allows the tokens that `step` follows to their ends from `start`. Those that the start's `run`
-    /// takes are known beforehand, and whole subtrees that a later run takes are not walked; runs
-    /// must be right but may be short.
-    pub(crate) fn walk_in_runs<C, S: Clone + Eq + Hash, E>(
-        &self,
-        context: &mut C,
-        start: S,
-        mut step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
-        mut run: impl FnMut(&mut C, &S) -> Result<Run, E>,
-        mask: &mut TokenMask,
-    ) -> Result<(), E> {
-        let first = run(context, &start)?;
-        self.add_taken(first, mask);
-        let mut runs = HashMap::from_iter([(start.clone(), first)]);
-        // The state at each depth, and the characters before it if the first run takes them.
-        let mut states: Vec<(S, Option<u8>)> = Vec::with_capacity(self.max_depth + 1);
-        states.push((start, Some(0)));
-        let mut node = 0;
-        while node < self.nodes.len() {
-            let Node {
-                subtree_end,
-                depth,
-                byte,
-            } = self.nodes[node];
-            let (depth, end) = (depth as usize, subtree_end as usize);
-            states.truncate(depth + 1);
-            let (state, n_before) = &states[depth];
-            let (groups, n_characters) = self.below[node];
-            let takes = |n: u8| first.takes(groups, n_characters.saturating_add(n));
-            if n_before.is_some_and(|n| first.decides(groups) || takes(n)) {
-                node = end;
-                continue;
-            }
-            if groups & BROKEN == 0 && end - node >= MIN_SKIPPED {
-                let known = match runs.get(state) {
-                    Some(known) => *known,
-                    None => {
-                        let found = run(context, state)?;
-                        runs.insert(state.clone(), found);
-                        found
-                    }
-                };
-                if known.takes(groups, n_characters) {
-                    self.tokens[self.tokens_below(node)]
-                        .iter()
-                        .for_each(|&token| mask.allow(token));
-                    node = end;
-                    continue;
-                }
-            }
-            let Some(next) = step(context, state, byte)? else {
-                node = end;
-                continue;
-            };
-            self.tokens_at(node)
-                .iter()
-                .for_each(|&token| mask.allow(token));
-            let n_before = n_before.filter(|_| first.groups & group(byte) != 0);
-            states.push((next, n_before.map(|n| n.saturating_add(1))));
-            node += 1;
-        }
-        Ok(())
-    }
-
-    /// Allows the tokens that a run takes whole.
-    fn add_taken(&self, run: Run, mask: &mut TokenMask) {
-        let allow = |mask: &mut TokenMask| {
-            for (&token, &(groups, n_characters)) in self.tokens.iter().zip(&self.measures) {
-                if run.takes(groups, n_characters) {
-                    mask.allow(token);
-                }
-            }
-        };
-        if self.tokens.len() < MIN_REMEMBERED {
-            return allow(mask);
-        }
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.len() >= MAX_TAKEN {
-            taken.clear();
-        }
-        let most = run
-            .n_characters
-            .min(self.max_depth.min(u8::MAX.into()) as u8);
-        let known = taken.entry((run.groups, most)).or_insert_with(|| {
-            let mut known = TokenMask::new(mask.n_tokens());
-            allow(&mut known);
-            known
-        });
-        mask.union(known);
+        self.nodes[node].first_token as usize..self.nodes[end].first_token as usize
     }
 
     /// The tokens that begin with `start`.
@@ -347,7 +265,8 @@ impl TokenTrie {
     }
 
     fn tokens_at(&self, node: usize) -> &[TokenId] {
-        &self.tokens[self.token_starts[node] as usize..self.token_starts[node + 1] as usize]
+        let [first, end] = [node, node + 1].map(|node| self.nodes[node].first_token as usize);
+        &self.tokens[first..end]
     }
 
     /// The groups of characters that tokens consist of.

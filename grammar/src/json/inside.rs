@@ -18,7 +18,7 @@ use crate::json::string::{Body, InteriorKey, StringShape};
 use crate::json::text::{BOUNDARY, Text};
 use crate::memo::Reach;
 use crate::regex::product::Automaton;
-use crate::runs::{Followed, Run, Runs, run};
+use crate::runs::{ENDLESS, Followed, Run, Runs, run};
 use crate::trie::TokenTrie;
 use crate::{GrammarError, Vocabulary};
 
@@ -278,22 +278,27 @@ fn string_run(
     if body.text != BOUNDARY {
         return Ok(Run::NONE);
     }
-    let Some((state, n_free)) = strings.without_lengths(&body) else {
-        let mut counted = Counted {
-            strings,
-            automaton,
-            runs,
-        };
-        return run(body, &mut counted);
+    let found = match strings.without_lengths(&body) {
+        Some((state, n_free)) => {
+            let run = runs.run(state, automaton)?;
+            let n_characters = run.n_characters.min(n_free);
+            Run {
+                n_characters,
+                ..run
+            }
+        }
+        None => {
+            let mut counted = Counted {
+                strings,
+                automaton,
+                runs,
+            };
+            run(body, &mut counted)?
+        }
     };
-    let run = runs.run(state, automaton)?;
-    let n_characters = run.n_characters.min(n_free);
-    let is_whole = n_characters == run.n_characters || strings.n_left(&body) == Some(n_free.into());
-    Ok(Run {
-        n_characters,
-        is_exact: run.is_exact && is_whole,
-        ..run
-    })
+    let n_left = strings.n_left(&body).unwrap_or(u32::MAX);
+    let most = found.most.min(n_left.min(ENDLESS.into()) as u8);
+    Ok(Run { most, ..found })
 }
 
 /// Strings whose length decides, too, what may follow.
