@@ -33,10 +33,12 @@ pub(crate) struct Dfa {
     /// Successor by state and class, `DEAD` or `UNKNOWN`. [n_states, n_classes]
     table: Vec<u32>,
     states: Vec<DfaInfo>,
-    ids: HashMap<DfaKey, DfaState>,
+    ids: HashMap<Arc<[u32]>, DfaState>,
     stack: Vec<StateID>,
     /// The states of the last closure, each once.
     seen: Vec<StateID>,
+    /// What the state that is looked for is made of.
+    live: Vec<u32>,
     /// The closure that last saw each NFA state. [n_nfa_states]
     seen_in: Vec<u32>,
     closure: u32,
@@ -50,17 +52,17 @@ pub(crate) struct Dfa {
 
 #[derive(Debug)]
 struct DfaInfo {
-    key: DfaKey,
+    /// Byte-consuming live NFA states, ascending; behind them `MATCH`, if the string that led here is in the
+    /// language.
+    key: Arc<[u32]>,
+    /// A bit of each of these, by its last digits: see [`Dfa::covers`].
+    digest: u64,
     distance: u32,
+    accepting: bool,
     is_total: bool,
 }
 
-/// Sorted byte-consuming live NFA states, and whether the string that led here is in the language.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct DfaKey {
-    nfa_states: Arc<[u32]>,
-    accepting: bool,
-}
+const MATCH: u32 = u32::MAX;
 
 impl Dfa {
     /// The automaton of `hir`, and its first state; an error where nothing matches or a limit is
@@ -80,6 +82,7 @@ impl Dfa {
             ids: HashMap::new(),
             stack: Vec::new(),
             seen: Vec::new(),
+            live: Vec::new(),
             seen_in: vec![0; program.nfa.states().len()],
             closure: 0,
             n_bytes: 0,
@@ -152,7 +155,8 @@ impl Dfa {
 
     /// The NFA states that `state` stands for: those of them that take a byte.
     pub(crate) fn nfa_states(&self, state: DfaState) -> &[u32] {
-        &self.states[state as usize].key.nfa_states
+        let DfaInfo { key, accepting, .. } = &self.states[state as usize];
+        &key[..key.len() - usize::from(*accepting)]
     }
 
     /// The compiled pattern.
@@ -162,7 +166,7 @@ impl Dfa {
 
     /// Whether the bytes that led to `state` match as a whole.
     pub(crate) fn is_accepting(&self, state: DfaState) -> bool {
-        self.states[state as usize].key.accepting
+        self.states[state as usize].accepting
     }
 
     /// Whether every text that may follow matches.
@@ -173,8 +177,8 @@ impl Dfa {
     /// Whether all that may follow `other` plainly may follow `state`: its NFA states are among this
     /// one's. A state that does not cover another may lead to as much all the same.
     pub(crate) fn covers(&self, state: DfaState, other: DfaState) -> bool {
-        let [state, other] = [state, other].map(|state| &self.states[state as usize].key);
-        state.accepting >= other.accepting && is_subset(&other.nfa_states, &state.nfa_states)
+        let [state, other] = [state, other].map(|state| &self.states[state as usize]);
+        other.digest & !state.digest == 0 && is_subset(&other.key, &state.key)
     }
 
     /// Fewest bytes from `state` to a match.
@@ -183,9 +187,9 @@ impl Dfa {
     }
 
     fn successor(&mut self, state: DfaState, byte: u8) -> Result<Option<DfaState>, GrammarError> {
-        let set = self.states[state as usize].key.nfa_states.clone();
+        let set = Arc::clone(&self.states[state as usize].key);
         self.n_visited += set.len();
-        for &id in set.iter() {
+        for &id in set.iter().filter(|id| **id != MATCH) {
             let from = self.program.nfa.state(StateID::new_unchecked(id as usize));
             self.stack.extend(successor(from, byte));
         }
@@ -243,50 +247,41 @@ impl Dfa {
             self.close(false, false);
         }
         let accepting = accepting || total.is_some();
-        let mut live: Vec<u32> = self
-            .seen
-            .iter()
-            .copied()
-            .filter(|&id| {
-                matches!(
-                    self.program.nfa.state(id),
-                    State::ByteRange { .. } | State::Sparse(_) | State::Dense(_)
-                ) && self.program.distances[id.as_usize()] != UNREACHABLE
-            })
-            .map(|id| id.as_u32())
-            .collect();
-        if live.is_empty() && !accepting {
-            return Ok(None);
-        }
-        live.sort_unstable();
-        let key = DfaKey {
-            nfa_states: live.into(),
-            accepting,
-        };
-        if let Some(&state) = self.ids.get(&key) {
-            return Ok(Some(state));
-        }
-        let nearest = key
-            .nfa_states
+        let takes_bytes = |id: &&StateID| self.program.takes_bytes[id.as_usize()];
+        self.live.clear();
+        self.live
+            .extend(self.seen.iter().filter(takes_bytes).map(|id| id.as_u32()));
+        self.live.sort_unstable();
+        let nearest = self
+            .live
             .iter()
             .map(|&id| self.program.distances[id as usize])
             .min();
-        let distance = if accepting {
-            0
-        } else {
-            nearest.unwrap_or(UNREACHABLE)
-        };
+        self.live.extend(accepting.then_some(MATCH));
+        if self.live.is_empty() {
+            return Ok(None);
+        }
+        if let Some(&state) = self.ids.get(&*self.live) {
+            return Ok(Some(state));
+        }
         let state = self.states.len();
-        let state_bytes = size_of_val(&*key.nfa_states) + size_of::<DfaInfo>() * 2;
+        let state_bytes = size_of_val(&*self.live) + size_of::<DfaInfo>() * 2;
         self.n_bytes += state_bytes + self.program.n_classes * size_of::<u32>();
         self.check(state < self.max_states, "dfa_states", self.max_states)?;
         self.check(self.n_bytes <= self.max_bytes, "dfa_bytes", self.max_bytes)?;
         self.table
             .resize(self.table.len() + self.program.n_classes, UNKNOWN);
-        self.ids.insert(key.clone(), state as DfaState);
+        let key: Arc<[u32]> = self.live.as_slice().into();
+        let bits = key.iter().map(|id| 1 << (id % u64::BITS));
+        self.ids.insert(Arc::clone(&key), state as DfaState);
         self.states.push(DfaInfo {
+            digest: bits.fold(0, |digest, bit: u64| digest | bit),
             key,
-            distance,
+            distance: match accepting {
+                true => 0,
+                false => nearest.unwrap_or(UNREACHABLE),
+            },
+            accepting,
             is_total: total.is_some(),
         });
         Ok(Some(state as DfaState))

@@ -5,7 +5,7 @@ use regex_automata::nfa::thompson::{self, NFA, State, WhichCaptures};
 use regex_automata::util::primitives::StateID;
 use regex_syntax::hir::Hir;
 
-use crate::regex::reach::distances;
+use crate::regex::reach::{UNREACHABLE, distances};
 use crate::{GrammarError, Limits};
 
 /// A compiled pattern.
@@ -14,6 +14,8 @@ pub(crate) struct Program {
     pub(crate) nfa: NFA,
     /// Fewest bytes to a match. [n_nfa_states]
     pub(crate) distances: Vec<u32>,
+    /// Whether it takes a byte, and a match may follow. [n_nfa_states]
+    pub(crate) takes_bytes: Vec<bool>,
     /// Byte to class. [256]
     pub(crate) classes: [u8; 256],
     pub(crate) n_classes: usize,
@@ -45,8 +47,19 @@ impl Program {
         for byte in 0..=u8::MAX {
             classes[usize::from(byte)] = nfa.byte_classes().get(byte);
         }
+        let distances = distances(&nfa);
+        let takes_byte = |state: &State| {
+            matches!(
+                state,
+                State::ByteRange { .. } | State::Sparse(_) | State::Dense(_)
+            )
+        };
+        let each = nfa.states().iter().zip(&distances);
+        let takes_bytes =
+            each.map(|(state, &distance)| takes_byte(state) && distance != UNREACHABLE);
         Ok(Self {
-            distances: distances(&nfa),
+            takes_bytes: takes_bytes.collect(),
+            distances,
             n_classes: usize::from(classes.iter().max().copied().unwrap_or(0)) + 1,
             classes,
             nfa,
@@ -63,7 +76,7 @@ impl Program {
 
     /// Heap bytes.
     pub(crate) fn n_bytes(&self) -> usize {
-        self.nfa.memory_usage() + self.distances.len() * size_of::<u32>()
+        self.nfa.memory_usage() + self.distances.len() * (size_of::<u32>() + size_of::<bool>())
     }
 }
 
