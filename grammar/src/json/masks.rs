@@ -15,6 +15,7 @@ use crate::json::inside::Interior;
 use crate::json::machine::{JsonLanguage, JsonState};
 use crate::json::members::{is_final, object_automaton};
 use crate::json::number::Number;
+use crate::json::opening::Onward;
 use crate::json::shape::ShapeId;
 use crate::memo::MaskMemo;
 use crate::regex::product::Automaton;
@@ -31,6 +32,8 @@ pub(crate) struct JsonMasks {
     pub(super) rests: ContextMemo,
     /// Of the tokens that go on with a number after each prefix: see [`crate::json::opening`].
     pub(super) numbers: MaskMemo<(ShapeId, Number, usize)>,
+    /// Of names, which are not many, and so are not forgotten.
+    pub(super) onward: Onward,
     /// By automaton; `None` is a string without a pattern.
     pub(super) runs: HashMap<Option<usize>, Runs>,
 }
@@ -44,6 +47,7 @@ impl JsonMasks {
             stacks: ContextMemo::new(3 * share),
             rests: ContextMemo::new(share),
             numbers: MaskMemo::new(share),
+            onward: Onward::default(),
             runs: HashMap::new(),
         }
     }
@@ -56,7 +60,8 @@ impl JsonLanguage {
         let masks = self.masks.interiors.n_bytes()
             + self.masks.stacks.n_bytes()
             + self.masks.rests.n_bytes()
-            + self.masks.numbers.n_bytes();
+            + self.masks.numbers.n_bytes()
+            + self.masks.onward.n_bytes();
         let runs = self.masks.runs.values().map(Runs::n_bytes).sum::<usize>();
         masks
             + runs
@@ -242,7 +247,7 @@ impl JsonLanguage {
         }
         if is_cut || self.has_inside(&stack.top) {
             for tokens in self.staying(&stack.top, vocabulary) {
-                self.declared_tokens(stack, tokens, &mut found)?;
+                self.declared_tokens(stack, (vocabulary, tokens), &mut found)?;
             }
         }
         if !measured

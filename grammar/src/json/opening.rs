@@ -1,15 +1,19 @@
 //! Masks where a value may begin: tokens up to what opens a string or a number, then their tails.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::json::context::{Found, place};
 use crate::json::frame::{Frame, Name, Stack};
 use crate::json::machine::{JsonLanguage, JsonState};
 use crate::json::number::Number;
 use crate::json::shape::{Others, ShapeId};
+use crate::literals::{LiteralNode, LiteralTrie};
 use crate::memo::Reach;
 use crate::trie::TokenTrie;
-use crate::{GrammarError, Vocabulary};
+use crate::{GrammarError, TokenId, Vocabulary};
 
 impl JsonLanguage {
     /// Adds the tokens that may follow a value's place or end: of those that open a string or a number, what
@@ -44,7 +48,7 @@ impl JsonLanguage {
                     self.number_tails(key, &opener.staying, vocabulary, found);
                 } else if self.cut_at_quote(&stack.top) {
                     self.interior(&stack.top, &opener.staying, &mut found.reach)?;
-                    self.declared_tokens(stack, &opener.staying, found)?;
+                    self.declared_tokens(stack, (vocabulary, &opener.staying), found)?;
                     self.closing_tokens(&opened, stack, (vocabulary, cut), found)?;
                 } else {
                     for tails in tails {
@@ -87,7 +91,7 @@ impl JsonLanguage {
     pub(super) fn declared_tokens(
         &mut self,
         stack: &Stack,
-        tokens: &TokenTrie,
+        (vocabulary, tokens): (&Vocabulary, &TokenTrie),
         found: &mut Found,
     ) -> Result<(), GrammarError> {
         let Some((members, node)) = stack.top.as_declared_name() else {
@@ -99,6 +103,14 @@ impl JsonLanguage {
             return Ok(());
         }
         self.parser.reads.members(place(stack.outer.as_ref()));
+        if node == 0 && !found.reach.measured {
+            let onward = self.masks.onward.of(&object.names, tokens, vocabulary);
+            let open = onward
+                .iter()
+                .filter(|on| object.reachable(on.1, members).next().is_some());
+            open.for_each(|&(token, _)| found.reach.mask.allow(token));
+            return Ok(());
+        }
         tokens.walk_nodes(
             &mut found.reach,
             node,
@@ -116,5 +128,48 @@ impl JsonLanguage {
                 reach.add(token, distance.saturating_add(stack.outer_cost()));
             },
         )
+    }
+}
+
+/// Where tokens lead from the beginning of declared names, whichever of these may come: it is asked for each of the
+/// objects side by side, and again in each that has other members.
+#[derive(Debug, Default)]
+pub(super) struct Onward(HashMap<(u64, usize, usize), Ends>);
+
+/// Tokens, each with the node where it ends.
+type Ends = Arc<[(TokenId, LiteralNode)]>;
+
+impl Onward {
+    /// The tokens of a trie that begin some name.
+    fn of(
+        &mut self,
+        names: &Arc<LiteralTrie>,
+        tokens: &TokenTrie,
+        vocabulary: &Vocabulary,
+    ) -> Ends {
+        // Both live, and stay where they are, as long as the constraint and the vocabulary do.
+        let key = (
+            vocabulary.id(),
+            Arc::as_ptr(names) as usize,
+            std::ptr::from_ref(tokens) as usize,
+        );
+        let find = || {
+            let mut found = Vec::new();
+            let walked: Result<(), Infallible> = tokens.walk_nodes(
+                &mut found,
+                0,
+                |_, &node| names.bytes(node),
+                |_, &node, (_, byte)| Ok(names.child(node, byte)),
+                |found, token, &node| found.push((token, node)),
+            );
+            let Ok(()) = walked;
+            found.into()
+        };
+        Arc::clone(self.0.entry(key).or_insert_with(find))
+    }
+
+    /// Heap bytes, roughly.
+    pub(super) fn n_bytes(&self) -> usize {
+        self.0.values().map(|list| size_of_val(&**list)).sum()
     }
 }
