@@ -163,6 +163,13 @@ struct Outlook {
     is_total: bool,
 }
 
+impl Outlook {
+    const DEAD: Self = Self {
+        distance: DEAD,
+        is_total: false,
+    };
+}
+
 /// How far a formula is from where it can hold.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
@@ -208,6 +215,10 @@ pub(crate) struct Product {
     table: Vec<u32>,
     states: Vec<Tuple>,
     ids: HashMap<Box<[u32]>, DfaState>,
+    /// The tuple that is looked for.
+    looked_for: Vec<u32>,
+    /// Whether nothing matches once no part can: most bytes that a pattern does not take lead there.
+    needs_a_part: bool,
     max_states: usize,
     n_searches: u32,
     n_visited: usize,
@@ -240,7 +251,10 @@ impl Product {
         }
         let (parts, starts): (Vec<Dfa>, Vec<u32>) = parts.into_iter().unzip();
         let (classes, representatives) = classes(&parts);
+        let none = vec![Outlook::DEAD; parts.len()];
         let mut product = Self {
+            needs_a_part: accept.bound(&none).bytes == DEAD,
+            looked_for: Vec::new(),
             parts,
             n_leaves: accept.n_leaves(),
             asks: accept.asks(),
@@ -256,7 +270,7 @@ impl Product {
             n_visited: 0,
             max_visited: limits.compile_steps,
         };
-        let start = product.intern(starts.into())?;
+        let start = product.intern(&starts)?;
         let is_live = start != DEAD && product.find_distance(start)? != DEAD;
         Ok((product, is_live.then_some(start)))
     }
@@ -355,13 +369,20 @@ impl Product {
     ) -> Result<u32, GrammarError> {
         self.visit(self.parts.len())?;
         let byte = self.representatives[class];
-        let mut next = self.states[state as usize].parts.clone();
-        for (part, state) in self.parts.iter_mut().zip(&mut next) {
-            if *state != DEAD {
-                *state = part.step(*state, byte)?.unwrap_or(DEAD);
-            }
+        let mut tuple = std::mem::take(&mut self.looked_for);
+        tuple.clear();
+        let parts = self
+            .parts
+            .iter_mut()
+            .zip(&self.states[state as usize].parts);
+        for (part, &state) in parts {
+            tuple.push(match state {
+                DEAD => DEAD,
+                state => part.step(state, byte)?.unwrap_or(DEAD),
+            });
         }
-        let next = self.intern(next)?;
+        let next = self.intern(&tuple)?;
+        self.looked_for = tuple;
         self.table[cell] = next;
         Ok(next)
     }
@@ -375,18 +396,18 @@ impl Product {
     }
 
     /// The state for a tuple, made if it is new; `DEAD` where plainly no match can follow.
-    fn intern(&mut self, parts: Box<[u32]>) -> Result<u32, GrammarError> {
-        if let Some(&known) = self.ids.get(&parts) {
+    fn intern(&mut self, parts: &[u32]) -> Result<u32, GrammarError> {
+        if self.needs_a_part && parts.iter().all(|&state| state == DEAD) {
+            return Ok(DEAD);
+        }
+        if let Some(&known) = self.ids.get(parts) {
             return Ok(known);
         }
         self.visit(self.n_leaves / LEAVES_A_STEP)?;
-        let each = self.parts.iter().zip(&parts);
+        let each = self.parts.iter().zip(parts);
         let outlooks: SmallVec<[Outlook; 16]> = each
             .map(|(part, &state)| match state {
-                DEAD => Outlook {
-                    distance: DEAD,
-                    is_total: false,
-                },
+                DEAD => Outlook::DEAD,
                 state => Outlook {
                     distance: part.distance(state) as u32,
                     is_total: part.is_total(state),
@@ -403,10 +424,10 @@ impl Product {
         }
         let cells = self.table.len() + self.representatives.len();
         self.table.resize(cells, UNKNOWN);
-        let accepting = self.accept.holds(accepting(&self.parts, &parts));
-        self.ids.insert(parts.clone(), id as DfaState);
+        let accepting = self.accept.holds(accepting(&self.parts, parts));
+        self.ids.insert(parts.into(), id as DfaState);
         self.states.push(Tuple {
-            parts,
+            parts: parts.into(),
             accepting,
             bound,
             distance: match (accepting, bound.exact) {
