@@ -11,8 +11,11 @@ use lmrun_grammar::{
 };
 use serde_json::Value;
 
-use crate::support::constraints::{listed, own_schemas, schemas_of_data, vocabulary};
+use crate::support::constraints::{own_schemas, schemas_of_data, vocabulary};
 use crate::support::parallel;
+
+/// Characters that are told of what a walk came to.
+const MAX_SAID: usize = 2_000;
 
 /// How a walk can fail to be an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +38,8 @@ struct Walks {
     n_walked: usize,
     n_refused: usize,
     n_without_oracle: usize,
-    troubles: BTreeMap<Trouble, Vec<String>>,
+    /// By schema: how many of its walks, and what the first of these came to.
+    troubles: BTreeMap<Trouble, BTreeMap<String, (usize, String)>>,
 }
 
 impl Walks {
@@ -53,8 +57,8 @@ impl Walks {
             all.n_walked += walks.n_walked;
             all.n_refused += walks.n_refused;
             all.n_without_oracle += walks.n_without_oracle;
-            for (trouble, told) in walks.troubles {
-                all.troubles.entry(trouble).or_default().extend(told);
+            for (trouble, schemas) in walks.troubles {
+                all.troubles.entry(trouble).or_default().extend(schemas);
             }
         }
         all
@@ -102,14 +106,16 @@ impl Walks {
                 Err(error) => Some((kind(&error), error.to_string())),
             };
             if let Some((kind, said)) = trouble {
-                let told = self.troubles.entry(kind).or_default();
-                told.push(format!("{name}: {said}"));
+                let schemas = self.troubles.entry(kind).or_default();
+                let (n, _) = schemas.entry(name.into()).or_insert((0, said));
+                *n += 1;
             }
         }
     }
 
     fn n(&self, trouble: Trouble) -> usize {
-        self.troubles.get(&trouble).map_or(0, Vec::len)
+        let schemas = self.troubles.get(&trouble).into_iter().flatten();
+        schemas.map(|(_, (n, _))| n).sum()
     }
 }
 
@@ -120,9 +126,14 @@ impl fmt::Display for Walks {
             "{} walks of {} schemas; {} compilations refused, {} schemas not understood by the validator",
             self.n_walked, self.n_schemas, self.n_refused, self.n_without_oracle
         )?;
-        for (trouble, told) in &self.troubles {
-            let share = 100.0 * told.len() as f64 / self.n_walked as f64;
-            write!(f, "\n{trouble:?}, {share:.2} %: {}", listed(told))?;
+        for (&trouble, schemas) in &self.troubles {
+            let n = self.n(trouble);
+            let share = 100.0 * n as f64 / self.n_walked as f64;
+            write!(f, "\n{trouble:?}: {n} walks, {share:.2} %")?;
+            for (name, (n, said)) in schemas {
+                let said: String = said.chars().take(MAX_SAID).collect();
+                write!(f, "\n{name}, {n} times: {said}")?;
+            }
         }
         Ok(())
     }
