@@ -16,6 +16,10 @@ use crate::regex::dfa::DfaState;
 
 /// `contains` of one array that are followed while it is written; more are looked at at its end.
 const MAX_CONTAINS: usize = 2;
+const NO_ITEM: Bounds = Bounds {
+    min: 0,
+    max: Some(0),
+};
 /// Characters up to which the length of names is bounded while they are written.
 pub(crate) const MAX_NAME_LENGTH: u32 = 256;
 
@@ -176,6 +180,14 @@ pub(crate) fn number(
     Draft::Number(NumberShape::new(rules))
 }
 
+/// What is said of the items at an index, or of those past all indices.
+fn said_of_item(parts: &[Arc<Form>], idx: Option<usize>) -> impl Iterator<Item = FormId> {
+    parts.iter().filter_map(move |part| match &**part {
+        Form::Items { prefix, rest } => idx.and_then(|idx| prefix.get(idx).copied()).or(*rest),
+        _ => None,
+    })
+}
+
 /// Arrays, and what is left to look at at their end.
 pub(crate) fn array(compiler: &mut Compiler<'_>, parts: &[Arc<Form>]) -> (Draft, Vec<FormId>) {
     let mut bounds = Bounds::default();
@@ -183,8 +195,16 @@ pub(crate) fn array(compiler: &mut Compiler<'_>, parts: &[Arc<Form>]) -> (Draft,
     let mut contains: Vec<(FormId, Bounds)> = Vec::new();
     let mut guards = Vec::new();
     let mut different = false;
+    let mut excluded = Vec::new();
     for part in parts {
         match &**part {
+            // Items of which none may be something are each not it.
+            Form::Contains {
+                form,
+                bounds: NO_ITEM,
+            } => {
+                excluded.push(compiler.schemas.forms.not(*form));
+            }
             Form::NItems(these) => bounds = bounds.and(*these),
             Form::Items { prefix, .. } => n_prefix = n_prefix.max(prefix.len()),
             Form::Contains { form, bounds } if contains.len() < MAX_CONTAINS => {
@@ -200,12 +220,9 @@ pub(crate) fn array(compiler: &mut Compiler<'_>, parts: &[Arc<Form>]) -> (Draft,
     if let Some(max) = bounds.max {
         n_prefix = n_prefix.min(max as usize);
     }
-    let at = |idx: Option<usize>| -> Vec<FormId> {
-        let here = |part: &Arc<Form>| match &**part {
-            Form::Items { prefix, rest } => idx.and_then(|idx| prefix.get(idx).copied()).or(*rest),
-            _ => None,
-        };
-        parts.iter().filter_map(here).collect()
+    let at = |idx: Option<usize>| {
+        let said = said_of_item(parts, idx);
+        said.chain(excluded.iter().copied()).collect()
     };
     let places = |compiler: &mut Compiler<'_>, forms: Vec<FormId>| -> Vec<NodeId> {
         let sets = 0..1_usize << contains.len();

@@ -217,7 +217,8 @@ pub(crate) fn object(
     Ok(Some((Draft::Object(draft), guards)))
 }
 
-/// The first exception; the others, and those that the rest of the object is too much for, are looked at at its end.
+/// The first exception, or all if there is but one member to be them; the others, and those that the rest of the object is
+/// too much for, are looked at at its end.
 fn exception(
     compiler: &mut Compiler<'_>,
     gathered: &Gathered<'_>,
@@ -226,9 +227,14 @@ fn exception(
 ) -> Result<Option<DraftException>, GrammarError> {
     let mut guarded = gathered.exceptions.as_slice();
     let mut found = None;
-    if let [first, others @ ..] = guarded
+    let n_at_once = match gathered.bounds.max {
+        Some(1) => guarded.len(),
+        _ => guarded.len().min(1),
+    };
+    let (followed, others) = guarded.split_at(n_at_once);
+    if !followed.is_empty()
         && gathered.dependents.is_empty()
-        && let Some(draft) = follow_exception(compiler, gathered, first, names)?
+        && let Some(draft) = follow_exceptions(compiler, gathered, followed, names)?
     {
         found = Some(draft);
         guarded = others;
@@ -242,28 +248,31 @@ fn exception(
     Ok(found)
 }
 
-/// The places of the member that is the exception; `None` if its names have too many patterns.
-fn follow_exception(
+/// The places of the member that is all these exceptions; `None` if its names have too many patterns.
+fn follow_exceptions(
     compiler: &mut Compiler<'_>,
     gathered: &Gathered<'_>,
-    exception: &Said<'_>,
+    exceptions: &[Said<'_>],
     names: &NameTests,
 ) -> Result<Option<DraftException>, GrammarError> {
-    let all = || gathered.members.iter().chain([exception]);
+    let all = || gathered.members.iter().chain(exceptions);
     let Some(sets) = Sets::of(compiler, all())? else {
         return Ok(None);
     };
     let mut nodes = Vec::with_capacity(gathered.order.len());
     for &name in &gathered.order {
         let mut forms = forms_of(compiler, gathered, name)?;
-        let said = exception.of_name(compiler, name)?;
-        forms.push(not_all(compiler, said));
+        for exception in exceptions {
+            let said = exception.of_name(compiler, name)?;
+            forms.push(not_all(compiler, said));
+        }
         nodes.push(compiler.place(forms));
     }
     let others = sets.others(names, |is_matched| {
         let said = gathered.members.iter();
         let mut forms: Vec<FormId> = said.flat_map(|said| said.of_matching(is_matched)).collect();
-        forms.push(not_all(compiler, exception.of_matching(is_matched)));
+        let each = exceptions.iter();
+        forms.extend(each.map(|exception| not_all(compiler, exception.of_matching(is_matched))));
         compiler.place(forms)
     });
     Ok(Some(DraftException { nodes, others }))
