@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 
 use crate::GrammarError;
 use crate::alphabet::{Alphabet, Targets, after_lead};
+use crate::json::automaton::Automaton;
 use crate::regex::dfa::DfaState;
-use crate::regex::product::Automaton;
 
 /// A set of groups of characters, one bit each.
 pub(crate) type Groups = u64;

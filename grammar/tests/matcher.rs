@@ -323,3 +323,30 @@ fn the_fewest_bytes_shrink_to_none() {
     }
     assert_eq!(matcher.min_bytes_to_accept(), 0);
 }
+
+#[test]
+fn the_shortest_string_of_patterns_within_a_length_is_known() {
+    let vocabulary = vocabulary();
+    let all = |patterns: &[&str], min: u32, max: u32| {
+        let patterns: Vec<_> = patterns.iter().map(|p| json!({"pattern": p})).collect();
+        json!({"type": "string", "allOf": patterns, "minLength": min, "maxLength": max})
+    };
+    let quoted = "\"";
+    // Counted by hand, quotes included.
+    for (schema, shortest) in [
+        (all(&["a1", "b2"], 0, 4), 6),
+        (all(&["a1", "b2"], 6, 9), 8),
+        (all(&["a1b", "1b2"], 0, 4), 6),
+        // A quote within a string is one character and two bytes.
+        (all(&[quoted, "^.?a"], 0, 2), 5),
+        // Four bytes are fewer than six, but as many characters too many.
+        (all(&["^(?:xyzw|\"\"\")", "^[^q]*$"], 0, 3), 8),
+    ] {
+        let constraint = Constraint::json_schema(&schema, &Limits::default()).unwrap();
+        let matcher = matcher(constraint, &vocabulary);
+        assert_eq!(matcher.min_bytes_to_accept(), shortest, "{schema}");
+    }
+    let none = all(&["a1", "b2"], 0, 3);
+    let none = Constraint::json_schema(&none, &Limits::default()).unwrap_err();
+    assert!(matches!(none, GrammarError::Empty { .. }), "{none}");
+}

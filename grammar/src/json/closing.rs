@@ -150,8 +150,8 @@ impl JsonLanguage {
         stack: &Stack,
         vocabulary: &Vocabulary,
     ) -> Result<Rests, GrammarError> {
-        let tables = &self.parser.tables;
-        let known = self.masks.rests.get(vocabulary, false, stack, tables);
+        let parser = &self.parser;
+        let known = self.masks.rests.get(vocabulary, false, stack, parser);
         if let Some(known) = known {
             self.parser.reads.add(known.reads(), stack);
             return Ok(Rests {
@@ -172,8 +172,8 @@ impl JsonLanguage {
         self.parser.reads.add(&reads, stack);
         if rests.undecided.is_empty() {
             let known = Known::of(Arc::clone(&rests.legal), stack, reads);
-            let tables = &self.parser.tables;
-            self.masks.rests.insert(vocabulary, stack, tables, &known);
+            let parser = &self.parser;
+            self.masks.rests.insert(vocabulary, stack, parser, &known);
         }
         Ok(rests)
     }

@@ -262,21 +262,17 @@ impl Compiler<'_> {
         bounds: (u32, Option<u32>),
     ) -> Result<Option<StringShape>, GrammarError> {
         let Some((id, start)) = pattern else {
-            return Ok(StringShape::new(None, bounds, None));
+            return StringShape::new(None, bounds, None);
         };
         let automaton = &mut self.schemas.patterns.automata[id as usize];
         let table = match bounds {
             (0, None) => None,
             bounds => {
                 let limits = &mut self.limits;
-                self.lengths.table((id, start), automaton, bounds, limits)?
+                self.lengths.table((id, start), automaton, bounds, limits)
             }
         };
-        Ok(StringShape::new(
-            Some((id, automaton, start)),
-            bounds,
-            table,
-        ))
+        StringShape::new(Some((id, automaton, start)), bounds, table)
     }
 
     fn intern(&mut self, draft: Draft) -> Result<ShapeId, GrammarError> {

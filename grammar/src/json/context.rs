@@ -16,6 +16,7 @@ use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
 
 use crate::json::frame::{Frame, Items, Members, Name, Other, Outer, Stack, Used};
+use crate::json::machine::Parser;
 use crate::json::shape::{NodeId, ShapeId, Tables};
 use crate::json::string::InteriorKey;
 use crate::literals::LiteralNode;
@@ -387,11 +388,11 @@ impl ContextMemo {
         vocabulary: &Vocabulary,
         measured: bool,
         stack: &Stack,
-        tables: &Tables,
+        parser: &Parser,
     ) -> Option<Known> {
-        let top = Top::of(stack, measured, tables, vocabulary);
+        let top = Top::of(stack, measured, parser, vocabulary);
         let entry = self.entries.get(&(vocabulary.id(), measured, top))?;
-        let around = entry.around(stack, tables, vocabulary, measured)?;
+        let around = entry.around(stack, &parser.tables, vocabulary, measured)?;
         entry.masks.get(&around).cloned()
     }
 
@@ -400,12 +401,12 @@ impl ContextMemo {
         &mut self,
         vocabulary: &Vocabulary,
         stack: &Stack,
-        tables: &Tables,
+        parser: &Parser,
         known: &Known,
     ) {
         let reads = known.reads;
         let measured = known.reach.measured;
-        let top = Top::of(stack, measured, tables, vocabulary);
+        let top = Top::of(stack, measured, parser, vocabulary);
         let key = (vocabulary.id(), measured, top);
         let entry = self.entries.entry(key.clone()).or_default();
         entry.n_around = entry
@@ -414,7 +415,7 @@ impl ContextMemo {
         entry.own |= reads.lowest <= reads.base;
         entry.own_members |= reads.own_members || measured;
         entry.members |= reads.members || measured;
-        let Some(around) = entry.around(stack, tables, vocabulary, measured) else {
+        let Some(around) = entry.around(stack, &parser.tables, vocabulary, measured) else {
             if entry.masks.is_empty() {
                 self.entries.remove(&key);
             }
@@ -455,7 +456,8 @@ fn entry_bytes(around: &[Around], known: &Known) -> usize {
 
 impl Top {
     /// Distances depend on all of the top frame; tokens on less.
-    fn of(stack: &Stack, measured: bool, tables: &Tables, vocabulary: &Vocabulary) -> Self {
+    fn of(stack: &Stack, measured: bool, parser: &Parser, vocabulary: &Vocabulary) -> Self {
+        let tables = &parser.tables;
         match &stack.top {
             Frame::Array(items) => {
                 Self::Frame(Frame::Array(tables.array(items.shape).relevant(items)))
@@ -464,8 +466,9 @@ impl Top {
             Frame::String { shape, body } => {
                 let strings = tables.string(*shape);
                 let longest = vocabulary.longest();
+                let automata = &parser.verdicts.patterns.automata;
                 Self::String {
-                    interior: strings.interior_key(*shape, body, longest),
+                    interior: strings.interior_key(*shape, body, longest, automata),
                     shape: *shape,
                     due: strings.min.saturating_sub(body.count).min(longest as u32),
                 }

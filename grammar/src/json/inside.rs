@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use crate::alphabet::{Alphabet, Targets};
+use crate::json::automaton::Automaton;
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, Parser};
 use crate::json::members::{object_automaton, step_other};
@@ -17,7 +18,6 @@ use crate::json::shape::Others;
 use crate::json::string::{Body, InteriorKey, StringShape};
 use crate::json::text::{BOUNDARY, Text};
 use crate::memo::Reach;
-use crate::regex::product::Automaton;
 use crate::runs::{ENDLESS, Followed, Run, Runs, run};
 use crate::trie::TokenTrie;
 use crate::{GrammarError, Vocabulary};
@@ -118,7 +118,8 @@ impl JsonLanguage {
         let (interior, (low, high)) = match &stack.top {
             Frame::String { shape, body } => {
                 let strings = self.parser.tables.string(*shape);
-                let key = strings.interior_key(*shape, body, longest);
+                let automata = &self.parser.verdicts.patterns.automata;
+                let key = strings.interior_key(*shape, body, longest, automata);
                 (
                     Interior::String(key),
                     strings.interior_offsets(body, longest),
@@ -271,23 +272,17 @@ where
 /// The longest run from a place in a string.
 fn string_run(
     strings: &StringShape,
-    automaton: Option<&mut Automaton>,
+    mut automaton: Option<&mut Automaton>,
     runs: &mut Runs,
     body: Body,
 ) -> Result<Run, GrammarError> {
     if body.text != BOUNDARY {
         return Ok(Run::NONE);
     }
-    let found = match strings.without_lengths(&body) {
-        Some((state, n_free)) => {
-            let run = runs.run(state, automaton)?;
-            let n_characters = run.n_characters.min(n_free);
-            Run {
-                n_characters,
-                ..run
-            }
-        }
-        None => {
+    // How long a way can be is known of the states that the run has met.
+    let of_pattern = runs.run(body.state, automaton.as_deref_mut())?;
+    let found = match strings.n_without_lengths(&body, automaton.as_deref()) {
+        0 => {
             let mut counted = Counted {
                 strings,
                 automaton,
@@ -295,6 +290,10 @@ fn string_run(
             };
             run(body, &mut counted)?
         }
+        n_free => Run {
+            n_characters: of_pattern.n_characters.min(n_free),
+            ..of_pattern
+        },
     };
     let n_left = strings.n_left(&body).unwrap_or(u32::MAX);
     let most = found.most.min(n_left.min(ENDLESS.into()) as u8);
@@ -313,8 +312,8 @@ impl Followed<Body> for Counted<'_> {
         let of_state = self
             .runs
             .targets(body.state, self.automaton.as_deref_mut())?;
-        let automaton = self.automaton.as_deref();
-        let targets = self.strings.after_character(&body, &of_state, automaton);
+        let automaton = self.automaton.as_deref_mut();
+        let targets = self.strings.after_character(&body, &of_state, automaton)?;
         Ok(Arc::new(targets))
     }
 

@@ -1,8 +1,8 @@
 //! How far a match of a length within bounds is.
 //!
-//! A *position* is a state of a pattern's NFA, or of a product of patterns; a state of the automaton
-//! stands for some of them, and its nearest match is the nearest of theirs. So the table needs no
-//! determinised states. A *place* is a position at a state of the string's text. For each number of
+//! A *position* is a state of a pattern's NFA; a state of the automaton stands for some of them, and
+//! its nearest match is the nearest of theirs. So the table needs no determinised states. A product of
+//! patterns has no table: its matches are searched for ([`crate::json::search`]). A *place* is a position at a state of the string's text. For each number of
 //! code points still due and each place there is the least number of code points that leads to a
 //! match, and the bytes of such a way. A maximum is then a comparison, so only the minimum costs
 //! cells.
@@ -12,52 +12,49 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashSet, HashSetExt};
 use regex_automata::nfa::thompson::State;
 use regex_automata::util::primitives::StateID;
 
+use crate::json::automaton::Automaton;
 use crate::json::patterns::AutomatonId;
+use crate::json::search::{Fewest, Place};
 use crate::json::string::Body;
 use crate::json::text::{BOUNDARY, CLASSES, N_TEXTS, Text};
-use crate::regex::dfa::{DfaState, successor};
-use crate::regex::product::{Automaton, Product};
+use crate::regex::dfa::{Dfa, DfaState, successor};
 use crate::regex::program::Program;
 use crate::regex::reach::{Edges, UNREACHABLE};
 use crate::{GrammarError, Limits};
 
 const NONE: u32 = u32::MAX;
 
-/// Places of a pattern, and tuples of a product of some, beyond which lengths are only counted.
+/// Places of a pattern beyond which lengths are only counted.
 const MAX_PLACES: usize = 1 << 17;
-const MAX_TUPLES: usize = 4096;
 
 /// Code points, then bytes; `NONE` where there is no match.
-type Way = (u32, u32);
+pub(crate) type Way = (u32, u32);
 
-const NO_WAY: Way = (NONE, NONE);
+pub(crate) const NO_WAY: Way = (NONE, NONE);
 
-/// The ways of one automaton.
+/// The ways of one pattern.
 #[derive(Debug)]
-struct Ways {
+pub(crate) struct Ways {
     places: Arc<Places>,
     /// For each number of code points due, up to one from which on each further one makes every way
     /// longer by itself and its one byte. [n_rows, n_places]
     ways: Vec<Way>,
-    /// The most code points that can be due.
-    min: u32,
     /// The most code points of a way.
     longest: u32,
-    /// Whether each state of the automaton can go on to a match of some length.
-    all_live: bool,
 }
 
 /// What is known of the matches of one automaton with lengths within bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct LengthTable {
-    ways: Arc<Ways>,
+    /// `None` where they are searched for.
+    ways: Option<Arc<Ways>>,
+    min: u32,
     max: Option<u32>,
 }
 
@@ -86,46 +83,42 @@ impl LengthTables {
         automaton: &mut Automaton,
         (min, max): (u32, Option<u32>),
         limits: &mut Limits,
-    ) -> Result<Option<LengthTable>, GrammarError> {
-        let known = match self.known.entry(id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(Known::new(automaton, start, limits)?),
+    ) -> Option<LengthTable> {
+        let (ways, min) = match automaton {
+            // Where no match is shorter a minimum says nothing.
+            Automaton::Product(product, search) => {
+                search.prepare(product, start, limits);
+                let is_due = search.shortest(product, start) < min;
+                (None, if is_due { min } else { 0 })
+            }
+            Automaton::One(dfa) => {
+                let known = self.known.entry(id);
+                let known = known
+                    .or_insert_with(|| Known::new(dfa, start, limits))
+                    .as_mut()?;
+                let min = if known.shortest < min { min } else { 0 };
+                (Some(known.with_minimum(min, limits)?), min)
+            }
         };
-        let Some(known) = known else {
-            return Ok(None);
-        };
-        // Where no match is shorter a minimum says nothing.
-        let min = if known.shortest < min { min } else { 0 };
-        let ways = known.with_minimum(min, limits);
-        let table = ways.map(|ways| LengthTable { ways, max });
-        Ok(table.filter(|table| min > 0 || max.is_some() || !table.ways.all_live))
+        (min > 0 || max.is_some()).then_some(LengthTable { ways, min, max })
     }
 }
 
 impl Known {
     /// `None` if there are too many places.
-    fn new(
-        automaton: &mut Automaton,
-        start: DfaState,
-        limits: &mut Limits,
-    ) -> Result<Option<Self>, GrammarError> {
-        let Some(graph) = Graph::new(automaton, start, limits)? else {
-            return Ok(None);
+    fn new(dfa: &Dfa, start: DfaState, limits: &mut Limits) -> Option<Self> {
+        let positions = dfa.nfa_states(start);
+        let graph = Graph::new(dfa.program(), positions, limits)?;
+        let ways = Ways::of_any_length(&graph, limits);
+        let shortest = match dfa.is_accepting(start) {
+            true => 0,
+            false => ways.nearest(positions, BOUNDARY, 0).0,
         };
-        let ways = graph.ways(0, &[]);
-        limits.length_cells -= ways.len();
-        let ways = Ways {
-            places: Arc::clone(&graph.places),
-            longest: longest(&ways),
-            ways,
-            min: 0,
-            all_live: matches!(automaton, Automaton::One(_)),
-        };
-        Ok(Some(Self {
+        Some(Self {
             graph,
-            shortest: ways.nearest(&Body::open(start), automaton).0,
+            shortest,
             ways: HashMap::from_iter([(0, Arc::new(ways))]),
-        }))
+        })
     }
 
     fn with_minimum(&mut self, min: u32, limits: &mut Limits) -> Option<Arc<Ways>> {
@@ -158,8 +151,6 @@ impl Known {
             places: Arc::clone(&self.graph.places),
             longest: longest(&ways) + n_more,
             ways,
-            min,
-            all_live: without.all_live,
         });
         self.ways.insert(min, Arc::clone(&ways));
         Some(ways)
@@ -180,11 +171,19 @@ fn longest(ways: &[Way]) -> u32 {
 }
 
 impl Ways {
-    fn nearest(&self, body: &Body, automaton: &Automaton) -> Way {
-        let n_due = self.min.saturating_sub(body.count);
-        if n_due == 0 && body.text == BOUNDARY && automaton.is_accepting(body.state) {
-            return (0, 0);
+    /// The ways to matches of whatever length.
+    pub(crate) fn of_any_length(graph: &Graph, limits: &mut Limits) -> Self {
+        let ways = graph.ways(0, &[]);
+        limits.length_cells -= ways.len();
+        Self {
+            places: Arc::clone(&graph.places),
+            longest: longest(&ways),
+            ways,
         }
+    }
+
+    /// The shortest way of those from some positions of which none is at the end.
+    pub(crate) fn nearest(&self, positions: &[u32], text: Text, n_due: u32) -> Way {
         let n_places = self.places.texts.len();
         let row = (n_due as usize).min(
             self.ways
@@ -192,42 +191,91 @@ impl Ways {
                 .checked_div(n_places)
                 .map_or(0, |n_rows| n_rows - 1),
         );
-        let positions = automaton.positions(&body.state).iter();
-        let places = positions.filter_map(|&position| self.places.find(position, body.text));
+        let places = positions.iter();
+        let places = places.filter_map(|&position| self.places.find(position, text));
         let ways = places.map(|place| self.ways[row * n_places + place as usize]);
         longer(ways.min().unwrap_or(NO_WAY), n_due - row as u32)
+    }
+
+    /// Heap bytes; those of one pattern share them.
+    pub(crate) fn n_bytes(&self) -> usize {
+        size_of_val(&*self.ways) + self.places.n_bytes()
     }
 }
 
 impl LengthTable {
-    /// The most code points that a way takes.
-    pub(crate) fn longest(&self) -> u32 {
-        self.ways.longest
+    /// The most code points that a way takes from any state that was met so far; `NONE` if that is not known.
+    pub(crate) fn longest(&self, body: &Body, automaton: &Automaton) -> u32 {
+        match (&self.ways, automaton) {
+            (Some(ways), _) => ways.longest,
+            // Of as many as there are bytes to the nearest match, while none is due.
+            (None, Automaton::Product(product, _)) if body.count >= self.min => product.furthest(),
+            (None, _) => NONE,
+        }
     }
 
     /// Heap bytes; tables of one automaton share them.
     pub(crate) fn n_bytes(&self) -> usize {
-        size_of_val(&*self.ways.ways) + self.ways.places.n_bytes()
+        self.ways.as_ref().map_or(0, |ways| ways.n_bytes())
     }
 
-    /// Whether a match of a length within the bounds can follow.
-    pub(crate) fn is_live(&self, body: &Body, automaton: &Automaton) -> bool {
-        let Ways {
-            longest,
-            min,
-            all_live,
-            ..
-        } = *self.ways;
-        let fits = body.count >= min && self.max.is_none_or(|max| max - body.count >= longest);
-        fits && all_live || self.distance(body, automaton) != NONE
+    /// Whether a match of a length within the bounds can follow. Of a product's state it must be known
+    /// that a match can.
+    pub(crate) fn is_live(
+        &self,
+        body: &Body,
+        automaton: &mut Automaton,
+    ) -> Result<bool, GrammarError> {
+        if body.count >= self.min && self.fits(body, self.longest(body, automaton)) {
+            return Ok(true);
+        }
+        if let Automaton::Product(product, search) = &mut *automaton {
+            let place = self.place(body);
+            search.find(product, place, Fewest::Bytes)?;
+            let (n_points, _) = search.known(product, place, Fewest::Bytes);
+            if !self.fits(body, n_points) && n_points != NONE {
+                search.find(product, place, Fewest::CodePoints)?;
+            }
+        }
+        Ok(self.distance(body, automaton) != NONE)
     }
 
     /// Fewest bytes to such a match; `NONE` if there is none.
     pub(crate) fn distance(&self, body: &Body, automaton: &Automaton) -> u32 {
-        let (n_points, n_bytes) = self.ways.nearest(body, automaton);
-        match self.max {
-            Some(max) if n_points > max - body.count => NONE,
-            _ => n_bytes,
+        let place = self.place(body);
+        let (n_points, n_bytes) = match (&self.ways, automaton) {
+            (Some(ways), Automaton::One(dfa)) => {
+                let is_end = place.due == 0 && place.text == BOUNDARY;
+                match is_end && dfa.is_accepting(body.state) {
+                    true => (0, 0),
+                    false => ways.nearest(dfa.nfa_states(body.state), place.text, place.due),
+                }
+            }
+            (_, Automaton::Product(product, search)) => {
+                let nearest = search.known(product, place, Fewest::Bytes);
+                match self.fits(body, nearest.0) {
+                    true => nearest,
+                    false => search.known(product, place, Fewest::CodePoints),
+                }
+            }
+            (None, Automaton::One(_)) => unreachable!("a pattern by itself has a table"),
+        };
+        match self.fits(body, n_points) {
+            true => n_bytes,
+            false => NONE,
+        }
+    }
+
+    /// Whether so many more code points are not too many.
+    fn fits(&self, body: &Body, n_points: u32) -> bool {
+        n_points != NONE && self.max.is_none_or(|max| n_points <= max - body.count)
+    }
+
+    fn place(&self, body: &Body) -> Place {
+        Place {
+            state: body.state,
+            text: body.text,
+            due: self.min.saturating_sub(body.count),
         }
     }
 }
@@ -273,7 +321,7 @@ impl Places {
 }
 
 /// Places, and how they lead to each other.
-struct Graph {
+pub(crate) struct Graph {
     places: Arc<Places>,
     free: Edges,
     by_byte: Edges,
@@ -300,12 +348,8 @@ struct Search {
 }
 
 impl Graph {
-    /// The places that `start` leads to; `None` if there are too many.
-    fn new(
-        automaton: &mut Automaton,
-        start: DfaState,
-        limits: &Limits,
-    ) -> Result<Option<Self>, GrammarError> {
+    /// The places that a pattern's `positions` lead to; `None` if there are too many.
+    pub(crate) fn new(program: &Program, positions: &[u32], limits: &Limits) -> Option<Self> {
         let mut search = Search {
             places: Places::default(),
             free: Edges::new(0),
@@ -313,7 +357,7 @@ impl Graph {
             matching: Vec::new(),
             open: Vec::new(),
         };
-        let bytes = told_apart(automaton);
+        let bytes = told_apart(|byte| program.classes[usize::from(byte)].into());
         let after: [Vec<(u8, Text)>; N_TEXTS] = std::array::from_fn(|text| {
             let text = Text::nth(text as u8);
             let steps = bytes.iter().map(|&byte| (byte, text.step(byte)));
@@ -321,29 +365,21 @@ impl Graph {
                 .filter_map(|(byte, text)| Some((byte, text?)))
                 .collect()
         });
-        for &position in automaton.positions(&start) {
+        for &position in positions {
             search.reach(position, BOUNDARY);
         }
-        let max_places = match automaton {
-            Automaton::One(_) => MAX_PLACES,
-            Automaton::Product(_) => MAX_TUPLES,
-        };
         while let Some(from) = search.open.pop() {
-            if search.places.texts.len() > max_places.min(limits.length_cells) {
-                return Ok(None);
+            if search.places.texts.len() > MAX_PLACES.min(limits.length_cells) {
+                return None;
             }
-            let after = &after[from.text.index()];
-            match automaton {
-                Automaton::One(dfa) => search.step_nfa(dfa.program(), from, after),
-                Automaton::Product(product) => search.step_product(product, from, after)?,
-            }
+            search.step(program, from, &after[from.text.index()]);
         }
-        Ok(Some(Self {
+        Some(Self {
             places: Arc::new(search.places),
             free: search.free,
             by_byte: search.by_byte,
             matching: search.matching,
-        }))
+        })
     }
 
     /// The ways from each place when `n_due` code points are still due, given those for one less.
@@ -392,25 +428,7 @@ impl Graph {
 }
 
 impl Search {
-    fn step_product(
-        &mut self,
-        product: &mut Product,
-        from: Open,
-        after: &[(u8, Text)],
-    ) -> Result<(), GrammarError> {
-        if from.text == BOUNDARY && product.is_accepting(from.position) {
-            self.matching.push(from.place);
-        }
-        for &(byte, text) in after {
-            if let Some(next) = product.enter(from.position, byte)? {
-                let to = self.reach(next, text);
-                self.by_byte.add(from.place, to);
-            }
-        }
-        Ok(())
-    }
-
-    fn step_nfa(&mut self, program: &Program, from: Open, after: &[(u8, Text)]) {
+    fn step(&mut self, program: &Program, from: Open, after: &[(u8, Text)]) {
         let can_match = |next: &StateID| program.distances[next.as_usize()] != UNREACHABLE;
         if from.text == BOUNDARY && program.distances[from.position as usize] == 0 {
             self.matching.push(from.place);
@@ -452,10 +470,10 @@ impl Search {
     }
 }
 
-/// A byte of each class of those that neither the automaton nor the text tells apart.
-pub(crate) fn told_apart(automaton: &Automaton) -> Vec<u8> {
+/// A byte of each class of those that neither an automaton nor the text tells apart.
+pub(crate) fn told_apart(class: impl Fn(u8) -> u16) -> Vec<u8> {
     let mut seen = HashSet::new();
-    let class = |byte: u8| (automaton.class(byte), CLASSES[usize::from(byte)]);
+    let class = |byte: u8| (class(byte), CLASSES[usize::from(byte)]);
     (0..=u8::MAX)
         .filter(|&byte| seen.insert(class(byte)))
         .collect()

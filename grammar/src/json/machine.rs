@@ -13,6 +13,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::bytes::ByteSet;
+use crate::json::automaton::Automaton;
 use crate::json::compile::compile;
 use crate::json::context::Reads;
 use crate::json::frame::{Frame, Items, Link, Members, Outer, Stack};
@@ -22,7 +23,6 @@ use crate::json::shape::{GuardId, NodeId, Shape, Tables};
 use crate::json::text::BOUNDARY;
 use crate::json::values::hash;
 use crate::json::verdict::Verdicts;
-use crate::regex::product::Automaton;
 use crate::{GrammarError, JsonOptions, Limits, Whitespace};
 
 /// The parses of one output that are still possible, all different; never empty.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
+use crate::json::automaton::Automaton;
 use crate::json::context::{ContextMemo, Found, Known};
 use crate::json::frame::{Frame, Name, Stack};
 use crate::json::inside::Interior;
@@ -18,7 +19,6 @@ use crate::json::number::Number;
 use crate::json::opening::Onward;
 use crate::json::shape::ShapeId;
 use crate::memo::MaskMemo;
-use crate::regex::product::Automaton;
 use crate::runs::Runs;
 use crate::trie::TokenTrie;
 use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
@@ -203,8 +203,8 @@ impl JsonLanguage {
         vocabulary: &Vocabulary,
         measured: bool,
     ) -> Result<Known, GrammarError> {
-        let tables = &self.parser.tables;
-        if let Some(known) = self.masks.stacks.get(vocabulary, measured, stack, tables) {
+        let parser = &self.parser;
+        if let Some(known) = self.masks.stacks.get(vocabulary, measured, stack, parser) {
             return Ok(known);
         }
         let is_cut = self.cut_at_quote(&stack.top);
@@ -257,8 +257,8 @@ impl JsonLanguage {
             found.reach.mask.union(&inside.reach.mask);
         }
         let known = Known::new(found, vocabulary, stack, self.parser.reads);
-        let tables = &self.parser.tables;
-        self.masks.stacks.insert(vocabulary, stack, tables, &known);
+        let parser = &self.parser;
+        self.masks.stacks.insert(vocabulary, stack, parser, &known);
         Ok(known)
     }
 

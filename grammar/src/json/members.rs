@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::GrammarError;
 use crate::bytes::ByteSet;
+use crate::json::automaton::Automaton;
 use crate::json::context::place;
 use crate::json::frame::{Frame, Members, Name, Other, Outer, Stack};
 use crate::json::machine::{Parser, Parses};
@@ -13,7 +14,6 @@ use crate::json::shape::{NodeId, Others};
 use crate::json::text::BOUNDARY;
 use crate::literals::LiteralNode;
 use crate::regex::dfa::DfaState;
-use crate::regex::product::Automaton;
 
 /// What a closing quote leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

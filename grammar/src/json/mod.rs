@@ -5,6 +5,7 @@
 //! place by place ([`schema`]), and the shapes of each set of schemas that meet at one place are
 //! compiled and pruned ([`compile`]).
 
+pub(crate) mod automaton;
 mod closing;
 mod compile;
 mod context;
@@ -33,6 +34,7 @@ mod patterns;
 mod plain;
 mod programs;
 mod schema;
+mod search;
 mod shape;
 mod string;
 #[cfg(test)]

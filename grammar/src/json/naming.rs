@@ -3,12 +3,13 @@
 
 use foldhash::HashSet;
 
+use crate::json::automaton::Automaton;
 use crate::json::lengths::told_apart;
 use crate::json::patterns::{AutomatonId, Parts, PatternId, Patterns, Test};
 use crate::json::programs::{Regex, Spelling};
 use crate::json::text::BOUNDARY;
 use crate::regex::dfa::{Dfa, DfaState};
-use crate::regex::product::{Automaton, Formula, Product};
+use crate::regex::product::{Formula, Product};
 use crate::{GrammarError, Limits};
 
 /// Sets of patterns that names may match, of which each gets a place.
@@ -208,7 +209,7 @@ impl Patterns {
 fn runs_out(automaton: &mut Automaton, start: DfaState) -> Result<bool, GrammarError> {
     let mut seen = HashSet::from_iter([(BOUNDARY, start)]);
     let mut open = vec![(BOUNDARY, start)];
-    let bytes = told_apart(automaton);
+    let bytes = told_apart(|byte| automaton.class(byte));
     while let Some((text, state)) = open.pop() {
         let mut ends = true;
         for &byte in &bytes {

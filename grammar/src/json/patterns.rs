@@ -6,12 +6,14 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 use regex_syntax::hir::{Hir, Look};
 
+use crate::json::automaton::Automaton;
 use crate::json::escape;
 use crate::json::naming::{NameAutomaton, NameSets};
 use crate::json::programs::{Regex, Spelling, format_program};
 use crate::json::schema::refuse;
+use crate::json::search::LengthSearch;
 use crate::regex::dfa::{Dfa, DfaState};
-use crate::regex::product::{Automaton, Formula, Product};
+use crate::regex::product::{Formula, Product};
 use crate::regex::syntax::{self, Boolean};
 use crate::regex::words::words;
 use crate::{GrammarError, Limits};
@@ -325,7 +327,8 @@ impl Patterns {
             dfas.push(Dfa::of(spelling.anything(), &self.limits)?);
         }
         let (product, start) = Product::new(dfas, accept, marks, &self.limits)?;
-        Ok(start.map(|start| (Automaton::Product(Box::new(product)), start)))
+        let automaton = Automaton::Product(Box::new(product), LengthSearch::default());
+        Ok(start.map(|start| (automaton, start)))
     }
 
     /// Whether a text passes a test.

@@ -7,10 +7,10 @@ use smallvec::SmallVec;
 
 use crate::GrammarError;
 use crate::alphabet::Targets;
+use crate::json::automaton::Automaton;
 use crate::json::lengths::LengthTable;
 use crate::json::text::{BOUNDARY, Text};
 use crate::regex::dfa::DfaState;
-use crate::regex::product::Automaton;
 use crate::runs::{ENDLESS, MAX_FOLLOWED};
 
 /// The strings of a schema: index of the pattern's automaton, and lengths in code points.
@@ -55,6 +55,9 @@ pub(crate) struct InteriorKey {
 
 const NONE: u32 = u32::MAX;
 
+/// Beside the longest way so far: more code points than that and a token take.
+const FAR: u32 = 1 << 31;
+
 impl InteriorKey {
     /// Whether it speaks of no pattern, and so means the same in every constraint.
     pub(crate) fn is_common(&self) -> bool {
@@ -66,23 +69,25 @@ impl StringShape {
     /// `None` if no string satisfies it. Pass the automaton that `pattern` names, and what is known
     /// of its lengths.
     pub(crate) fn new(
-        pattern: Option<(u32, &Automaton, DfaState)>,
+        mut pattern: Option<(u32, &mut Automaton, DfaState)>,
         (min, max): (u32, Option<u32>),
         table: Option<LengthTable>,
-    ) -> Option<Self> {
-        let is_live = match (pattern, &table) {
+    ) -> Result<Option<Self>, GrammarError> {
+        if max.is_some_and(|max| max < min) {
+            return Ok(None);
+        }
+        let is_live = match (&mut pattern, &table) {
             (Some((_, automaton, start)), Some(table)) => {
-                table.is_live(&Body::open(start), automaton)
+                table.is_live(&Body::open(*start), automaton)?
             }
             _ => true,
         };
-        let fits = max.is_none_or(|max| max >= min);
-        (fits && is_live).then_some(Self {
+        Ok(is_live.then_some(Self {
             pattern: pattern.map(|(id, _, start)| (id, start)),
             min,
             max,
             table,
-        })
+        }))
     }
 
     /// Heap bytes of its table.
@@ -120,18 +125,15 @@ impl StringShape {
             }));
         };
         let automaton = &mut dfas[pattern as usize];
-        // With a table it is no matter whether a match of any length can follow.
-        let state = match self.table {
-            Some(_) => automaton.enter(body.state, byte)?,
-            None => automaton.step(body.state, byte)?,
-        };
-        let Some(state) = state else {
+        let Some(state) = automaton.step(body.state, byte)? else {
             return Ok(None);
         };
         let next = Body { text, state, count };
-        let table = self.table.as_ref();
-        let live = table.is_none_or(|table| table.is_live(&next, automaton));
-        Ok(live.then_some(next))
+        let is_live = match &self.table {
+            Some(table) => table.is_live(&next, automaton)?,
+            None => true,
+        };
+        Ok(is_live.then_some(next))
     }
 
     /// Where one more character leads from a boundary, by where it leads from the pattern's state.
@@ -139,8 +141,8 @@ impl StringShape {
         &self,
         body: &Body,
         of_state: &Targets<DfaState>,
-        automaton: Option<&Automaton>,
-    ) -> Targets<Body> {
+        mut automaton: Option<&mut Automaton>,
+    ) -> Result<Targets<Body>, GrammarError> {
         let count = match self.max {
             None => (body.count + 1).min(self.min),
             Some(_) => body.count + 1,
@@ -159,17 +161,18 @@ impl StringShape {
                 state,
                 count,
             };
-            let is_live = || match (&self.table, automaton) {
-                (Some(table), Some(automaton)) => table.is_live(&next, automaton),
+            let is_live = match (&self.table, &mut automaton) {
+                _ if targets.alive == 0 => false,
+                (Some(table), Some(automaton)) => table.is_live(&next, automaton)?,
                 _ => true,
             };
-            if targets.alive != 0 && is_live() {
+            if is_live {
                 targets.list.push((next, groups));
             } else {
                 targets.dead |= groups;
             }
         }
-        targets
+        Ok(targets)
     }
 
     /// The code points that may still come, if there is a bound.
@@ -183,19 +186,18 @@ impl StringShape {
         !is_bound && body.text == BOUNDARY
     }
 
-    /// The pattern's state, and for how many characters it alone decides what may follow; `None` if
-    /// lengths soon do, too.
-    pub(crate) fn without_lengths(&self, body: &Body) -> Option<(DfaState, u8)> {
-        let longest = match &self.table {
-            Some(_) if body.count < self.min => return None,
-            Some(table) => table.longest(),
-            None => 0,
+    /// For how many characters the pattern's state alone decides what may follow; 0 if lengths soon do, too.
+    pub(crate) fn n_without_lengths(&self, body: &Body, automaton: Option<&Automaton>) -> u8 {
+        let longest = match (&self.table, automaton) {
+            (Some(_), _) if body.count < self.min => return 0,
+            (Some(table), Some(automaton)) => table.longest(body, automaton),
+            _ => 0,
         };
         let n_free = match self.n_left(body) {
             None => ENDLESS,
             Some(n_left) => n_left.saturating_sub(longest).min(u32::from(ENDLESS - 1)) as u8,
         };
-        (n_free >= MAX_FOLLOWED).then_some((body.state, n_free))
+        if n_free >= MAX_FOLLOWED { n_free } else { 0 }
     }
 
     /// Whether the closing quote may follow.
@@ -239,15 +241,27 @@ impl StringShape {
 
     /// The key of the interior's mask; code points left beyond `longest` bytes of a token make no
     /// difference.
-    pub(crate) fn interior_key(&self, shape: u32, body: &Body, longest: usize) -> InteriorKey {
+    pub(crate) fn interior_key(
+        &self,
+        shape: u32,
+        body: &Body,
+        longest: usize,
+        automata: &[Automaton],
+    ) -> InteriorKey {
         let left = self
             .n_left(body)
             .map_or(NONE, |n_left| n_left.min(longest as u32));
         match (&self.table, self.pattern) {
             (Some(table), Some((pattern, _))) => {
-                // Beyond what any token and the longest way take, what is left makes no difference.
-                let most = longest as u32 + table.longest();
-                let left = self.n_left(body).map_or(NONE, |n_left| n_left.min(most));
+                // Beyond what any token and the longest way take, what is left makes no difference, as long as no
+                // longer way is met.
+                let way = table.longest(body, &automata[pattern as usize]);
+                let left = self.n_left(body).map_or(NONE, |n_left| {
+                    match n_left >= way.saturating_add(longest as u32) {
+                        true => FAR + way,
+                        false => n_left,
+                    }
+                });
                 let due = self.min.saturating_sub(body.count);
                 InteriorKey {
                     pattern,

@@ -15,6 +15,7 @@ use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
 
 use crate::regex::dfa::{Dfa, DfaState};
+use crate::regex::program::Program;
 use crate::{GrammarError, Limits};
 
 /// When a tuple accepts: a formula over which of its parts do.
@@ -54,30 +55,30 @@ impl Formula {
             Self::Part(idx) => parts[*idx].is_total,
             Self::And(all) => all.iter().all(|f| f.always(parts)),
             Self::Or(any) => any.iter().any(|f| f.always(parts)),
-            Self::Not(f) => f.bound(parts).bytes == DEAD,
+            Self::Not(f) => f.bound(parts).least == NEVER,
         }
     }
 
-    /// How far it is from where it can hold, given what is known of each part; `DEAD` for never.
+    /// How far it is from where it can hold, given what is known of each part.
     fn bound(&self, outlooks: &[Outlook]) -> Bound {
         match self {
             Self::Part(idx) => Bound {
-                bytes: outlooks[*idx].distance,
+                least: outlooks[*idx].distance,
                 total: outlooks[*idx].distance,
                 exact: true,
             },
             Self::And(parts) => {
                 let mut all = Bound {
-                    bytes: 0,
+                    least: 0,
                     total: 0,
                     exact: parts.len() <= 1,
                 };
                 for part in parts {
                     let part = part.bound(outlooks);
-                    if part.bytes == DEAD {
+                    if part.least == NEVER {
                         return Bound::NEVER;
                     }
-                    all.bytes = all.bytes.max(part.bytes);
+                    all.least = all.least.max(part.least);
                     all.total = all.total.saturating_add(part.total);
                     all.exact &= part.exact;
                 }
@@ -88,7 +89,7 @@ impl Formula {
                 for part in parts {
                     let part = part.bound(outlooks);
                     // Of bounds alike, an exact one.
-                    if (part.bytes, !part.exact) < (nearest.bytes, !nearest.exact) {
+                    if (part.least, !part.exact) < (nearest.least, !nearest.exact) {
                         nearest = part;
                     }
                 }
@@ -96,7 +97,7 @@ impl Formula {
             }
             Self::Not(part) if part.always(outlooks) => Bound::NEVER,
             Self::Not(_) => Bound {
-                bytes: 0,
+                least: 0,
                 total: 0,
                 exact: false,
             },
@@ -157,37 +158,50 @@ impl Formula {
 /// What is known of a part in some state.
 #[derive(Clone, Copy)]
 struct Outlook {
-    /// Fewest bytes to a match, `DEAD` for never.
-    distance: u32,
+    /// How far a match is, `NEVER` if there is none.
+    distance: u64,
     /// Whether every text matches.
     is_total: bool,
 }
 
+/// How far a formula is from where it can hold, in bytes or what else distances are counted in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    /// At least so far.
+    pub(crate) least: u64,
+    /// How far the parts that must match are, one after the other: what is left to do.
+    pub(crate) total: u64,
+    /// Whether it is as near as that.
+    pub(crate) exact: bool,
+}
+
 impl Outlook {
+    /// Of a part that can no longer match.
     const DEAD: Self = Self {
-        distance: DEAD,
+        distance: NEVER,
         is_total: false,
     };
 }
 
-/// How far a formula is from where it can hold.
-#[derive(Clone, Copy, Debug)]
-struct Bound {
-    /// Fewest bytes, at least.
-    bytes: u32,
-    /// Those of all parts that must match, one after the other: what is left to do.
-    total: u32,
-    /// Whether so few bytes suffice.
-    exact: bool,
-}
-
 impl Bound {
     const NEVER: Self = Self {
-        bytes: DEAD,
-        total: DEAD,
+        least: NEVER,
+        total: NEVER,
         exact: true,
     };
+
+    /// Of what is known.
+    pub(crate) fn exactly(distance: u64) -> Self {
+        Self {
+            least: distance,
+            total: 0,
+            exact: true,
+        }
+    }
 }
+
+/// The distance of what cannot match.
+pub(crate) const NEVER: u64 = u64::MAX;
 
 /// The most parts of a product: the bits of a set.
 pub(crate) const MAX_PARTS: usize = 64;
@@ -221,6 +235,8 @@ pub(crate) struct Product {
     needs_a_part: bool,
     max_states: usize,
     n_searches: u32,
+    /// The longest of the distances found so far.
+    furthest: u32,
     n_visited: usize,
     max_visited: usize,
 }
@@ -253,7 +269,7 @@ impl Product {
         let (classes, representatives) = classes(&parts);
         let none = vec![Outlook::DEAD; parts.len()];
         let mut product = Self {
-            needs_a_part: accept.bound(&none).bytes == DEAD,
+            needs_a_part: accept.bound(&none).least == NEVER,
             looked_for: Vec::new(),
             parts,
             n_leaves: accept.n_leaves(),
@@ -267,6 +283,7 @@ impl Product {
             ids: HashMap::new(),
             max_states: limits.dfa_states,
             n_searches: 0,
+            furthest: 0,
             n_visited: 0,
             max_visited: limits.compile_steps,
         };
@@ -287,9 +304,10 @@ impl Product {
         state: DfaState,
         byte: u8,
     ) -> Result<Option<DfaState>, GrammarError> {
-        let Some(next) = self.enter(state, byte)? else {
+        let next = self.successor(state, usize::from(self.classes[usize::from(byte)]))?;
+        if next == DEAD {
             return Ok(None);
-        };
+        }
         let distance = match self.states[next as usize].distance {
             UNKNOWN => self.find_distance(next)?,
             known => known,
@@ -297,15 +315,16 @@ impl Product {
         Ok((distance != DEAD).then_some(next))
     }
 
-    /// The tuple after `byte`, whether or not a match can follow; `None` where plainly none can.
-    #[inline]
+    /// The tuple after `byte`, whether or not a match can follow; `None` where it is known that none
+    /// can.
     pub(crate) fn enter(
         &mut self,
         state: DfaState,
         byte: u8,
     ) -> Result<Option<DfaState>, GrammarError> {
         let next = self.successor(state, usize::from(self.classes[usize::from(byte)]))?;
-        Ok((next != DEAD).then_some(next))
+        let is_dead = |next: u32| next == DEAD || self.states[next as usize].distance == DEAD;
+        Ok((!is_dead(next)).then_some(next))
     }
 
     pub(crate) fn refuel(&mut self) {
@@ -318,7 +337,7 @@ impl Product {
     }
 
     /// Whether all that may follow `other` plainly may follow `state`, too; see [`Dfa::covers`].
-    fn covers(&self, state: DfaState, other: DfaState) -> bool {
+    pub(crate) fn covers(&self, state: DfaState, other: DfaState) -> bool {
         let [state, other] = [state, other].map(|state| &self.states[state as usize].parts);
         let (matched, unmatched) = self.asks;
         let parts = self.parts.iter().zip(state.iter().zip(other)).enumerate();
@@ -345,7 +364,65 @@ impl Product {
         self.states[state as usize].distance as usize
     }
 
-    fn n_bytes(&self) -> usize {
+    /// How far a match is in bytes, as far as it is known.
+    pub(crate) fn outlook(&self, state: DfaState) -> Bound {
+        let tuple = &self.states[state as usize];
+        match tuple.distance {
+            UNKNOWN => tuple.bound,
+            DEAD => Bound::NEVER,
+            known => Bound {
+                least: known.into(),
+                exact: true,
+                ..tuple.bound
+            },
+        }
+    }
+
+    /// No more bytes lie between any state that was returned so far and its nearest match.
+    pub(crate) fn furthest(&self) -> u32 {
+        self.furthest
+    }
+
+    /// The compiled pattern of each part, the states of its NFA that a tuple stands for, and whether it is asked that it
+    /// match.
+    pub(crate) fn parts(&self, state: DfaState) -> impl Iterator<Item = (&Program, &[u32], bool)> {
+        let each = self.parts.iter().zip(&self.states[state as usize].parts);
+        each.enumerate().map(|(idx, (part, &state))| {
+            let positions = match state {
+                DEAD => &[],
+                state => part.nfa_states(state),
+            };
+            (&**part.program(), positions, self.asks.0 >> idx & 1 == 1)
+        })
+    }
+
+    /// How far a match is at least, given how far it is for each part, of which the NFA states are passed.
+    pub(crate) fn bound(
+        &self,
+        state: DfaState,
+        of_part: impl Fn(usize, &[u32], bool) -> u64,
+    ) -> Bound {
+        let each = self.parts.iter().zip(&self.states[state as usize].parts);
+        let outlooks: SmallVec<[Outlook; 16]> = each
+            .enumerate()
+            .map(|(idx, (part, &state))| match state {
+                DEAD => Outlook::DEAD,
+                state => Outlook {
+                    distance: of_part(idx, part.nfa_states(state), part.is_accepting(state)),
+                    is_total: part.is_total(state),
+                },
+            })
+            .collect();
+        self.accept.bound(&outlooks)
+    }
+
+    /// Bytes of one class lead to the same states, from every state.
+    pub(crate) fn class(&self, byte: u8) -> u16 {
+        self.classes[usize::from(byte)]
+    }
+
+    /// Heap bytes, as far as it was built.
+    pub(crate) fn n_bytes(&self) -> usize {
         let tuple_bytes = 2 * self.parts.len() * size_of::<u32>() + size_of::<Tuple>();
         let parts: usize = self.parts.iter().map(Dfa::n_bytes).sum();
         parts + self.table.len() * size_of::<u32>() + self.states.len() * tuple_bytes
@@ -387,7 +464,13 @@ impl Product {
         Ok(next)
     }
 
-    fn visit(&mut self, n_steps: usize) -> Result<(), GrammarError> {
+    /// Whether half of the work of one operation is done.
+    pub(crate) fn is_half_spent(&self) -> bool {
+        self.n_visited > self.max_visited / 2
+    }
+
+    /// Takes steps from the work of one operation.
+    pub(crate) fn visit(&mut self, n_steps: usize) -> Result<(), GrammarError> {
         self.n_visited += n_steps;
         match self.n_visited > self.max_visited {
             true => Err(over("compile_steps", self.max_visited)),
@@ -409,13 +492,13 @@ impl Product {
             .map(|(part, &state)| match state {
                 DEAD => Outlook::DEAD,
                 state => Outlook {
-                    distance: part.distance(state) as u32,
+                    distance: part.distance(state) as u64,
                     is_total: part.is_total(state),
                 },
             })
             .collect();
         let bound = self.accept.bound(&outlooks);
-        if bound.bytes == DEAD {
+        if bound.least == NEVER {
             return Ok(DEAD);
         }
         let id = self.states.len();
@@ -425,16 +508,20 @@ impl Product {
         let cells = self.table.len() + self.representatives.len();
         self.table.resize(cells, UNKNOWN);
         let accepting = self.accept.holds(accepting(&self.parts, parts));
+        let distance = match (accepting, bound.exact) {
+            (true, _) => 0,
+            (false, true) => bound.least as u32,
+            (false, false) => UNKNOWN,
+        };
+        if distance != UNKNOWN {
+            self.furthest = self.furthest.max(distance);
+        }
         self.ids.insert(parts.into(), id as DfaState);
         self.states.push(Tuple {
             parts: parts.into(),
             accepting,
             bound,
-            distance: match (accepting, bound.exact) {
-                (true, _) => 0,
-                (false, true) => bound.bytes,
-                (false, false) => UNKNOWN,
-            },
+            distance,
             search: 0,
             depth: 0,
             from: 0,
@@ -444,7 +531,7 @@ impl Product {
 
     /// Searches forward from `start` for the nearest accepting tuple. What lies on the way to it
     /// learns its own distance; where there is none, everything that was seen is dead.
-    fn find_distance(&mut self, start: DfaState) -> Result<u32, GrammarError> {
+    pub(crate) fn find_distance(&mut self, start: DfaState) -> Result<u32, GrammarError> {
         let known = self.states[start as usize].distance;
         if known != UNKNOWN {
             return Ok(known);
@@ -478,7 +565,7 @@ impl Product {
                 }
                 (tuple.search, tuple.depth, tuple.from) = (self.n_searches, depth + 1, state);
                 let least = match tuple.distance {
-                    UNKNOWN => tuple.bound.bytes,
+                    UNKNOWN => tuple.bound.least as u32,
                     known => known,
                 };
                 let order = Reverse((depth + 1 + least, tuple.bound.total));
@@ -499,6 +586,7 @@ impl Product {
             distance += 1;
             self.states[state as usize].distance = distance;
         }
+        self.furthest = self.furthest.max(distance);
     }
 }
 
@@ -533,103 +621,5 @@ fn over(limit: &'static str, allowed: usize) -> GrammarError {
         what: "the combination of patterns".into(),
         limit,
         allowed,
-    }
-}
-
-/// One automaton or a combination of some.
-#[derive(Debug)]
-pub(crate) enum Automaton {
-    One(Box<Dfa>),
-    Product(Box<Product>),
-}
-
-impl Automaton {
-    /// The state after `byte`, or `None` where no match can follow.
-    #[inline]
-    pub(crate) fn step(
-        &mut self,
-        state: DfaState,
-        byte: u8,
-    ) -> Result<Option<DfaState>, GrammarError> {
-        match self {
-            Self::One(dfa) => dfa.step(state, byte),
-            Self::Product(product) => product.step(state, byte),
-        }
-    }
-
-    /// The state after `byte`, likewise, but where it is a tuple of states a match need not follow.
-    pub(crate) fn enter(
-        &mut self,
-        state: DfaState,
-        byte: u8,
-    ) -> Result<Option<DfaState>, GrammarError> {
-        match self {
-            Self::One(dfa) => dfa.step(state, byte),
-            Self::Product(product) => product.enter(state, byte),
-        }
-    }
-
-    /// What a state is made of: states of an NFA, or itself.
-    pub(crate) fn positions<'a>(&'a self, state: &'a DfaState) -> &'a [u32] {
-        match self {
-            Self::One(dfa) => dfa.nfa_states(*state),
-            Self::Product(_) => std::slice::from_ref(state),
-        }
-    }
-
-    /// Whether the bytes that led to `state` match as a whole.
-    pub(crate) fn is_accepting(&self, state: DfaState) -> bool {
-        match self {
-            Self::One(dfa) => dfa.is_accepting(state),
-            Self::Product(product) => product.is_accepting(state),
-        }
-    }
-
-    /// Whether all that may follow `other` plainly may follow `state`, too.
-    pub(crate) fn covers(&self, state: DfaState, other: DfaState) -> bool {
-        match self {
-            Self::One(dfa) => dfa.covers(state, other),
-            Self::Product(product) => product.covers(state, other),
-        }
-    }
-
-    /// Fewest bytes from `state` to a match.
-    pub(crate) fn distance(&self, state: DfaState) -> usize {
-        match self {
-            Self::One(dfa) => dfa.distance(state),
-            Self::Product(product) => product.distance(state),
-        }
-    }
-
-    /// Bytes of one class lead to the same states, from every state.
-    pub(crate) fn class(&self, byte: u8) -> u16 {
-        match self {
-            Self::One(dfa) => dfa.class(byte).into(),
-            Self::Product(product) => product.classes[usize::from(byte)],
-        }
-    }
-
-    /// Which of a product's marks hold, as bits.
-    pub(crate) fn marks(&self, state: DfaState) -> u64 {
-        match self {
-            Self::One(_) => 0,
-            Self::Product(product) => product.marks(state),
-        }
-    }
-
-    /// Heap bytes, as far as it was built.
-    pub(crate) fn n_bytes(&self) -> usize {
-        match self {
-            Self::One(dfa) => dfa.n_bytes(),
-            Self::Product(product) => product.n_bytes(),
-        }
-    }
-
-    /// Grants the work of one operation.
-    pub(crate) fn refuel(&mut self) {
-        match self {
-            Self::One(dfa) => dfa.refuel(),
-            Self::Product(product) => product.refuel(),
-        }
     }
 }
