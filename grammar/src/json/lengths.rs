@@ -30,6 +30,8 @@ use crate::{GrammarError, Limits};
 
 const NONE: u32 = u32::MAX;
 
+/// Bytes of a code point in its longest spelling, a pair of `\uXXXX`.
+const MAX_CODE_POINT_BYTES: usize = 12;
 /// Places of a pattern beyond which lengths are only counted.
 const MAX_PLACES: usize = 1 << 17;
 
@@ -84,6 +86,10 @@ impl LengthTables {
         (min, max): (u32, Option<u32>),
         limits: &mut Limits,
     ) -> Option<LengthTable> {
+        let n_least = automaton.distance(start).div_ceil(MAX_CODE_POINT_BYTES);
+        if n_least >= min as usize && max.is_none() {
+            return None;
+        }
         let (ways, min) = match automaton {
             // Where no match is shorter a minimum says nothing.
             Automaton::Product(product, search) => {
@@ -387,39 +393,50 @@ impl Graph {
         let texts = &self.places.texts;
         let mut ways = vec![NO_WAY; texts.len()];
         let mut queue = BinaryHeap::new();
-        let relax = |ways: &mut [Way], queue: &mut BinaryHeap<_>, place: u32, way: Way| {
-            if way < ways[place as usize] {
-                ways[place as usize] = way;
-                queue.push(Reverse((way, place)));
-            }
-        };
         if n_due == 0 {
             for &place in &self.matching {
-                relax(&mut ways, &mut queue, place, (0, 0));
+                ways[place as usize] = (0, 0);
+                queue.push(Reverse(((0, 0), place)));
             }
         }
         // A code point's first byte leads to where one less is due.
         for (place, &(n_points, n_bytes)) in fewer.iter().enumerate() {
             if n_points != NONE {
                 for from in self.by_byte.leading_to(place as u32) {
-                    if texts[from as usize] == BOUNDARY {
-                        relax(&mut ways, &mut queue, from, (n_points + 1, n_bytes + 1));
+                    let way = (n_points + 1, n_bytes + 1);
+                    if texts[from as usize] == BOUNDARY && way < ways[from as usize] {
+                        ways[from as usize] = way;
+                        queue.push(Reverse((way, from)));
                     }
                 }
             }
         }
+        let mut open = Vec::new();
         while let Some(Reverse((way, place))) = queue.pop() {
             if ways[place as usize] != way {
                 continue;
             }
-            for from in self.free.leading_to(place) {
-                relax(&mut ways, &mut queue, from, way);
-            }
-            for from in self.by_byte.leading_to(place) {
-                let begins = texts[from as usize] == BOUNDARY;
-                if !begins || n_due == 0 {
-                    let longer = (way.0 + u32::from(begins), way.1 + 1);
-                    relax(&mut ways, &mut queue, from, longer);
+            // What is within one code point is few steps away and needs no order.
+            open.push(place);
+            while let Some(place) = open.pop() {
+                let (n_points, n_bytes) = ways[place as usize];
+                for from in self.free.leading_to(place) {
+                    if (n_points, n_bytes) < ways[from as usize] {
+                        ways[from as usize] = (n_points, n_bytes);
+                        open.push(from);
+                    }
+                }
+                for from in self.by_byte.leading_to(place) {
+                    let begins = texts[from as usize] == BOUNDARY;
+                    let way = (n_points + u32::from(begins), n_bytes + 1);
+                    if begins && n_due > 0 || way >= ways[from as usize] {
+                        continue;
+                    }
+                    ways[from as usize] = way;
+                    match begins {
+                        true => queue.push(Reverse((way, from))),
+                        false => open.push(from),
+                    }
                 }
             }
         }
