@@ -115,15 +115,20 @@ impl Alphabet {
         targets: &mut Targets<S>,
     ) -> Result<(), E> {
         let mut open: SmallVec<[Within<S>; 8]> = SmallVec::new();
-        for &lead in &self.leads {
-            let Some(next) = step(state, lead)? else {
-                targets.add(None, BEYOND_ASCII);
-                continue;
-            };
-            targets.alive |= BEYOND_ASCII;
-            let (n_left, bounds) = after_lead(lead);
-            if !open.contains(&(next, n_left, bounds)) {
-                open.push((next, n_left, bounds));
+        // Once some can follow and some cannot, no more is told; the last ones are the likeliest to die.
+        for &lead in self.leads.iter().rev() {
+            match step(state, lead)? {
+                None => targets.add(None, BEYOND_ASCII),
+                Some(next) => {
+                    targets.alive |= BEYOND_ASCII;
+                    let (n_left, bounds) = after_lead(lead);
+                    if !open.contains(&(next, n_left, bounds)) {
+                        open.push((next, n_left, bounds));
+                    }
+                }
+            }
+            if targets.dead & targets.alive & BEYOND_ASCII != 0 {
+                return Ok(());
             }
         }
         if targets.dead & BEYOND_ASCII != 0 {
