@@ -13,8 +13,8 @@ use crate::TokenMask;
 use crate::runs::{BROKEN, Run, group};
 use crate::trie::{Node, TokenTrie};
 
-/// Nodes of a subtree from which on it is worth asking for a run.
-const MIN_SKIPPED: usize = 16;
+/// Nodes of a subtree from which on it is worth finding a run, which takes as long as walking some hundreds.
+const MIN_SKIPPED: usize = 256;
 /// Tokens from which on the masks of runs are remembered, and how many at a time.
 const MIN_REMEMBERED: usize = 4096;
 const MAX_TAKEN: usize = 512;
