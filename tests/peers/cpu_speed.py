@@ -7,16 +7,19 @@ and Transformers. --llamacpp, --mistralrs, --vllm and --transformers name Python
 mistralrs, vLLM and Transformers; an engine that is not named is not measured. --requantised FILE gives llama.cpp a second
 file: the same weights in Q4_0, its fastest format.
 
-Every engine is loaded once and then measured round by round, so that a machine whose speed drifts favours nobody. Figures
-are tokens a second: one prompt of 512 or 2,048 tokens, and 32 steps of 1 or 16 sequences after 128 tokens each. Run it on an
-idle machine: threads that spin collapse beside other work.
+Every engine is loaded once and then measured round by round, so that a machine whose speed drifts favours nobody; who waits
+for its turn is stopped, since some engines' threads go on spinning. Figures are tokens a second: one prompt of 512 or 2,048
+tokens, and 32 steps of 1 or 16 sequences after 128 tokens each. Run it on an idle machine: threads that spin collapse beside
+other work.
 """
 
 import argparse
+import atexit
 import ctypes
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -185,9 +188,11 @@ def drive(driver, path, threads):
     os.dup2(2, 1)  # What the engine prints is not an answer.
     engine = DRIVERS[driver](path, threads)
     engine.prefill(64)
-    engine.decode(1)
     print("{}", file=answers, flush=True)
     for _ in sys.stdin:
+        # Wakes its threads.
+        engine.prefill(64)
+        engine.decode(1)
         figures = {f"prefill {n}": engine.prefill(n) for n in PREFILL}
         figures |= {f"decode {n}": engine.decode(n) for n in DECODE}
         print(json.dumps(figures), file=answers, flush=True)
@@ -197,8 +202,15 @@ class Peer:
     def __init__(self, python, driver, path, threads):
         command = [python, os.path.abspath(__file__), "--drive", driver, path, str(threads)]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        )
+        atexit.register(self.signal, signal.SIGKILL)
         self.answer()
+        self.signal(signal.SIGSTOP)
+
+    def signal(self, number):
+        os.killpg(self.process.pid, number)
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -207,9 +219,12 @@ class Peer:
         return json.loads(line)
 
     def round(self):
+        self.signal(signal.SIGCONT)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return self.answer()
+        figures = self.answer()
+        self.signal(signal.SIGSTOP)
+        return figures
 
 
 class Ours:
