@@ -57,8 +57,9 @@ struct Shape {
     n_before: usize,
 }
 
-const SHAPES: [Shape; 5] = [
+const SHAPES: [Shape; 6] = [
     shape(1, 1, 160),
+    shape(1, 4, 160),
     shape(4, 1, 160),
     shape(16, 1, 160),
     shape(1, 512, 0),

@@ -53,29 +53,29 @@ fn prefill(decoder: &mut dyn Decoder, n_tokens: usize) -> Duration {
     started.elapsed()
 }
 
-/// One token of each of `n_sequences`, `n_steps` times, with the logits that are picked.
+/// `n_columns` tokens of each of `n_sequences`, `n_steps` times, with the logits that are picked of each.
 fn decode(
     decoder: &mut dyn Decoder,
-    n_sequences: usize,
+    (n_sequences, n_columns): (usize, usize),
     n_steps: usize,
     pick: Pick<'_>,
 ) -> Duration {
-    let n_pages = (N_BEFORE + n_steps).div_ceil(PAGE_SIZE);
+    let n_pages = (N_BEFORE + n_steps * n_columns).div_ceil(PAGE_SIZE);
     let tables: Vec<Vec<u32>> = (0..n_sequences)
         .map(|i| Vec::from_iter((i * n_pages) as u32..((i + 1) * n_pages) as u32))
         .collect();
-    let tokens = tokens(N_BEFORE + n_steps);
+    let tokens = tokens(N_BEFORE + n_steps * n_columns);
     let started = Instant::now();
     for step in 0..n_steps {
-        let start = N_BEFORE + step;
+        let start = N_BEFORE + step * n_columns;
         let span = |pages| Span {
-            tokens: &tokens[start..=start],
+            tokens: &tokens[start..start + n_columns],
             start,
             pages,
-            outputs: Outputs::Last,
+            outputs: Outputs::All,
         };
         let spans = tables.iter().map(|pages| span(pages)).collect();
-        let picks = vec![pick; n_sequences];
+        let picks = vec![pick; n_sequences * n_columns];
         let logits = decoder.forward_picked(&Batch { spans }, &picks);
         logits.expect("a valid batch");
     }
@@ -124,7 +124,13 @@ fn main() {
     };
     for n in [1, 4, 16] {
         report(&format!("decode-{n}"), n, &mut || {
-            decode(decoder, n, 32, Pick::All)
+            decode(decoder, (n, 1), 32, Pick::All)
+        });
+    }
+    // Columns of one sequence, as forced and guessed tokens are.
+    for n in [2, 4, 8] {
+        report(&format!("columns-{n}"), n, &mut || {
+            decode(decoder, (1, n), 32, Pick::All)
         });
     }
     let n_vocab = decoder.config().n_vocab;
@@ -132,7 +138,7 @@ fn main() {
         // Evenly spread: nearly every token lies in a tile of its own, as long as there are tiles.
         let picked: Vec<u32> = (0..n).map(|i| (i * n_vocab / n) as u32).collect();
         report(&format!("picked-{n}"), 1, &mut || {
-            decode(decoder, 1, 32, Pick::Tokens(&picked))
+            decode(decoder, (1, 1), 32, Pick::Tokens(&picked))
         });
     }
     for n in [32, 512, 2048] {
