@@ -22,7 +22,7 @@ use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
 use crate::lines::LINE;
 use crate::pool::Pool;
-use crate::share::{N_TOGETHER, is_by_rows};
+use crate::share::{N_TOGETHER, is_product_by_rows};
 use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{Activation, BLOCK_LEN, BlockFormat, Grain};
@@ -80,7 +80,7 @@ impl Product<'_> {
         let n_columns = self.x.n_rows();
         let task = self.task(vectors, prepared, out);
         let n_pairs = self.n_pairs();
-        if !is_by_rows(n_columns, pool.n_threads()) {
+        if !is_product_by_rows(n_columns, self.matrix.n_bytes(), pool.n_threads()) {
             pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
             pool.run_split(n_pairs, 2, |pairs| {
                 task.multiply(pairs, 0..n_columns, &Upcoming::default());

@@ -44,3 +44,19 @@ fn rows_are_shared_out_where_they_are_enough_for_the_threads() {
         assert!(!is_by_rows(least - 1, n_threads), "{n_threads}");
     }
 }
+
+#[test]
+fn few_rows_are_sent_to_all_threads_where_weights_are_many() {
+    let (head, layer) = (30 << 20, 1 << 20);
+    for (n_rows, n_threads, of_head, of_layer) in [
+        (11, 2, false, false),
+        (16, 2, false, true),
+        (95, 2, false, true),
+        (96, 2, true, true),
+        (16, 1, true, true),
+    ] {
+        let is_by_rows = |n_bytes| is_product_by_rows(n_rows, n_bytes, n_threads);
+        assert_eq!(is_by_rows(head), of_head, "{n_rows} of {n_threads}");
+        assert_eq!(is_by_rows(layer), of_layer, "{n_rows} of {n_threads}");
+    }
+}
