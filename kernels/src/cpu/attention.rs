@@ -1,6 +1,6 @@
 //! Causal attention over pages, with the softmax taken online; [`element`] says how stored numbers are multiplied.
 //!
-//! Positions are taken in *strides*, a fixed number of whole pages of at least 128 positions, counted from position 0:
+//! Positions are taken in *strides*, a fixed number of whole pages of at least 256 positions, counted from position 0:
 //! within a stride all scores, then their maximum, then the weighted values in ascending order; between strides the sums
 //! so far are rescaled (Milakov and Gimelshein 2018). Scores are in units of ln 2, so that weights are powers of two.
 //! What a query computes depends on its own position and on nothing else.
@@ -23,8 +23,8 @@ use crate::{AttentionLayer, AttentionSpan, Heads};
 pub(crate) use element::{CODES_LIMITS, Element};
 
 /// The least number of positions of a stride.
-const MIN_STRIDE: usize = 128;
-/// Rows of a work item.
+const MIN_STRIDE: usize = 256;
+/// Rows of a work item, where each thread has its own.
 const N_ROWS: usize = 8;
 /// Queries that read keys and values together, at most.
 const N_QUERIES: usize = 6;
@@ -40,6 +40,14 @@ pub(crate) struct Inputs<'a, T> {
     pub(crate) x: &'a Buffer,
     pub(crate) queries: Heads,
     pub(crate) spans: &'a [AttentionSpan<'a>],
+}
+
+impl<T> Inputs<'_, T> {
+    /// Query heads that share one key head.
+    #[inline(always)]
+    fn group_len(&self) -> usize {
+        self.queries.n_heads / self.kv.shape.n_kv_heads
+    }
 }
 
 /// One key head and some rows of one span.
@@ -85,12 +93,15 @@ pub(crate) fn attention<T: Element>(
         let upcoming = unsafe { &mut upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
         upcoming.clear();
         let n_rows = inputs.x.n_rows();
-        let (runs, n_skipped, step) = if is_own {
-            (own_rows(n_rows, thread_idx, n_threads), 0, 1)
+        // Items that are dealt out are as small as queries are taken together, so that every thread has as many.
+        let (runs, n_item_rows, n_skipped, step) = if is_own {
+            (own_rows(n_rows, thread_idx, n_threads), N_ROWS, 0, 1)
         } else {
-            (own_rows(n_rows, 0, 1), thread_idx, n_threads)
+            let n_together = N_QUERIES.div_ceil(inputs.group_len());
+            (own_rows(n_rows, 0, 1), n_together, thread_idx, n_threads)
         };
-        let mut items = items(inputs, &runs).skip(n_skipped).step_by(step);
+        let items = items(inputs, &runs, n_item_rows);
+        let mut items = items.skip(n_skipped).step_by(step);
         let mut next = items.next();
         while let Some(item) = next {
             next = items.next();
@@ -119,16 +130,17 @@ pub(crate) fn attention<T: Element>(
 fn items<'a, T: Element>(
     inputs: &'a Inputs<'a, T>,
     runs: &'a [Range<usize>; 2],
+    n_item_rows: usize,
 ) -> impl Iterator<Item = Item<'a>> {
     inputs.spans.iter().flat_map(move |&span| {
         (0..inputs.kv.shape.n_kv_heads).flat_map(move |kv_head| {
             let runs = runs.iter().map(move |run| within(span, run));
             runs.flat_map(move |run| {
-                run.clone().step_by(N_ROWS).map(move |first| Item {
+                run.clone().step_by(n_item_rows).map(move |first| Item {
                     span,
                     kv_head,
                     first,
-                    n_rows: N_ROWS.min(run.end - first),
+                    n_rows: n_item_rows.min(run.end - first),
                 })
             })
         })
@@ -242,7 +254,7 @@ impl<T: Element> Kernel for ItemKernel<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let n_queries = self.item.n_rows * self.group_len();
+        let n_queries = self.item.n_rows * self.inputs.group_len();
         let mut first = 0;
         while first < n_queries {
             let n_left = n_queries - first;
@@ -258,20 +270,15 @@ impl<T: Element> Kernel for ItemKernel<'_, T> {
 }
 
 impl<T: Element> ItemKernel<'_, T> {
-    /// Query heads that share one key head.
-    #[inline(always)]
-    fn group_len(&self) -> usize {
-        self.inputs.queries.n_heads / self.inputs.kv.shape.n_kv_heads
-    }
-
     /// Queries are counted row by row, so that neighbours see nearly the same positions.
     #[inline(always)]
     fn query(&self, query_idx: usize) -> Query {
-        let offset = self.item.first + query_idx / self.group_len();
+        let offset = self.item.first + query_idx / self.inputs.group_len();
         let position = self.item.span.start + offset;
         Query {
             row_idx: self.item.span.first_row + offset,
-            head_idx: self.item.kv_head * self.group_len() + query_idx % self.group_len(),
+            head_idx: self.item.kv_head * self.inputs.group_len()
+                + query_idx % self.inputs.group_len(),
             first: self.inputs.layer.first_seen(position),
             end: position + 1,
         }
