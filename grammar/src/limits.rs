@@ -51,7 +51,7 @@ impl Default for Limits {
             dfa_bytes: 32 << 20,
             table_states: 16_384,
             length_cells: 4 << 20,
-            parses: 1_024,
+            parses: 512,
             open_values: 512,
             mask_bytes: 32 << 20,
             compile_steps: 3_000_000,
