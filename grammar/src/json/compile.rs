@@ -265,13 +265,8 @@ impl Compiler<'_> {
             return StringShape::new(None, bounds, None);
         };
         let automaton = &mut self.schemas.patterns.automata[id as usize];
-        let table = match bounds {
-            (0, None) => None,
-            bounds => {
-                let limits = &mut self.limits;
-                self.lengths.table((id, start), automaton, bounds, limits)
-            }
-        };
+        let limits = &mut self.limits;
+        let table = self.lengths.table((id, start), automaton, bounds, limits);
         StringShape::new(Some((id, automaton, start)), bounds, table)
     }
 

@@ -1,11 +1,11 @@
 //! How far a match of a length within bounds is.
 //!
 //! A *position* is a state of a pattern's NFA; a state of the automaton stands for some of them, and
-//! its nearest match is the nearest of theirs. So the table needs no determinised states. A product of
-//! patterns has no table: its matches are searched for ([`crate::json::search`]). A *place* is a position at a state of the string's text. For each number of
-//! code points still due and each place there is the least number of code points that leads to a
-//! match, and the bytes of such a way. A maximum is then a comparison, so only the minimum costs
-//! cells.
+//! its nearest match is the nearest of theirs. So the table needs no determinised states. A *place* is a
+//! position at a state of the string's text. For each number of code points still due and each place
+//! there is the least number of code points that leads to a match, and the bytes of such a way. A
+//! maximum is then a comparison, so only the minimum costs cells. A product of patterns has no table:
+//! its matches are searched for ([`crate::json::search`]).
 //!
 //! Source: E. Dijkstra, "A note on two problems in connexion with graphs", Numerische Mathematik 1,
 //! 1959, from the matches backwards.
