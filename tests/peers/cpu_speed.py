@@ -205,26 +205,29 @@ class Peer:
         self.process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, start_new_session=True
         )
-        atexit.register(self.signal, signal.SIGKILL)
+        atexit.register(self.end)
         self.answer()
-        self.signal(signal.SIGSTOP)
 
     def signal(self, number):
         os.killpg(self.process.pid, number)
 
+    def end(self):
+        if self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+
     def answer(self):
+        """Its next answer, after which it is stopped."""
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.process.args[3]} ended with code {self.process.wait()}")
+        self.signal(signal.SIGSTOP)
         return json.loads(line)
 
     def round(self):
         self.signal(signal.SIGCONT)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        figures = self.answer()
-        self.signal(signal.SIGSTOP)
-        return figures
+        return self.answer()
 
 
 class Ours:
