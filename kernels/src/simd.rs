@@ -89,6 +89,25 @@ pub(crate) trait Simd: Copy {
     /// The sum of the lanes, by halves: lane i and lane i + 8, then i and i + 4, and so on.
     fn reduce_add(self, a: Self::F) -> f32;
 
+    /// [`Simd::reduce_max`] of vector i in lane i.
+    #[inline(always)]
+    fn max_of_each(self, vectors: [Self::F; LANES]) -> Self::F {
+        let mut lanes = [0.0; LANES];
+        for (lane, vector) in lanes.iter_mut().zip(vectors) {
+            *lane = self.reduce_max(vector);
+        }
+        self.load(&lanes)
+    }
+    /// [`Simd::reduce_add`] of vector i in lane i.
+    #[inline(always)]
+    fn add_of_each(self, vectors: [Self::F; LANES]) -> Self::F {
+        let mut lanes = [0.0; LANES];
+        for (lane, vector) in lanes.iter_mut().zip(vectors) {
+            *lane = self.reduce_add(vector);
+        }
+        self.load(&lanes)
+    }
+
     /// e^x for x <= 0, within 2 units in the last place; below -87 about 1e-38.
     ///
     /// x = n ln 2 + r with n a whole number; e^r by its Taylor polynomial, |r| <= ln 2 / 2.

@@ -13,17 +13,17 @@ use crate::{
 };
 
 #[cfg(target_arch = "aarch64")]
-const TIERS: [Tier; 4] = [
+pub(crate) const TIERS: [Tier; 4] = [
     Tier::Portable,
     Tier::Neon,
     Tier::NeonDotProd,
     Tier::NeonI8mm,
 ];
 #[cfg(not(target_arch = "aarch64"))]
-const TIERS: [Tier; 3] = [Tier::Portable, Tier::Avx2, Tier::Avx512];
+pub(crate) const TIERS: [Tier; 3] = [Tier::Portable, Tier::Avx2, Tier::Avx512];
 
 /// Values as activations have them: most near zero, a few large.
-fn values(len: usize) -> impl Strategy<Value = Vec<f32>> {
+pub(crate) fn values(len: usize) -> impl Strategy<Value = Vec<f32>> {
     let value = prop_oneof![9 => -2.0f32..2.0, 1 => -40.0f32..40.0, 1 => Just(0.0f32)];
     proptest::collection::vec(value, len)
 }

@@ -3,6 +3,9 @@
 //! A block has one f32 scale, or one for each of its halves: [`Grain`] says which. A finer grain rounds better
 //! and costs the product a multiplication and an addition a block.
 
+#[cfg(test)]
+mod tests;
+
 use super::elementwise;
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{BLOCK_LEN, Grain};
@@ -36,47 +39,82 @@ impl Kernel for Quantise<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (values, _) = self.values.as_chunks::<BLOCK_LEN>();
-        for (values, block) in values.iter().zip(self.blocks) {
-            quantise_block(s, values, self.grain, block);
+        match self.grain {
+            Grain::ThirtyTwo => each_batch::<S, 1>(s, values, self.blocks),
+            Grain::Sixteen => each_batch::<S, 2>(s, values, self.blocks),
         }
     }
 }
 
-/// Rounds 32 values to int8, the largest of those that share a scale to 127.
+/// Quantises blocks of `H` parts with a scale each. Sixteen parts go together: then a lane is a part where scales and sums are
+/// found.
 #[inline(always)]
-fn quantise_block<S: Simd>(s: S, values: &[f32; BLOCK_LEN], grain: Grain, block: &mut Block) {
-    let (halves, _) = values.as_chunks::<LANES>();
-    let halves = [s.load(&halves[0]), s.load(&halves[1])];
-    let sizes = [
-        elementwise::abs(s, halves[0]),
-        elementwise::abs(s, halves[1]),
-    ];
-    let (targets, _) = block.codes.as_chunks_mut::<{ GROUPS / 2 }>();
-    match grain {
-        Grain::ThirtyTwo => {
-            let (scale, inverse) = scale(s.reduce_max(s.max(sizes[0], sizes[1])));
-            let first = put_codes(s, halves[0], inverse, &mut targets[0]);
-            let second = put_codes(s, halves[1], inverse, &mut targets[1]);
-            let sum = s.reduce_add(s.add(first, second));
-            block.scales = [scale; 2];
-            block.sums = [sum as i32, 0];
-            block.total = scale * sum;
-        }
-        Grain::Sixteen => {
-            block.total = 0.0;
-            for (half_idx, codes) in targets.iter_mut().enumerate() {
-                let (scale, inverse) = scale(s.reduce_max(sizes[half_idx]));
-                let sum = s.reduce_add(put_codes(s, halves[half_idx], inverse, codes));
-                (block.scales[half_idx], block.sums[half_idx]) = (scale, sum as i32);
-                block.total += scale * sum;
-            }
+fn each_batch<S: Simd, const H: usize>(s: S, values: &[[f32; BLOCK_LEN]], blocks: &mut [Block]) {
+    let n_together = LANES / H;
+    for (values, blocks) in values.chunks(n_together).zip(blocks.chunks_mut(n_together)) {
+        quantise_batch::<S, H>(s, values, blocks);
+    }
+}
+
+/// Rounds up to sixteen parts to int8, the largest of a part to 127.
+#[inline(always)]
+fn quantise_batch<S: Simd, const H: usize>(
+    s: S,
+    values: &[[f32; BLOCK_LEN]],
+    blocks: &mut [Block],
+) {
+    let mut sizes = [s.splat(0.0); LANES];
+    for (values, sizes) in values.iter().zip(sizes.chunks_exact_mut(H)) {
+        let [first, second] = halves(s, values);
+        let (first, second) = (elementwise::abs(s, first), elementwise::abs(s, second));
+        if H == 1 {
+            sizes[0] = s.max(first, second);
+        } else {
+            (sizes[0], sizes[1]) = (first, second);
         }
     }
+    let mut largest = [0.0; LANES];
+    s.store(s.max_of_each(sizes), &mut largest);
+    let mut scales = [0.0; LANES];
+    let mut inverses = [0.0; LANES];
+    for ((scale, inverse), largest) in scales.iter_mut().zip(&mut inverses).zip(largest) {
+        (*scale, *inverse) = scale_of(largest);
+    }
+    let mut codes = [s.splat(0.0); LANES];
+    let parts = codes.chunks_exact_mut(H).zip(inverses.chunks_exact(H));
+    for ((values, block), (codes, inverses)) in values.iter().zip(&mut *blocks).zip(parts) {
+        let [first, second] = halves(s, values);
+        let (targets, _) = block.codes.as_chunks_mut::<{ GROUPS / 2 }>();
+        let first = put_codes(s, first, inverses[0], &mut targets[0]);
+        let second = put_codes(s, second, inverses[H - 1], &mut targets[1]);
+        if H == 1 {
+            codes[0] = s.add(first, second);
+        } else {
+            (codes[0], codes[1]) = (first, second);
+        }
+    }
+    let mut sums = [0.0; LANES];
+    s.store(s.add_of_each(codes), &mut sums);
+    let parts = scales.chunks_exact(H).zip(sums.chunks_exact(H));
+    for (block, (scales, sums)) in blocks.iter_mut().zip(parts) {
+        block.scales = [scales[0], scales[H - 1]];
+        block.sums = [sums[0] as i32, if H == 1 { 0 } else { sums[1] as i32 }];
+        block.total = 0.0;
+        for (scale, sum) in scales.iter().zip(sums) {
+            block.total += scale * sum;
+        }
+    }
+}
+
+#[inline(always)]
+fn halves<S: Simd>(s: S, values: &[f32; BLOCK_LEN]) -> [S::F; 2] {
+    let (halves, _) = values.as_chunks::<LANES>();
+    [s.load(&halves[0]), s.load(&halves[1])]
 }
 
 /// The scale that makes `largest` 127, and its inverse.
 #[inline(always)]
-fn scale(largest: f32) -> (f32, f32) {
+fn scale_of(largest: f32) -> (f32, f32) {
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     // Denormal values have an infinite inverse: they count as zero.
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };

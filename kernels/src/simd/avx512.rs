@@ -37,6 +37,41 @@ macro_rules! avx512 {
     };
 }
 
+/// Reduces vector i to lane i: in each step half of two vectors, of each what is left of it, meets the other half in one vector.
+/// `$meet` is of two vectors, lane by lane.
+macro_rules! reduce_each {
+    ($vectors:expr, $meet:ident) => {
+        avx512!({
+            let v = $vectors;
+            let mut fours = [_mm512_setzero_ps(); 4];
+            for (i, four) in fours.iter_mut().enumerate() {
+                // Vectors i, i + 4, i + 8 and i + 12: eight lanes of two of them, then four lanes of each.
+                let mut twos = [_mm512_setzero_ps(); 2];
+                for (two, (a, b)) in twos.iter_mut().zip([(v[i], v[i + 4]), (v[i + 8], v[i + 12])]) {
+                    *two = $meet(
+                        _mm512_shuffle_f32x4::<0x44>(a, b),
+                        _mm512_shuffle_f32x4::<0xee>(a, b),
+                    );
+                }
+                *four = $meet(
+                    _mm512_shuffle_f32x4::<0x88>(twos[0], twos[1]),
+                    _mm512_shuffle_f32x4::<0xdd>(twos[0], twos[1]),
+                );
+            }
+            let mut pairs = [_mm512_setzero_ps(); 2];
+            for (pair, fours) in pairs.iter_mut().zip(fours.as_chunks::<2>().0) {
+                let (a, b) = (_mm512_castps_pd(fours[0]), _mm512_castps_pd(fours[1]));
+                let (low, high) = (_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b));
+                *pair = $meet(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+            }
+            $meet(
+                _mm512_shuffle_ps::<0x88>(pairs[0], pairs[1]),
+                _mm512_shuffle_ps::<0xdd>(pairs[0], pairs[1]),
+            )
+        })
+    };
+}
+
 impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
@@ -168,6 +203,14 @@ impl Simd for Avx512 {
             let (low, high) = (_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
             avx2::reduce_add(_mm256_add_ps(low, high))
         })
+    }
+    #[inline(always)]
+    fn max_of_each(self, vectors: [Self::F; LANES]) -> Self::F {
+        reduce_each!(vectors, _mm512_max_ps)
+    }
+    #[inline(always)]
+    fn add_of_each(self, vectors: [Self::F; LANES]) -> Self::F {
+        reduce_each!(vectors, _mm512_add_ps)
     }
     #[inline(always)]
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {

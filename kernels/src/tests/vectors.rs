@@ -86,6 +86,21 @@ fn bytes_of<S: Simd>(s: S, vector: S::I) -> [[u8; LANES]; 4] {
     bytes
 }
 
+/// Sixteen vectors, each with the lanes of one in an order of its own.
+#[inline(always)]
+fn turned<S: Simd>(s: S, vector: S::F) -> [S::F; LANES] {
+    let mut lanes = [0.0; LANES];
+    s.store(vector, &mut lanes);
+    let mut vectors = [vector; LANES];
+    for (i, vector) in vectors.iter_mut().enumerate() {
+        lanes.rotate_left(1);
+        lanes.swap(0, i);
+        lanes[5] += i as f32;
+        *vector = s.load(&lanes);
+    }
+    vectors
+}
+
 #[inline(always)]
 fn floats_of<S: Simd>(s: S, vector: S::F) -> [u32; LANES] {
     let mut floats = [0.0; LANES];
@@ -135,6 +150,8 @@ impl Kernel for Operands {
             s.max(any_a, any_b),
             s.times_power(s.max(a, s.splat(0.5)), s.load(&self.exponents)),
             s.to_f32(x),
+            s.max_of_each(turned(s, any_a)),
+            s.add_of_each(turned(s, a)),
         ];
         Results {
             whole: whole
