@@ -389,7 +389,8 @@ impl Device for Cpu {
         values: Heads,
         slots: &[Slot],
     ) {
-        kv.put(self.pool.get_mut(), layer_idx, slots, x, (keys, values));
+        let machine = (self.pool.get_mut(), self.vectors);
+        kv.put(machine, layer_idx, slots, x, (keys, values));
     }
 
     fn attention(

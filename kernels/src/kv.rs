@@ -15,10 +15,8 @@ use half::bf16;
 use crate::lines::Lines;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
+use crate::simd::{Kernel, LANES, Simd};
 use crate::{Heads, KernelError, Slot};
-
-/// Positions scored by one vector.
-pub(crate) const LANES: usize = 16;
 
 /// The extent of a key-value pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +143,7 @@ impl KvElement for i8 {
     const HAS_SCALES: bool = true;
 
     /// What makes the head's greatest number the greatest code; no number if the head holds one.
+    #[inline(always)]
     fn scale_of(head: &[f32]) -> f32 {
         if head.iter().any(|x| x.is_nan()) {
             return f32::NAN;
@@ -318,7 +317,7 @@ impl<T: KvElement> KvPool<T> {
         scales.split_at(scales.len() / 2).into()
     }
 
-    /// Writes tokens' keys and values, all heads of their rows of activations, `x(i)` for `slots[i]`.
+    /// Writes tokens' keys and values, all heads of their rows of activations, `x(i)` for `slots[i]`, with what runs kernels.
     pub(crate) fn put<'x>(
         &mut self,
         pool: &mut Pool,
@@ -326,6 +325,7 @@ impl<T: KvElement> KvPool<T> {
         slots: &[Slot],
         x: impl Fn(usize) -> &'x [f32] + Sync,
         (keys, values): (Heads, Heads),
+        run_kernel: impl Fn(PutSlot<'_, T>) + Sync,
     ) {
         let shape = self.shape;
         for slot in slots {
@@ -349,13 +349,15 @@ impl<T: KvElement> KvPool<T> {
                         // SAFETY: pages are split among the threads, so nobody else has this one.
                         let target =
                             unsafe { elements.part_mut(start..start + shape.head_len::<T>()) };
-                        put_slot(
-                            &shape,
+                        run_kernel(PutSlot {
+                            shape,
                             target,
-                            slots[i].offset as usize,
-                            (x(i), head_idx),
-                            (keys, values),
-                        );
+                            slot: slots[i].offset as usize,
+                            x: x(i),
+                            keys,
+                            values,
+                            head_idx,
+                        });
                     }
                 }
             }
@@ -412,59 +414,70 @@ fn has_duplicates(runs: &[Range<usize>], slots: &[Slot]) -> bool {
 }
 
 /// Writes one slot of one head of a page: key, value and their scales.
-fn put_slot<T: KvElement>(
-    shape: &KvShape,
-    target: &mut [T],
+pub(crate) struct PutSlot<'a, T> {
+    shape: KvShape,
+    /// The head's part of the page.
+    target: &'a mut [T],
     slot: usize,
-    (x, head_idx): (&[f32], usize),
-    (keys, values): (Heads, Heads),
-) {
-    let lens = [shape.keys_len(), shape.values_len::<T>()];
-    let scales_len = shape.scales_len::<T>();
-    let (numbers, scales) = target.split_at_mut(lens[0] + lens[1]);
-    let (key_numbers, value_numbers) = numbers.split_at_mut(lens[0]);
-    let (key_scales, value_scales) = scales.split_at_mut(scales_len);
-    for (heads, numbers, scales, is_value) in [
-        (keys, key_numbers, key_scales, false),
-        (values, value_numbers, value_scales, true),
-    ] {
-        let head = &x[heads.first + head_idx * heads.head_dim..][..heads.head_dim];
-        let scale = T::scale_of(head);
-        put_head(shape, numbers, slot, (head, scale), is_value);
-        let len = scale_len::<T>();
-        T::put_scale(scale, &mut scales[len * slot..][..len]);
+    /// The token's row of activations, and its heads.
+    x: &'a [f32],
+    keys: Heads,
+    values: Heads,
+    head_idx: usize,
+}
+
+impl<T: KvElement> Kernel for PutSlot<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let (shape, slot) = (self.shape, self.slot);
+        let lens = [shape.keys_len(), shape.values_len::<T>()];
+        let scales_len = shape.scales_len::<T>();
+        let (numbers, scales) = self.target.split_at_mut(lens[0] + lens[1]);
+        let (key_numbers, value_numbers) = numbers.split_at_mut(lens[0]);
+        let (key_scales, value_scales) = scales.split_at_mut(scales_len);
+        for (heads, numbers, scales, is_value) in [
+            (self.keys, key_numbers, key_scales, false),
+            (self.values, value_numbers, value_scales, true),
+        ] {
+            let head = &self.x[heads.first + self.head_idx * heads.head_dim..][..heads.head_dim];
+            let scale = T::scale_of(head);
+            for (group_idx, group) in head.as_chunks().0.iter().enumerate() {
+                put_group(&shape, numbers, slot, (group_idx, group, scale), is_value);
+            }
+            let len = scale_len::<T>();
+            T::put_scale(scale, &mut scales[len * slot..][..len]);
+        }
     }
 }
 
-/// Writes one slot of one head's keys or values.
-fn put_head<T: KvElement>(
+/// Writes sixteen elements of a slot's key or value, see [`KvShape::key_at`] and [`KvShape::value_at`].
+#[inline(always)]
+fn put_group<T: KvElement>(
     shape: &KvShape,
     target: &mut [T],
     slot: usize,
-    (head, scale): (&[f32], f32),
+    (group_idx, group, scale): (usize, &[f32; LANES], f32),
     is_value: bool,
 ) {
-    // From one pair of elements to the next, and within a pair.
-    let (at, next) = if is_value {
-        (shape.value_at::<T>(slot, 0), shape.value_at::<T>(0, 1))
-    } else {
-        (shape.key_at::<T>(slot, 0), shape.key_at::<T>(0, 1))
-    };
-    let (first, stride) = if is_value {
-        (at, 2 * next)
-    } else {
-        (at, 2 * shape.n_lanes())
-    };
+    let together = T::N_TOGETHER;
     let mut rounded = [T::round(0.0, 1.0); LANES];
-    for (group_idx, group) in head.as_chunks::<LANES>().0.iter().enumerate() {
-        for (rounded, value) in rounded.iter_mut().zip(group) {
-            *rounded = T::round(*value, scale);
+    for (rounded, value) in rounded.iter_mut().zip(group) {
+        *rounded = T::round(*value, scale);
+    }
+    if is_value {
+        let first = slot / together * shape.head_dim + group_idx * LANES;
+        let elements = &mut target[together * first..][..together * LANES];
+        for (slots, value) in elements.chunks_exact_mut(together).zip(rounded) {
+            slots[slot % together] = value;
         }
-        let first = first + group_idx * LANES / 2 * stride;
-        for (i, pair) in rounded.as_chunks::<2>().0.iter().enumerate() {
-            let at = first + i * stride;
-            target[at] = pair[0];
-            target[at + next] = pair[1];
+    } else {
+        let n_lanes = shape.n_lanes();
+        let lines = &mut target[group_idx * LANES * n_lanes..][..LANES * n_lanes];
+        let lines = lines.chunks_exact_mut(together * n_lanes);
+        for (line, values) in lines.zip(rounded.chunks_exact(together)) {
+            line[together * slot..][..together].copy_from_slice(values);
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::buffer::Buffer;
 use crate::kv::KvPool;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
+use crate::simd::{Portable, Simd};
 use crate::{
     Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
     KvShape, MatrixPart, Norm, RopeLayout, Slot, rope,
@@ -283,7 +284,10 @@ impl Device for Reference {
         slots: &[Slot],
     ) {
         let row = |i| x.row(i);
-        kv.put(&mut self.pool, layer_idx, slots, row, (keys, values));
+        let heads = (keys, values);
+        kv.put(&mut self.pool, layer_idx, slots, row, heads, |slot| {
+            Portable.run(slot);
+        });
     }
 
     fn attention(

@@ -70,14 +70,16 @@ impl CpuKv {
     /// Writes the rows' keys and values to their slots.
     pub(super) fn put(
         &mut self,
-        pool: &mut Pool,
+        (pool, vectors): (&mut Pool, Vectors),
         layer_idx: usize,
         slots: &[Slot],
         x: &Buffer,
         heads: (Heads, Heads),
     ) {
         let row = |i| x.row(i);
-        with_pool!(&mut self.0, kv => kv.put(pool, layer_idx, slots, row, heads));
+        with_pool!(&mut self.0, kv => {
+            kv.put(pool, layer_idx, slots, row, heads, |slot| vectors.run(slot));
+        });
     }
 
     /// Copies the first `n_tokens` slots of a page to another, in all layers.

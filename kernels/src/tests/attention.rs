@@ -7,8 +7,9 @@ use std::fmt::Debug;
 use half::bf16;
 
 use super::*;
-use crate::kv::KvElement;
+use crate::kv::{KvElement, PutSlot};
 use crate::pool::Pool;
+use crate::simd::{Portable, Simd};
 use crate::{AttentionLayer, KernelError, KvFormat, KvPool, Reference};
 
 /// What the CPU has.
@@ -264,6 +265,10 @@ fn scores_are_capped_before_they_are_weights() {
     }
 }
 
+fn portably<T: KvElement>(slot: PutSlot<'_, T>) {
+    Portable.run(slot);
+}
+
 /// Pages of every slot's own numbers; one is copied to another in part.
 fn check_copies<T: KvElement + PartialEq + Debug>() {
     let shape = KvShape {
@@ -282,7 +287,14 @@ fn check_copies<T: KvElement + PartialEq + Debug>() {
                 .map(|i| (page * 1000 + offset * 100 + i) as f32 / 7.0)
                 .collect();
             let slot = Slot { page, offset };
-            kv.put(&mut pool, layer_idx, &[slot], |_| &row, (keys, values));
+            kv.put(
+                &mut pool,
+                layer_idx,
+                &[slot],
+                |_| &row,
+                (keys, values),
+                portably,
+            );
         }
     }
     // A slot's key, value and their scales.
@@ -339,7 +351,14 @@ fn codes_are_followed_by_their_scales() {
     let row: Vec<f32> = (0..64)
         .map(|i| (i / 16 + 1) as f32 * if i % 16 == 5 { -127.0 } else { 1.0 })
         .collect();
-    kv.put(&mut Pool::new(1), 0, &[slot], |_| &row, (keys, values));
+    kv.put(
+        &mut Pool::new(1),
+        0,
+        &[slot],
+        |_| &row,
+        (keys, values),
+        portably,
+    );
     for (head_idx, expected) in [[1.0, 3.0], [2.0, 4.0]].into_iter().enumerate() {
         assert_eq!(kv.scales(0, 1, head_idx).map(|scales| scales[3]), expected);
         let code = |element| kv.keys(0, 1, head_idx)[shape.key_at::<i8>(3, element)];
@@ -369,7 +388,14 @@ fn every_slot_has_its_row_whichever_thread_writes_it() {
         Vec::from_iter((0..32).map(in_order)),
     ] {
         let mut kv = KvPool::<f32>::new(shape).unwrap();
-        kv.put(&mut Pool::new(3), 0, &slots, |i| &rows[i], (keys, values));
+        kv.put(
+            &mut Pool::new(3),
+            0,
+            &slots,
+            |i| &rows[i],
+            (keys, values),
+            portably,
+        );
         for (slot, row) in slots.iter().zip(&rows) {
             let offset = slot.offset as usize;
             for head_idx in 0..2 {
