@@ -22,7 +22,7 @@ use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
 use crate::lines::LINE;
 use crate::pool::Pool;
-use crate::share::{N_TOGETHER, is_product_by_rows};
+use crate::share::{N_TOGETHER, is_product_by_rows, share};
 use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{Activation, BLOCK_LEN, BlockFormat, Grain};
@@ -31,6 +31,8 @@ use crate::{Activation, BLOCK_LEN, BlockFormat, Grain};
 const N_RESIDENT: usize = 96;
 /// Columns from which more than one thread is worth waking to quantise them.
 const N_WORTHWHILE: usize = 4;
+/// Columns while which the next pair of tiles is fetched, of those that it comes long before.
+const N_FETCHING: usize = 16;
 /// Bytes between the weights that are multiplied and those that are fetched, where each is multiplied once.
 const N_AHEAD: usize = 8192;
 
@@ -80,16 +82,20 @@ impl Product<'_> {
         let n_columns = self.x.n_rows();
         let task = self.task(vectors, prepared, out);
         let n_pairs = self.n_pairs();
-        if !is_product_by_rows(n_columns, self.matrix.n_bytes(), pool.n_threads()) {
+        let upcoming = SharedSlice::new(upcoming);
+        let n_threads = pool.n_threads();
+        if !is_product_by_rows(n_columns, n_threads) {
             pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
-            pool.run_split(n_pairs, 2, |pairs| {
-                task.multiply(pairs, 0..n_columns, &Upcoming::default());
+            pool.run(&|thread_idx| {
+                // SAFETY: each thread's index is run once, and has its own.
+                let upcoming = unsafe { &upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
+                let pairs = share(n_pairs, thread_idx, n_threads);
+                task.multiply(pairs, 0..n_columns, upcoming);
             });
             return;
         }
-        let upcoming = SharedSlice::new(upcoming);
         pool.run_own(n_columns, 0, |thread_idx, runs| {
-            // SAFETY: each thread's index is run once, and has its own.
+            // SAFETY: as above.
             let upcoming = unsafe { &upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
             for columns in runs {
                 for first in columns.clone().step_by(N_RESIDENT) {
@@ -440,11 +446,15 @@ impl<'a> PairProduct<'a> {
             weights,
             format: PhantomData,
             column,
-            fetching: match (column == self.columns.start, self.columns.len() > C) {
-                _ if C == 1 => Fetching::Nothing,
-                (false, _) => Fetching::Upcoming(self.upcoming),
-                (true, false) => Fetching::Near,
-                (true, true) => Fetching::NextPair,
+            fetching: match self.columns.len() {
+                1 => Fetching::Nothing,
+                len if len == C => Fetching::Near,
+                len => {
+                    let of = len.min(N_FETCHING);
+                    let done = column - self.columns.start;
+                    let sixteenths = |column: usize| 16 * column.min(of) / of;
+                    Fetching::Later(sixteenths(done)..sixteenths(done + C), self.upcoming)
+                }
             },
         });
         C
@@ -463,27 +473,29 @@ struct Group<'a, W, const T: usize, const C: usize> {
 }
 
 /// What is fetched while a group is computed.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Fetching<'a> {
     /// Nothing: the machine does it.
     Nothing,
-    /// What attention will read: another group has fetched the weights.
-    Upcoming(&'a Upcoming),
     /// What is multiplied soon, by the same columns.
     Near,
-    /// The next pair, for which there is time until the other columns are done.
-    NextPair,
+    /// Some sixteenths of the next pair, for which there is time until all columns are done, and what attention will read.
+    Later(Range<usize>, &'a Upcoming),
 }
 
 impl Fetching<'_> {
     /// Fetches what there is to fetch while `weights`, a part of a pair of `pair_len` bytes, are multiplied.
     #[inline(always)]
-    fn run(self, weights: &[u8], pair_len: usize) {
+    fn run(&self, weights: &[u8], pair_len: usize) {
         match self {
             Fetching::Nothing => {}
-            Fetching::Upcoming(upcoming) => upcoming.fetch(),
             Fetching::Near => fetch(weights, N_AHEAD),
-            Fetching::NextPair => fetch(weights, pair_len),
+            Fetching::Later(part, upcoming) => {
+                // As many lines a column, so that no group asks for more than comes meanwhile.
+                let line_at = |sixteenths| weights.len() / LINE * sixteenths / 16 * LINE;
+                fetch(&weights[line_at(part.start)..line_at(part.end)], pair_len);
+                upcoming.fetch();
+            }
         }
     }
 }

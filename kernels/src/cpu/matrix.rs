@@ -401,12 +401,6 @@ impl Matrix {
         self.n_cols
     }
 
-    /// Bytes of its tiles.
-    pub(crate) fn n_bytes(&self) -> usize {
-        let of_pairs = |pairs: &Pairs| pairs.tiles.bytes().len();
-        self.pairs.iter().map(of_pairs).sum()
-    }
-
     /// How activations are rounded for it.
     pub(crate) fn grain(&self) -> Grain {
         self.grain
