@@ -510,11 +510,22 @@ impl Top {
 impl Members {
     /// Without the names that came, if they are [no matter](Self::asks_for_used).
     fn relevant(&self, vocabulary: &Vocabulary) -> Self {
-        let is_asked = self.asks_for_used(vocabulary);
         Self {
-            used: self.used.as_ref().filter(|_| is_asked).cloned(),
+            used: self.relevant_used(vocabulary),
             ..self.clone()
         }
+    }
+
+    /// The names that came; if they are no matter, only whether one is final, for then names are compared with them as they
+    /// are begun.
+    fn relevant_used(&self, vocabulary: &Vocabulary) -> Option<Used> {
+        let is_asked = self.asks_for_used(vocabulary);
+        let used = self.used.as_ref();
+        let used = used.filter(|used| is_asked || used.any_final).cloned();
+        used.map(|used| Used {
+            names: if is_asked { used.names } else { Arc::from([]) },
+            any_final: used.any_final,
+        })
     }
 
     /// Whether tokens that come to a name, and do not begin in it, may depend on the names that came: if
@@ -685,10 +696,10 @@ impl Key<'_> {
     }
 
     fn outlook(&self, members: &Members) -> Around {
-        let is_asked = members.asks_for_used(self.vocabulary);
-        let mut outlook = Outlook::of(members, self.tables);
-        outlook.used = outlook.used.filter(|_| is_asked);
-        Around::Object(outlook)
+        Around::Object(Outlook {
+            used: members.relevant_used(self.vocabulary),
+            ..Outlook::of(members, self.tables)
+        })
     }
 
     fn value(&self, frame: &Frame) -> Around {
