@@ -2,17 +2,19 @@
 //!
 //! A value is an integer count of 10^-17 (the grid), so every comparison is exact. A number has at
 //! most 18 digits before the point and 17 after it. Where nothing bounds it, it may carry an
-//! exponent of at most two digits; where something does, only if asked for, and only if the value
-//! lies on the grid.
+//! exponent of at most three digits, up to which readers hold it as a float; where something does,
+//! one of two digits, only if asked for, and only if the value lies on the grid.
 
 use std::convert::Infallible;
 
 use crate::TokenMask;
-use crate::json::decimal::{GRID_DIGITS, MAX_VALUE, POWERS};
+use crate::json::decimal::{GRID_DIGITS, MAX_VALUE, OnGrid, POWERS};
 use crate::runs::group;
 use crate::trie::TokenTrie;
 
 const INTEGER_DIGITS: u32 = 18;
+/// Numbers below this power of ten are finite as floats; those that are too small are 0.
+const FLOAT_EXPONENT: i16 = 308;
 /// Whole numbers up to this are exact in a float.
 const MAX_EXACT: i128 = 1 << 53;
 /// Admitted candidates looked at between excluded ones.
@@ -57,9 +59,9 @@ pub(crate) struct Number {
     phase: Phase,
     negative: bool,
     value: i128,
-    /// Before the point; after it, decimals.
+    /// Before the point; after it, decimals. In an exponent that nothing bounds, those before the point.
     n_digits: u8,
-    exponent: i8,
+    exponent: i16,
     exponent_negative: bool,
 }
 
@@ -73,8 +75,9 @@ enum Phase {
     Fraction,
     ExponentMark,
     ExponentSign,
-    /// After one digit of it.
+    /// After one digit of it, after two.
     Exponent,
+    LongExponent,
     ExponentEnd,
 }
 
@@ -91,6 +94,11 @@ impl Number {
 
     fn n_decimals(self) -> u32 {
         u32::from(self.n_digits)
+    }
+
+    /// Of a number with an exponent that nothing bounds: whether a float plainly holds it.
+    fn is_float(self) -> bool {
+        self.exponent_negative || self.exponent + i16::from(self.n_digits) <= FLOAT_EXPONENT
     }
 }
 
@@ -186,7 +194,7 @@ impl NumberShape {
                 .min()
                 .unwrap_or(NEVER),
             Phase::ExponentMark | Phase::ExponentSign if self.free => 1,
-            Phase::Exponent | Phase::ExponentEnd if self.free => 0,
+            Phase::Exponent | Phase::LongExponent | Phase::ExponentEnd if self.free => 0,
             Phase::Fraction if self.free => usize::from(number.n_digits == 0),
             Phase::Zero | Phase::Integer if self.free => 0,
             Phase::Fraction => self.fraction_distance(number),
@@ -204,8 +212,8 @@ impl NumberShape {
                     (false, false) => NEVER,
                 }
             }
-            Phase::ExponentEnd if self.admits_exponent(number, None) => 0,
-            Phase::ExponentEnd => NEVER,
+            Phase::LongExponent if self.admits_exponent(number, None) => 0,
+            Phase::LongExponent | Phase::ExponentEnd => NEVER,
         }
     }
 
@@ -244,12 +252,16 @@ impl NumberShape {
                 Phase::ExponentSign
             }
             (Phase::ExponentMark | Phase::ExponentSign, b'0'..=b'9') => {
-                next.exponent = (byte - b'0') as i8;
+                next.exponent = i16::from(byte - b'0');
                 Phase::Exponent
             }
-            (Phase::Exponent, b'0'..=b'9') => {
-                next.exponent = number.exponent * 10 + (byte - b'0') as i8;
-                Phase::ExponentEnd
+            (Phase::Exponent | Phase::LongExponent, b'0'..=b'9') => {
+                next.exponent = number.exponent * 10 + i16::from(byte - b'0');
+                match number.phase {
+                    Phase::Exponent => Phase::LongExponent,
+                    _ if self.free && next.is_float() => Phase::ExponentEnd,
+                    _ => return None,
+                }
             }
             _ => return None,
         };
@@ -260,10 +272,12 @@ impl NumberShape {
         Some(next)
     }
 
-    /// What was written before an exponent matters only where something bounds the number.
+    /// What was written before an exponent matters only where something bounds the number, but for how much it is.
     fn at_exponent(&self, number: &mut Number) -> Phase {
         if self.free {
-            (number.value, number.n_digits) = (0, 0);
+            let whole = number.value / POWERS[number.n_decimals() as usize];
+            number.n_digits = whole.checked_ilog10().map_or(0, |log| log as u8 + 1);
+            number.value = 0;
         }
         Phase::ExponentMark
     }
@@ -292,7 +306,7 @@ impl NumberShape {
     }
 
     /// Whether the number with its exponent, perhaps one digit longer, is admitted.
-    fn admits_exponent(&self, number: Number, digit: Option<i8>) -> bool {
+    fn admits_exponent(&self, number: Number, digit: Option<i16>) -> bool {
         let magnitude = match digit {
             Some(digit) => i32::from(number.exponent) * 10 + i32::from(digit),
             None => i32::from(number.exponent),
@@ -323,10 +337,13 @@ impl NumberShape {
     /// Whether readers that hold a number with a point or an exponent as a float still hold this one,
     /// where more is asked of it than an interval.
     fn is_exact(&self, whole: i128) -> bool {
-        let asks = self.rules.integer
+        !self.asks_for_exact() || whole <= MAX_EXACT
+    }
+
+    fn asks_for_exact(&self) -> bool {
+        self.rules.integer
             || !self.rules.multiples.is_empty()
-            || !self.rules.not_multiples.is_empty();
-        !asks || whole <= MAX_EXACT
+            || !self.rules.not_multiples.is_empty()
     }
 
     /// Whether a value of the grid follows the rules.
@@ -372,15 +389,23 @@ impl NumberShape {
         (low, high): (i128, i128),
         at_least: u32,
     ) -> Option<u32> {
-        let (low, high) = if negative { (-high, -low) } else { (low, high) };
-        let (low, high) = (low.max(self.lowest), high.min(self.highest));
-        if low > high {
-            return None;
-        }
+        let within = |low: i128, high: i128| {
+            let (low, high) = if negative { (-high, -low) } else { (low, high) };
+            (low.max(self.lowest), high.min(self.highest))
+        };
+        let whole = within(low, high);
+        let pointed = match self.asks_for_exact() {
+            true => within(low, high.min((MAX_EXACT + 1) * OnGrid::ONE - 1)),
+            false => whole,
+        };
         let most = if self.pointed { GRID_DIGITS } else { 0 };
-        (at_least..=most).find(|&n_decimals| match self.steps[n_decimals as usize] {
-            Some(step) => self.some_multiple(step, low, high),
-            None => low <= 0 && 0 <= high && self.is_not_excluded(0),
+        (at_least..=most).find(|&n_decimals| {
+            let (low, high) = if n_decimals == 0 { whole } else { pointed };
+            low <= high
+                && match self.steps[n_decimals as usize] {
+                    Some(step) => self.some_multiple(step, low, high),
+                    None => low <= 0 && 0 <= high && self.is_not_excluded(0),
+                }
         })
     }
 

@@ -177,6 +177,31 @@ fn a_number_that_no_continuation_saves_is_refused_early() {
     assert_eq!(nothing.distance(Number::START), NEVER);
 }
 
+/// A point after more digits than a float holds is none, so no decimals can make a multiple of the number.
+#[test]
+fn a_long_number_that_is_to_be_a_multiple_has_a_way_on() {
+    let half = POWERS[17] / 2;
+    for multiple in [3 * half, 5 * half, 7 * half] {
+        let numbers = shape(false, None, None, Some(multiple));
+        for start in 0..10 {
+            let mut number = Number::START;
+            for n in 0..18 {
+                let next = (0..10)
+                    .map(|digit| b'0' + (start + n + digit) % 10)
+                    .find_map(|byte| numbers.step(number, byte));
+                number = next.unwrap_or(number);
+            }
+            let mut left = numbers.distance(number);
+            while left > 0 {
+                let nearer = (0..=u8::MAX).filter_map(|byte| numbers.step(number, byte));
+                number = nearer.min_by_key(|next| numbers.distance(*next)).unwrap();
+                assert_eq!(numbers.distance(number), left - 1, "{multiple} {start}");
+                left -= 1;
+            }
+        }
+    }
+}
+
 #[test]
 fn text_accepts_what_a_json_reader_does() {
     let bodies: Vec<String> = [
