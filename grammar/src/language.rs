@@ -111,7 +111,7 @@ impl Language {
     }
 
     /// Fewest bytes to an output in the language.
-    pub(crate) fn distance(&self, state: &State) -> usize {
+    pub(crate) fn distance(&mut self, state: &State) -> usize {
         match (self, state) {
             (Self::Regex(regex), State::Regex(state)) => regex.dfa.distance(*state),
             (Self::Choices(trie), State::Choices(node)) => trie.distance(*node) as usize,

@@ -63,7 +63,7 @@ impl Position {
         self.n_prefix == prefix.len() && language.is_complete(&self.state)
     }
 
-    fn distance(&self, language: &Language, prefix: &[u8]) -> usize {
+    fn distance(&self, language: &mut Language, prefix: &[u8]) -> usize {
         prefix.len() - self.n_prefix + language.distance(&self.state)
     }
 }
@@ -245,7 +245,7 @@ impl Matcher {
     /// Bytes of a shortest completion of the output; 0 once it is complete.
     pub fn min_bytes_to_accept(&self) -> usize {
         self.position()
-            .distance(&self.language(), self.constraint.prefix())
+            .distance(&mut self.language(), self.constraint.prefix())
     }
 
     /// Like [`Matcher::mask`], with only tokens after which [`Matcher::min_tokens_to_accept`] is at
@@ -288,7 +288,7 @@ impl Matcher {
         let prefix = self.constraint.prefix();
         let mut language = self.language();
         let mut position = self.position().clone();
-        let n_bytes = position.distance(&language, prefix);
+        let n_bytes = position.distance(&mut language, prefix);
         if n_bytes > MAX_COMPLETION_BYTES {
             return (n_bytes, None);
         }
@@ -301,7 +301,7 @@ impl Matcher {
                 .chain(0..=u8::MAX)
                 .find_map(|byte| {
                     let next = position.step(&mut language, prefix, byte).ok()??;
-                    let next_left = next.distance(&language, prefix);
+                    let next_left = next.distance(&mut language, prefix);
                     (next_left < left).then_some((byte, next, next_left))
                 });
             let Some((byte, next, next_left)) = nearer else {

@@ -189,7 +189,7 @@ impl JsonLanguage {
         let mut legal = Reach::over(closers.n_rests(), measured);
         let mut distances = vec![0; if measured { closers.n_rests() } else { 0 }];
         let mut undecided = Vec::new();
-        let mut add = |language: &Self, rest: u32, state: &JsonState| {
+        let mut add = |language: &mut Self, rest: u32, state: &JsonState| {
             legal.mask.allow(rest);
             if measured {
                 distances[rest as usize] = language.distance(state);

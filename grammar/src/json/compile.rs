@@ -17,7 +17,7 @@ use crate::json::form::{Form, FormId, Members, TRUE, types};
 use crate::json::gather::{self, Declared};
 use crate::json::judge::Judge;
 use crate::json::lengths::LengthTables;
-use crate::json::patterns::AutomatonId;
+use crate::json::patterns::{AutomatonId, Test};
 use crate::json::schema::Schemas;
 use crate::json::shape::{GuardId, NodeId, ShapeId, Tables};
 use crate::json::string::StringShape;
@@ -230,6 +230,22 @@ impl Compiler<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Tests of names, all of some list of which must pass, and which none of these names passes.
+    pub(crate) fn without(
+        &mut self,
+        tests: Option<&[Vec<Test>]>,
+        names: &[NameId],
+    ) -> Vec<Vec<Test>> {
+        let mut tests = tests.map_or_else(|| vec![Vec::new()], <[_]>::to_vec);
+        if !names.is_empty() {
+            let texts: Vec<Arc<str>> = names.iter().map(|&name| self.names.text(name)).collect();
+            let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
+            let any = self.schemas.patterns.literals(&texts);
+            tests.iter_mut().for_each(|list| list.push((any, true)));
+        }
+        tests
     }
 
     /// The alternatives of a form.

@@ -78,13 +78,24 @@ pub(crate) enum DraftOthers {
     Any(NodeId),
     Matching {
         patterns: Vec<PatternId>,
-        /// The place for each set of patterns that a name can match, as bits.
-        places: Vec<(u64, NodeId)>,
+        /// One for each set of patterns that a name can match.
+        sets: Vec<DraftSet>,
         /// Whether no name matches another set.
         complete: bool,
         /// Tests of names: all of some list must pass.
         names: Option<Vec<Vec<Test>>>,
     },
+}
+
+/// The names that match some patterns, and none of the others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DraftSet {
+    /// As bits.
+    pub(crate) matched: u64,
+    /// The place of the values.
+    pub(crate) node: NodeId,
+    /// Fewest bytes of a name, where an object may need one; else 0.
+    pub(crate) n_name_bytes: usize,
 }
 
 /// What a string must pass, and its length; `None` if no string does.

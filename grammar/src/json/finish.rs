@@ -7,8 +7,10 @@ use foldhash::{HashMap, HashSet};
 use crate::GrammarError;
 use crate::bytes::ByteSet;
 use crate::json::compile::{Compiler, NameId, Names, unspelled};
-use crate::json::draft::{Draft, DraftMember, DraftObject, DraftOthers};
-use crate::json::naming::NameSets;
+use crate::json::draft::{Draft, DraftMember, DraftObject, DraftOthers, DraftSet};
+use crate::json::frame::Other;
+use crate::json::members::is_final;
+use crate::json::naming::{NameAutomaton, NameSets};
 use crate::json::number::Number;
 use crate::json::object::{Exception, OTHER_NAME_BYTES, ObjectShape, Property};
 use crate::json::shape::{
@@ -18,8 +20,8 @@ use crate::json::string::StringShape;
 use crate::json::text::BOUNDARY;
 use crate::literals::LiteralTrie;
 
-/// Bytes of a name that must match patterns, as far as is known beforehand.
-const MATCHING_NAME_BYTES: usize = 24;
+/// By so many bytes a name that must match patterns may be longer than the shortest one, which may have come.
+const LONGER_NAME_BYTES: usize = 24;
 /// Names of an automaton that are listed, and the bytes of one.
 const MAX_LISTED: usize = 64;
 const MAX_LISTED_BYTES: usize = 64;
@@ -228,6 +230,7 @@ fn listed(
         start,
         places,
         runs_out: true,
+        ..
     } = others
     else {
         return Ok(None);
@@ -390,16 +393,30 @@ fn other_cost(others: &DraftOthers, nodes: &[usize]) -> usize {
     match others {
         DraftOthers::None => NEVER,
         DraftOthers::Any(node) => nodes[*node as usize],
-        DraftOthers::Matching { places, .. } => {
-            let nearest = places.iter().map(|&(_, node)| nodes[node as usize]).min();
-            nearest.unwrap_or(NEVER).saturating_add(MATCHING_NAME_BYTES)
+        DraftOthers::Matching { sets, .. } => {
+            let cost = |set: &DraftSet| nodes[set.node as usize].saturating_add(set.n_name_bytes);
+            let nearest = sets.iter().map(cost).min();
+            nearest.unwrap_or(NEVER).saturating_add(LONGER_NAME_BYTES)
         }
+    }
+}
+
+/// From the nearest end of a name that is not declared to the end of its value: at most so many bytes.
+fn other_rest(others: &Others, costs: &[usize]) -> usize {
+    match others {
+        Others::None => NEVER,
+        Others::Any(node) => costs[*node as usize],
+        Others::Matching {
+            values: (_, dearest),
+            ..
+        } => dearest.saturating_add(LONGER_NAME_BYTES),
     }
 }
 
 fn finish_others(
     compiler: &mut Compiler<'_>,
     others: DraftOthers,
+    declared: &[NameId],
     costs: &[usize],
 ) -> Result<Others, GrammarError> {
     let is_live = |node: NodeId| costs[node as usize] != NEVER;
@@ -412,28 +429,37 @@ fn finish_others(
         }),
         DraftOthers::Matching {
             patterns,
-            places,
+            sets,
             complete,
             names,
         } => {
             let (live, dead): (Vec<_>, Vec<_>) =
-                places.into_iter().partition(|&(_, node)| is_live(node));
-            let Some(&(_, node)) = live.first() else {
+                sets.into_iter().partition(|set| is_live(set.node));
+            let Some(&DraftSet { node, .. }) = live.first() else {
                 return Ok(Others::None);
             };
-            let told_apart = live.iter().any(|&(_, other)| other != node);
-            let (live_sets, dead): (Vec<u64>, Vec<u64>) = (
-                live.iter().map(|&(set, _)| set).collect(),
-                dead.iter().map(|&(set, _)| set).collect(),
-            );
-            let sets = NameSets {
+            let told_apart = live.iter().any(|set| set.node != node);
+            let matched = |sets: &[DraftSet]| sets.iter().map(|set| set.matched).collect();
+            let values = live.iter().map(|set| costs[set.node as usize]);
+            let values = values.fold((NEVER, 0), |(least, most), cost| {
+                (cost.min(least), cost.max(most))
+            });
+            let mut sets = NameSets {
                 patterns,
-                live: live_sets,
-                dead: complete.then_some(dead),
+                live: matched(&live),
+                dead: complete.then(|| matched(&dead)),
                 told_apart,
                 tests: names,
             };
-            let Some(names) = compiler.schemas.patterns.names(&sets)? else {
+            let mut names = compiler.schemas.patterns.names(&sets)?;
+            if let Some(found) = names
+                && found.runs_out
+                && is_any_final(compiler, found, declared)?
+            {
+                sets.tests = Some(compiler.without(sets.tests.as_deref(), declared));
+                names = compiler.schemas.patterns.names(&sets)?;
+            }
+            let Some(names) = names else {
                 return Ok(Others::None);
             };
             Ok(Others::Matching {
@@ -442,12 +468,35 @@ fn finish_others(
                 start: names.start,
                 // Without marks no set is told from the empty one.
                 places: match told_apart {
-                    true => live.into_iter().collect(),
+                    true => live.iter().map(|set| (set.matched, set.node)).collect(),
                     false => HashMap::from_iter([(0, node)]),
                 },
+                values,
             })
         }
     }
+}
+
+/// Whether one of the declared names is a name of the automaton, and the beginning of no other one: once written it could
+/// only be the declared one, which may have come.
+fn is_any_final(
+    compiler: &mut Compiler<'_>,
+    names: NameAutomaton,
+    declared: &[NameId],
+) -> Result<bool, GrammarError> {
+    let automata = compiler.schemas.patterns.automata.as_mut_slice();
+    for &name in declared {
+        let name = compiler.names.spelled(name);
+        if is_final(
+            Some(names.id as usize),
+            automata,
+            Other::at(names.start),
+            name,
+        )? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn finish_object(
@@ -462,46 +511,46 @@ fn finish_object(
         bounds,
         exception,
     } = draft;
-    let mut others = finish_others(compiler, others, costs)?;
+    let mut cost = other_cost(&others, costs);
+    let declared: Vec<NameId> = members.iter().map(|m| m.name).collect();
+    let mut others = finish_others(compiler, others, &declared, costs)?;
     // An exception's shape has the properties of its object's.
     if exception.is_none()
         && let Some(listed) = listed(compiler, &others)?
     {
         // So few names run out, and then none may be begun. The declared ones are not among the
         // others.
-        let declared: HashSet<_> = members.iter().map(|m| m.name).collect();
+        let declared: HashSet<_> = declared.iter().copied().collect();
         let is_other = |m: &DraftMember| !declared.contains(&m.name);
         members.extend(listed.into_iter().filter(is_other));
-        others = Others::None;
+        (others, cost) = (Others::None, NEVER);
     }
     let order = Order::new(&members, costs);
     let names: Vec<NameId> = order.all.iter().map(|&idx| members[idx].name).collect();
     let names = objects.trie(names, &compiler.names);
     let ordered = compiler.ordered;
-    let shape = |(properties, others): (Vec<Property>, Others), others_follow| {
-        let (other_value, other_cost) = finished_costs(&others, costs);
-        ObjectShape {
-            has_dependents: properties.iter().any(|property| !property.needs.is_empty()),
-            names: Arc::clone(&names),
-            properties,
-            other_value,
-            other_cost,
-            others,
-            others_follow,
-            bounds,
-            ordered,
-            exception: None,
-            within: None,
-        }
+    let shape = |properties: Vec<Property>, (others, other_cost), others_follow| ObjectShape {
+        has_dependents: properties.iter().any(|property| !property.needs.is_empty()),
+        names: Arc::clone(&names),
+        properties,
+        other_rest: other_rest(&others, costs),
+        other_cost,
+        others,
+        others_follow,
+        bounds,
+        ordered,
+        exception: None,
+        within: None,
     };
     let others_follow = !matches!(others, Others::None);
     let places: Vec<NodeId> = members.iter().map(|m| m.node).collect();
     let properties = order.properties(&members, &places, (costs, &compiler.names));
-    let mut whole = shape((properties, others), others_follow);
+    let mut whole = shape(properties, (others, cost), others_follow);
     if let Some(exception) = exception {
-        let others = finish_others(compiler, exception.others, costs)?;
+        let cost = other_cost(&exception.others, costs);
+        let others = finish_others(compiler, exception.others, &declared, costs)?;
         let properties = order.properties(&members, &exception.nodes, (costs, &compiler.names));
-        let one = shape((properties, others), others_follow);
+        let one = shape(properties, (others, cost), others_follow);
         whole.exception = Some(Exception {
             shape: (objects.n_drafts + objects.exceptions.len()) as ShapeId,
             costs: one
@@ -517,19 +566,6 @@ fn finish_object(
         });
     }
     Ok(whole)
-}
-
-/// Fewest bytes of the value of a name that is not declared, and with what its name must have.
-fn finished_costs(others: &Others, costs: &[usize]) -> (usize, usize) {
-    match others {
-        Others::None => (NEVER, NEVER),
-        Others::Any(node) => (costs[*node as usize], costs[*node as usize]),
-        Others::Matching { places, .. } => {
-            let nearest = places.values().map(|&node| costs[node as usize]).min();
-            let value = nearest.unwrap_or(NEVER);
-            (value, value.saturating_add(MATCHING_NAME_BYTES))
-        }
-    }
 }
 
 /// An object's members: those that can occur come first; each keeps its order.

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::GrammarError;
 use crate::json::compile::{Compiler, NameId, Names};
 use crate::json::draft::{
-    Draft, DraftException, DraftMember, DraftObject, DraftOthers, MAX_NAME_LENGTH, string_tests,
+    Draft, DraftException, DraftMember, DraftObject, DraftOthers, DraftSet, MAX_NAME_LENGTH,
+    string_tests,
 };
 use crate::json::form::{Bounds, FALSE, Form, FormId, Members, types};
 use crate::json::patterns::{PatternId, Test};
@@ -268,13 +269,14 @@ fn follow_exceptions(
         }
         nodes.push(compiler.place(forms));
     }
-    let others = sets.others(names, |is_matched| {
+    let declared = Some(&*gathered.order);
+    let others = sets.others((compiler, names, declared), |compiler, is_matched| {
         let said = gathered.members.iter();
         let mut forms: Vec<FormId> = said.flat_map(|said| said.of_matching(is_matched)).collect();
         let each = exceptions.iter();
         forms.extend(each.map(|exception| not_all(compiler, exception.of_matching(is_matched))));
         compiler.place(forms)
-    });
+    })?;
     Ok(Some(DraftException { nodes, others }))
 }
 
@@ -412,35 +414,50 @@ impl Sets {
         }
     }
 
-    /// The names that pass `names`, each with the place that `place` gives for the patterns that it matches.
+    /// The names that pass `names`, each with the place that `place` gives for the patterns that it matches. Where one may
+    /// be needed beside those `declared`, it is found how short it is.
     fn others(
         self,
-        names: &NameTests,
-        mut place: impl FnMut(&dyn Fn(PatternId) -> bool) -> NodeId,
-    ) -> DraftOthers {
+        (compiler, names, declared): (&mut Compiler<'_>, &NameTests, Option<&[NameId]>),
+        mut place: impl FnMut(&mut Compiler<'_>, &dyn Fn(PatternId) -> bool) -> NodeId,
+    ) -> Result<DraftOthers, GrammarError> {
         let tests = match names {
-            NameTests::Listed => return DraftOthers::None,
+            NameTests::Listed => return Ok(DraftOthers::None),
             NameTests::Tests(lists) if lists.iter().all(|list| !list.is_empty()) => {
                 Some(lists.clone())
             }
             NameTests::Free | NameTests::Tests(_) => None,
         };
         if self.patterns.is_empty() && tests.is_none() {
-            return DraftOthers::Any(place(&|_| false));
+            return Ok(DraftOthers::Any(place(compiler, &|_| false)));
         }
-        let of_set = |&set: &u64| {
+        let lengths = match declared {
+            Some(declared) => {
+                let tests = compiler.without(tests.as_deref(), declared);
+                let patterns = &mut compiler.schemas.patterns;
+                patterns.shortest_names(&self.patterns, &self.sets, &tests)?
+            }
+            None => vec![Some(0); self.sets.len()],
+        };
+        let mut of_set = |(&matched, n_name_bytes): (&u64, usize)| {
             let is_matched = |pattern: PatternId| {
                 let idx = self.patterns.binary_search(&pattern);
-                idx.is_ok_and(|idx| set >> idx & 1 == 1)
+                idx.is_ok_and(|idx| matched >> idx & 1 == 1)
             };
-            (set, place(&is_matched))
+            DraftSet {
+                matched,
+                node: place(compiler, &is_matched),
+                n_name_bytes,
+            }
         };
-        DraftOthers::Matching {
-            places: self.sets.iter().map(of_set).collect(),
+        let sets = self.sets.iter().zip(lengths);
+        let sets = sets.filter_map(|(set, length)| Some(of_set((set, length?))));
+        Ok(DraftOthers::Matching {
+            sets: sets.collect(),
             patterns: self.patterns,
             complete: self.complete,
             names: tests,
-        }
+        })
     }
 }
 
@@ -470,8 +487,9 @@ fn others(
             Sets::of_one(said.clone())
         }
     };
-    Ok(sets.others(names, |is_matched| {
+    let declared = (gathered.bounds.min > 0).then_some(&*gathered.order);
+    sets.others((compiler, names, declared), |compiler, is_matched| {
         let forms = said.clone().flat_map(|said| said.of_matching(is_matched));
         compiler.place(forms.collect())
-    }))
+    })
 }

@@ -18,6 +18,7 @@ use crate::json::compile::compile;
 use crate::json::context::Reads;
 use crate::json::frame::{Frame, Items, Link, Members, Outer, Stack};
 use crate::json::masks::JsonMasks;
+use crate::json::nearest::NearestValues;
 use crate::json::number::Number;
 use crate::json::shape::{GuardId, NodeId, Shape, Tables};
 use crate::json::text::BOUNDARY;
@@ -54,6 +55,8 @@ pub(crate) struct Parser {
     /// What the walk under way has looked at.
     pub(crate) reads: Reads,
     pub(crate) spaced: bool,
+    /// How far the ends of values are from within names.
+    pub(crate) nearest: NearestValues,
     max_parses: usize,
     max_open: usize,
     max_steps: usize,
@@ -74,6 +77,7 @@ impl JsonLanguage {
             verdicts,
             text: Vec::new(),
             reads: Reads::default(),
+            nearest: NearestValues::default(),
             spaced: options.whitespace == Whitespace::Spaced,
             max_parses: limits.parses,
             max_open: limits.open_values,
@@ -153,7 +157,7 @@ impl JsonLanguage {
     }
 
     /// Fewest bytes to a whole text.
-    pub(crate) fn distance(&self, state: &JsonState) -> usize {
+    pub(crate) fn distance(&mut self, state: &JsonState) -> usize {
         self.parser.distance(&state.parses)
     }
 }
@@ -202,7 +206,7 @@ impl Parser {
     }
 
     /// Fewest bytes to a whole text.
-    pub(crate) fn distance(&self, parses: &[Stack]) -> usize {
+    pub(crate) fn distance(&mut self, parses: &[Stack]) -> usize {
         let distance = |stack: &Stack| {
             self.frame_distance(&stack.top)
                 .saturating_add(stack.outer_cost())
@@ -215,7 +219,7 @@ impl Parser {
     pub(crate) fn name_offsets(&self, members: &Members) -> (usize, usize) {
         let object = self.tables.object(members.shape);
         let (whole, before) = self.tables.one_more(members);
-        let most = object.other_cost.saturating_add(whole.cost_after(&before));
+        let most = object.other_rest.saturating_add(whole.cost_after(&before));
         // A declared name that this one might still become can be nearer, by any measure.
         (0, most.saturating_add(5))
     }
@@ -639,8 +643,9 @@ impl Parser {
     }
 
     /// Fewest bytes to the end of the top value.
-    fn frame_distance(&self, top: &Frame) -> usize {
-        let cost = |node: NodeId| self.tables.cost(node);
+    fn frame_distance(&mut self, top: &Frame) -> usize {
+        let tables = &self.tables;
+        let cost = |node: NodeId| tables.cost(node);
         match top {
             Frame::Start { node, .. } => cost(*node),
             Frame::Literal {
@@ -667,12 +672,8 @@ impl Parser {
             Frame::ObjectOpen(id) => self.tables.object(*id).whole_cost().saturating_sub(1),
             Frame::Object(members) => self.tables.object(members.shape).cost_after(members),
             Frame::MemberDue { members, .. } => {
-                let Frame::Name { name, .. } = self.open_name(members) else {
-                    unreachable!("a name was opened")
-                };
-                self.declared_distance(members, &name)
-                    .min(self.other_distance(members, &name))
-                    .saturating_add(1)
+                let opened = self.open_name(members);
+                self.frame_distance(&opened).saturating_add(1)
             }
             Frame::Name { members, name } => self
                 .declared_distance(members, name)

@@ -61,7 +61,8 @@ impl JsonLanguage {
             + self.masks.stacks.n_bytes()
             + self.masks.rests.n_bytes()
             + self.masks.numbers.n_bytes()
-            + self.masks.onward.n_bytes();
+            + self.masks.onward.n_bytes()
+            + self.parser.nearest.n_bytes();
         let runs = self.masks.runs.values().map(Runs::n_bytes).sum::<usize>();
         masks
             + runs
@@ -316,7 +317,7 @@ impl JsonLanguage {
         tokens: &TokenTrie,
         start: JsonState,
         undecided: &mut Vec<TokenId>,
-        mut found: impl FnMut(&Self, TokenId, &JsonState),
+        mut found: impl FnMut(&mut Self, TokenId, &JsonState),
     ) -> Result<(), GrammarError> {
         tokens.walk_nodes(
             self,

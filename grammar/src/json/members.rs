@@ -10,7 +10,7 @@ use crate::json::automaton::Automaton;
 use crate::json::context::place;
 use crate::json::frame::{Frame, Members, Name, Other, Outer, Stack};
 use crate::json::machine::{Parser, Parses};
-use crate::json::shape::{NodeId, Others};
+use crate::json::shape::{NEVER, NodeId, Others};
 use crate::json::text::BOUNDARY;
 use crate::literals::LiteralNode;
 use crate::regex::dfa::DfaState;
@@ -277,7 +277,7 @@ impl Parser {
     }
 
     /// The place of the value of a name that is not declared.
-    fn other_value(&self, others: &Others, state: DfaState) -> Option<NodeId> {
+    pub(crate) fn other_value(&self, others: &Others, state: DfaState) -> Option<NodeId> {
         match others {
             Others::None => None,
             Others::Any(node) => Some(*node),
@@ -315,37 +315,16 @@ impl Parser {
             .unwrap_or(usize::MAX)
     }
 
-    /// From within a name to the object's end, by a name that is not declared: this one, or one a
-    /// byte longer, or, where those are all taken or a code point is half written, one longer by
-    /// two.
-    pub(crate) fn other_distance(&self, members: &Members, name: &Name) -> usize {
-        let object = self.tables.object(members.shape);
+    /// From within a name to the object's end, by a name that is not declared and has not come.
+    pub(crate) fn other_distance(&mut self, members: &Members, name: &Name) -> usize {
         let Some(other) = name.other else {
             return usize::MAX;
         };
         let (whole, before) = self.tables.one_more(members);
-        let closes = |name: &Name| match self.close_name(members, name, false) {
-            Some(Frame::Colon { members, value }) if object.names_none(name) => {
-                let rest = whole.cost_after(&members);
-                Some(self.tables.cost(value).saturating_add(rest))
-            }
-            _ => None,
-        };
-        let n_least = match &object.others {
-            Others::Matching { automaton, .. } => {
-                self.verdicts.patterns.automata[*automaton as usize].distance(other.state)
-            }
-            _ => other.text.distance(),
-        };
-        if n_least == 0
-            && let Some(rest) = closes(name)
-        {
-            return rest.saturating_add(2);
-        }
-        let after = whole.counted_with_other(&before);
-        let rest = object.other_value.saturating_add(whole.cost_after(&after));
-        let n_more = if n_least > 0 { n_least + 1 } else { 2 };
-        rest.saturating_add(n_more + 2)
+        let rest = whole.cost_after(&whole.counted_with_other(&before));
+        let mut written = name.written.clone();
+        let nearest = self.nearest_free(members, &mut written, (name.declared, Some(other)), NEVER);
+        nearest.saturating_add(rest).saturating_add(2)
     }
 }
 

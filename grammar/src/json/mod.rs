@@ -27,6 +27,7 @@ pub(crate) mod machine;
 mod masks;
 pub(crate) mod members;
 mod naming;
+mod nearest;
 mod number;
 mod object;
 mod opening;

@@ -17,6 +17,12 @@ const MAX_SETS: usize = 256;
 /// States of an automaton of names that are looked at for one that nothing follows.
 const MAX_NAME_STATES: usize = 256;
 
+/// Bytes of the shortest name where it is too much to find.
+const SHORT_NAME_BYTES: usize = 24;
+
+/// Some patterns, sets of these, and tests.
+pub(super) type SetsKey = (Vec<PatternId>, Vec<u64>, Vec<Vec<Test>>);
+
 /// The sets of patterns that names may match, and what else is asked of names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NameSets {
@@ -80,20 +86,13 @@ impl Patterns {
                 marks.push(self.part(pattern, &mut parts)?);
             }
         }
-        let exactly = |&set: &u64| {
-            let each = marks
-                .iter()
-                .enumerate()
-                .map(|(idx, mark)| match set >> idx & 1 {
-                    1 => mark.clone(),
-                    _ => Formula::Not(Box::new(mark.clone())),
-                });
-            Formula::And(each.collect())
-        };
         match sets.dead.as_deref() {
             Some([]) => {}
             Some([0]) => accept.push(Formula::Or(marks.clone())),
-            _ => accept.push(Formula::Or(sets.live.iter().map(exactly).collect())),
+            _ => {
+                let each = sets.live.iter().map(|&set| exactly(&marks, set));
+                accept.push(Formula::Or(each.collect()));
+            }
         }
         if !sets.told_apart {
             marks.clear();
@@ -181,6 +180,58 @@ impl Patterns {
         Ok(Some(sets))
     }
 
+    /// Fewest bytes of a name that passes `tests` and matches just one of the `sets`, for each of these; `None` where there
+    /// is no such name. Where that is too much to find, it is [`SHORT_NAME_BYTES`].
+    pub(crate) fn shortest_names(
+        &mut self,
+        patterns: &[PatternId],
+        sets: &[u64],
+        tests: &[Vec<Test>],
+    ) -> Result<Vec<Option<usize>>, GrammarError> {
+        let key = (patterns.to_vec(), sets.to_vec(), tests.to_vec());
+        if let Some(known) = self.shortest.get(&key) {
+            return Ok(known.clone());
+        }
+        let mut limits = self.limits.clone();
+        let mut each = Vec::with_capacity(sets.len());
+        for &set in sets {
+            each.push(
+                match self.shortest_name(patterns, set, tests, &mut limits) {
+                    Ok(found) => found,
+                    Err(GrammarError::Limit { .. }) => Some(SHORT_NAME_BYTES),
+                    Err(error) => return Err(error),
+                },
+            );
+        }
+        self.shortest.insert(key, each.clone());
+        Ok(each)
+    }
+
+    /// The same for one set. Steps are taken from the limit.
+    fn shortest_name(
+        &mut self,
+        patterns: &[PatternId],
+        set: u64,
+        tests: &[Vec<Test>],
+        limits: &mut Limits,
+    ) -> Result<Option<usize>, GrammarError> {
+        let mut parts = Parts::new(Spelling::Name);
+        parts
+            .dfas
+            .push(Dfa::of(Spelling::Name.anything(), &self.limits)?);
+        let mut accept = vec![Formula::Part(0)];
+        accept.push(self.tests(tests, &mut parts)?);
+        let marks = patterns
+            .iter()
+            .map(|&pattern| self.part(pattern, &mut parts));
+        let marks: Vec<Formula> = marks.collect::<Result<_, _>>()?;
+        accept.push(exactly(&marks, set));
+        let accept = Formula::And(accept);
+        let (product, start) = Product::new(parts.dfas, accept, Vec::new(), limits)?;
+        limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
+        Ok(start.map(|start| product.distance(start)))
+    }
+
     /// Whether some text matches all of `patterns`. Steps are taken from the limit.
     fn may_match(
         &mut self,
@@ -202,6 +253,18 @@ impl Patterns {
         limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
         Ok(start.is_some())
     }
+}
+
+/// That these marks hold, as bits, and no others.
+fn exactly(marks: &[Formula], set: u64) -> Formula {
+    let each = marks
+        .iter()
+        .enumerate()
+        .map(|(idx, mark)| match set >> idx & 1 {
+            1 => mark.clone(),
+            _ => Formula::Not(Box::new(mark.clone())),
+        });
+    Formula::And(each.collect())
 }
 
 /// Whether a name of the automaton is the beginning of no other. Among very many states it is taken

@@ -21,10 +21,10 @@ pub(crate) struct ObjectShape {
     pub(crate) others: Others,
     /// Whether such names may come after a declared one.
     pub(crate) others_follow: bool,
-    /// Fewest bytes of the value of another name.
-    pub(crate) other_value: usize,
-    /// The same with what the name must have.
+    /// Fewest bytes of the value of another name, with what the name must have.
     pub(crate) other_cost: usize,
+    /// From the nearest end of another name, at most so many bytes to the end of its value.
+    pub(crate) other_rest: usize,
     pub(crate) bounds: Bounds,
     /// Whether declared properties keep their order, and others follow them.
     pub(crate) ordered: bool,

@@ -8,7 +8,7 @@ use regex_syntax::hir::{Hir, Look};
 
 use crate::json::automaton::Automaton;
 use crate::json::escape;
-use crate::json::naming::{NameAutomaton, NameSets};
+use crate::json::naming::{NameAutomaton, NameSets, SetsKey};
 use crate::json::programs::{Regex, Spelling, format_program};
 use crate::json::schema::refuse;
 use crate::json::search::LengthSearch;
@@ -89,6 +89,8 @@ pub(crate) struct Patterns {
     /// The same of the texts that a regex is found in, by whether they are spelled as names.
     searchers: HashMap<(PatternId, bool), Option<(AutomatonId, DfaState)>>,
     pub(super) named: HashMap<NameSets, Option<NameAutomaton>>,
+    /// Fewest bytes of the names of each set.
+    pub(super) shortest: HashMap<SetsKey, Vec<Option<usize>>>,
 }
 
 impl Patterns {
@@ -101,6 +103,7 @@ impl Patterns {
             combined: HashMap::new(),
             searchers: HashMap::new(),
             named: HashMap::new(),
+            shortest: HashMap::new(),
         }
     }
 

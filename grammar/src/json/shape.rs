@@ -202,6 +202,8 @@ pub(crate) enum Others {
         automaton: AutomatonId,
         start: DfaState,
         places: HashMap<u64, NodeId>,
+        /// Fewest bytes of a value: of the cheapest place, of the dearest.
+        values: (usize, usize),
         /// Whether some name is final, the beginning of no other one.
         runs_out: bool,
     },
