@@ -221,11 +221,15 @@ impl Matcher {
             for byte in 0..=u8::MAX {
                 match position.step(&mut language, prefix, byte) {
                     Ok(None) => {}
-                    Ok(Some(next)) if only.is_none() => only = Some((byte, next)),
+                    Ok(Some(_)) if only.is_none() => only = Some(byte),
                     Ok(Some(_)) | Err(_) => return forced,
                 }
             }
-            let Some((byte, next)) = only else { break };
+            // Taken last, for what is judged by its text is judged by the bytes that were taken last.
+            let taken = only.map(|byte| (byte, position.step(&mut language, prefix, byte)));
+            let Some((byte, Ok(Some(next)))) = taken else {
+                break;
+            };
             forced.push(byte);
             position = next;
         }

@@ -201,6 +201,17 @@ fn a_name_begins_only_with_what_it_can_go_on_from() {
 }
 
 #[test]
+fn what_is_forced_is_judged_by_its_text() {
+    let item = json!({"properties": {"a": {"const": "x"}}, "required": ["a"], "type": "object"});
+    let constraint = compile(&json!({"type": "array", "uniqueItems": true, "items": item}));
+    let mut matcher = Matcher::new(constraint, vocabulary()).unwrap();
+    for &byte in b"[{" {
+        matcher.accept(byte_token(byte)).unwrap();
+    }
+    assert_eq!(matcher.forced_bytes(), br#""a":"x""#);
+}
+
+#[test]
 fn no_member_is_begun_when_all_have_come() {
     let schema = json!({
         "properties": {"line1": {"type": "integer"}},
