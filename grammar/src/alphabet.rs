@@ -1,9 +1,20 @@
 //! The characters that an automaton tells apart, and where they lead: what [`crate::runs`] follows.
 
+use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
 
-use crate::json::text::{PLAIN, kind};
+use crate::json::text::{CLASSES, PLAIN, kind};
 use crate::runs::{BEYOND_ASCII, BROKEN, Groups, group};
+
+/// The class of each byte: bytes of one class are neither told apart by an automaton nor by a string.
+pub(crate) fn byte_classes(class: impl Fn(u8) -> u16) -> [u8; 256] {
+    let mut known: HashMap<(u16, u8), u8> = HashMap::new();
+    std::array::from_fn(|byte| {
+        let new = known.len() as u8;
+        let both = (class(byte as u8), CLASSES[byte]);
+        *known.entry(both).or_insert(new)
+    })
+}
 
 /// Where the characters lead from a state.
 #[derive(Debug)]

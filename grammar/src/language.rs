@@ -171,9 +171,9 @@ impl RegexLanguage {
             }
         };
         if reach.furthest <= limit {
-            mask.union(&reach.mask);
+            reach.mask.add_to(mask);
         } else if reach.nearest <= limit {
-            mask.union(&self.reach(state, vocabulary, limit)?.mask);
+            self.reach(state, vocabulary, limit)?.mask.add_to(mask);
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ mod options;
 mod regex;
 mod runs;
 mod tags;
+mod token_set;
 mod trie;
 mod vocabulary;
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 
-use crate::{TokenId, TokenMask, Vocabulary};
+use crate::token_set::TokenSet;
+use crate::{TokenId, Vocabulary};
 
 /// Bytes of bookkeeping an entry, beside its mask.
 const ENTRY_BYTES: usize = 128;
@@ -14,7 +15,7 @@ const ENTRY_BYTES: usize = 128;
 /// Tokens that may come next, and how far from completion they leave the output.
 #[derive(Debug)]
 pub(crate) struct Reach {
-    pub(crate) mask: TokenMask,
+    pub(crate) mask: TokenSet,
     /// Fewest bytes to completion after the best of the tokens.
     pub(crate) nearest: usize,
     /// The same after the worst of them.
@@ -32,7 +33,7 @@ impl Reach {
     /// The same over `n_tokens` tokens.
     pub(crate) fn over(n_tokens: usize, measured: bool) -> Self {
         Self {
-            mask: TokenMask::new(n_tokens),
+            mask: TokenSet::new(n_tokens),
             nearest: usize::MAX,
             furthest: 0,
             measured,

@@ -12,7 +12,7 @@ use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
 
 use crate::GrammarError;
-use crate::alphabet::{Alphabet, Targets, after_lead};
+use crate::alphabet::{Alphabet, Targets, after_lead, byte_classes};
 use crate::json::automaton::Automaton;
 use crate::regex::dfa::DfaState;
 
@@ -225,6 +225,8 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
 #[derive(Debug)]
 pub(crate) struct Runs {
     alphabet: Alphabet,
+    /// Bytes of one class lead to the same places in a string, from everywhere.
+    pub(crate) classes: Box<[u8; 256]>,
     targets: HashMap<DfaState, Arc<Targets<DfaState>>>,
     runs: HashMap<DfaState, Run>,
 }
@@ -247,9 +249,11 @@ impl Followed<DfaState> for Remembered<'_> {
 }
 
 impl Runs {
-    pub(crate) fn new(alphabet: Alphabet) -> Self {
+    /// Of an automaton that does not tell bytes of one class apart.
+    pub(crate) fn new(class: impl Fn(u8) -> u16) -> Self {
         Self {
-            alphabet,
+            classes: Box::new(byte_classes(&class)),
+            alphabet: Alphabet::new(class),
             targets: HashMap::new(),
             runs: HashMap::new(),
         }
@@ -294,6 +298,12 @@ impl Runs {
         self.targets.insert(state, Arc::clone(&found));
         Ok(found)
     }
+}
+
+/// Whether a text consists of whole characters that stand for themselves in a string.
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    let stands_for_itself = |byte: &u8| *byte >= 0x80 || PLAIN & group(*byte) != 0;
+    str::from_utf8(text).is_ok() && text.iter().all(stands_for_itself)
 }
 
 /// For each byte of a text, the groups of what stands from there on and how many characters it has;

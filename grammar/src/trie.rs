@@ -7,12 +7,13 @@
 mod in_runs;
 
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use foldhash::HashMap;
 
 use crate::bytes::ByteSet;
 use crate::runs::{Groups, measure};
+use crate::token_set::TokenSet;
 use crate::{TokenId, TokenMask};
 
 /// Byte strings with their tokens, as a trie in preorder without its root.
@@ -25,8 +26,10 @@ pub(crate) struct TokenTrie {
     tokens: Vec<TokenId>,
     /// The tokens by the groups of their characters, of each those with fewer characters first.
     by_groups: Vec<(Groups, Vec<(u8, TokenId)>)>,
+    /// All tokens, once that was asked for.
+    all: OnceLock<TokenMask>,
     /// The tokens that consist of some groups and have at most so many characters.
-    taken: Mutex<HashMap<(Groups, u8), TokenMask>>,
+    taken: Mutex<HashMap<(Groups, u8), TokenSet>>,
     max_depth: usize,
     /// The groups of characters of all tokens.
     groups: Groups,
@@ -75,6 +78,7 @@ impl TokenTrie {
             roots: Vec::new(),
             tokens: Vec::new(),
             by_groups: Vec::new(),
+            all: OnceLock::new(),
             taken: Mutex::default(),
             max_depth: 0,
             groups: 0,

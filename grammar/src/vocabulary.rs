@@ -10,6 +10,7 @@ use crate::json::inside::Interior;
 use crate::json::machine::ends_value;
 use crate::memo::MaskMemo;
 use crate::openers::{NumberTokens, Openers};
+use crate::runs::is_plain;
 use crate::trie::TokenTrie;
 
 /// Limit of the masks shared by all constraints.
@@ -24,7 +25,8 @@ pub struct Vocabulary {
     end_tokens: Vec<TokenId>,
     all: TokenTrie,
     quoted: TokenTrie,
-    unquoted: TokenTrie,
+    /// Of whole characters that stand for themselves, and the others.
+    unquoted: [TokenTrie; 2],
     closers: Closers,
     openers: Openers,
     numbers: NumberTokens,
@@ -83,7 +85,9 @@ impl Vocabulary {
             .filter(|(bytes, _)| ends_value(bytes[0]));
         let after_values = TokenTrie::new(&after_values.collect::<Vec<_>>());
         let quoted = TokenTrie::new(&quoted);
-        let unquoted = TokenTrie::new(&unquoted);
+        let (plain, odd): (Vec<_>, Vec<_>) =
+            unquoted.into_iter().partition(|(bytes, _)| is_plain(bytes));
+        let unquoted = [plain, odd].map(|tokens| TokenTrie::new(&tokens));
         let id = NEXT_VOCABULARY.fetch_add(1, Ordering::Relaxed);
         Self {
             tokens,
@@ -171,8 +175,10 @@ impl Vocabulary {
         &self.openers
     }
 
-    /// The tokens without a `"`.
-    pub(crate) fn unquoted(&self) -> &TokenTrie {
+    /// The tokens without a `"`: those of whole characters that stand for themselves, then the others. Most
+    /// strings take the former whole or by the rules of [`crate::runs`], so that few of their nodes are
+    /// met; the latter are few.
+    pub(crate) fn unquoted(&self) -> &[TokenTrie; 2] {
         &self.unquoted
     }
 

@@ -63,9 +63,9 @@ impl CfgLanguage {
             }
         };
         if reach.furthest <= limit {
-            mask.union(&reach.mask);
+            reach.mask.add_to(mask);
         } else if reach.nearest <= limit {
-            mask.union(&self.outside(&flat, vocabulary, limit)?.mask);
+            self.outside(&flat, vocabulary, limit)?.mask.add_to(mask);
         }
         Ok(())
     }
@@ -101,10 +101,10 @@ impl CfgLanguage {
                 (_, Inner::Flat(state)) => {
                     let reach = self.within(terminal, state, vocabulary)?;
                     if reach.furthest <= limit {
-                        mask.union(&reach.mask);
+                        reach.mask.add_to(mask);
                     } else if reach.nearest <= limit {
                         let reach = walk(&mut self.machine, terminal, state, vocabulary, limit)?;
-                        mask.union(&reach.mask);
+                        reach.mask.add_to(mask);
                     }
                 }
                 _ => unreachable!("only nested constraints have nested states"),

@@ -27,6 +27,9 @@ use crate::{TokenId, Vocabulary};
 /// Bytes of bookkeeping an entry, beside its mask.
 const ENTRY_BYTES: usize = 256;
 
+/// The most masks of a memo: a table of three times as many takes a millisecond and more to grow.
+const MAX_MASKS: usize = 3584;
+
 /// Values around a stack up to which its masks are remembered.
 const MAX_AROUND: usize = 128;
 
@@ -429,9 +432,9 @@ impl ContextMemo {
         self.shrink();
     }
 
-    /// Forgets the oldest masks until the limit is kept, and tops without any.
+    /// Forgets the oldest masks until the limits are kept, and tops without any.
     fn shrink(&mut self) {
-        while self.n_bytes > self.max_bytes {
+        while self.n_bytes > self.max_bytes || self.order.len() > MAX_MASKS {
             let (key, around) = self.order.pop_front().expect("what counts bytes is listed");
             let entry = self
                 .entries

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use crate::alphabet::{Alphabet, Targets};
+use crate::alphabet::Targets;
 use crate::json::automaton::Automaton;
 use crate::json::frame::{Frame, Name, Other, Stack};
 use crate::json::machine::{JsonLanguage, Parser};
@@ -56,12 +56,8 @@ fn runs_of<'r>(
     automaton: Option<usize>,
     automata: &[Automaton],
 ) -> &'r mut Runs {
-    runs.entry(automaton).or_insert_with(|| {
-        Runs::new(match automaton {
-            Some(idx) => Alphabet::new(|byte| automata[idx].class(byte)),
-            None => Alphabet::new(|_| 0),
-        })
-    })
+    runs.entry(automaton)
+        .or_insert_with(|| Runs::new(|byte| automaton.map_or(0, |idx| automata[idx].class(byte))))
 }
 
 impl JsonLanguage {
@@ -100,7 +96,7 @@ impl JsonLanguage {
     ) -> impl Iterator<Item = &'v TokenTrie> + use<'v> {
         let escaped = vocabulary.closers().escaped();
         let escaped = self.cut_at_quote(top).then_some(escaped);
-        std::iter::once(vocabulary.unquoted()).chain(escaped)
+        vocabulary.unquoted().iter().chain(escaped)
     }
 
     /// What is known of the inside of the top string, if it has one.
@@ -259,9 +255,10 @@ where
                 |automata, token, state| reach.add(token, (self.distance)(automata, state)),
             );
         }
+        let classes = *context.1.classes;
         tokens.walk_in_runs(
             &mut context,
-            self.start,
+            (self.start, &classes),
             |(automata, _), &state, byte| (self.step)(automata, state, byte),
             |(automata, runs), &state| (self.run)(automata, runs, state),
             &mut reach.mask,

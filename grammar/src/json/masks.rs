@@ -95,8 +95,8 @@ impl JsonLanguage {
             let stack = plain.as_ref().unwrap_or(stack);
             let known = self.outside(state, stack, vocabulary, false)?;
             match idx {
-                0 => mask.copy_from(&known.reach().mask),
-                _ => mask.union(&known.reach().mask),
+                0 => known.reach().mask.copy_to(mask),
+                _ => known.reach().mask.add_to(mask),
             }
             self.decide(known.undecided(), state, stack, limit, mask)?;
             used.into_iter().for_each(|token| mask.forbid(token));
@@ -125,7 +125,7 @@ impl JsonLanguage {
         if let Some(inside) = self.inside(stack, vocabulary, true)? {
             let (low, high) = inside.offsets;
             if inside.reach.furthest.saturating_add(high) <= limit {
-                mask.union(&inside.reach.mask);
+                inside.reach.mask.add_to(mask);
             } else if inside.reach.nearest.saturating_add(low) <= limit {
                 for tokens in self.staying(&stack.top, vocabulary) {
                     let start = state.of(stack.clone());
@@ -135,7 +135,7 @@ impl JsonLanguage {
         }
         let known = self.outside(state, stack, vocabulary, true)?;
         if known.furthest(stack) <= limit {
-            mask.union(&known.reach().mask);
+            known.reach().mask.add_to(mask);
         } else if known.nearest(stack) <= limit {
             let tokens = self.outside_tokens(stack, vocabulary);
             let start = state.of(stack.clone());
@@ -236,7 +236,7 @@ impl JsonLanguage {
             Frame::Number { shape, number } => {
                 let numbers = self.parser.tables.number(*shape);
                 for tokens in vocabulary.numbers().whole() {
-                    numbers.add_tokens(*number, tokens, &mut found.reach.mask);
+                    numbers.add_tokens(*number, tokens, found.reach.mask.many());
                 }
                 self.survey(vocabulary.numbers().leaving(), start(), &mut found)?;
                 self.after_value(state, stack, vocabulary, &mut found)?;

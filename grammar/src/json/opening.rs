@@ -78,7 +78,7 @@ impl JsonLanguage {
         let known = self.masks.numbers.get(vocabulary, key);
         let known = known.unwrap_or_else(|| {
             let mut reach = Reach::new(vocabulary, false);
-            numbers.add_tokens(number, tails, &mut reach.mask);
+            numbers.add_tokens(number, tails, reach.mask.many());
             let reach = Arc::new(reach);
             self.masks.numbers.insert(vocabulary, key, &reach);
             reach

@@ -1,7 +1,7 @@
 //! Walks of the trie that take words in runs ([`crate::runs`]), and step by a table.
 //!
 //! A walk enters a hundred thousand nodes from a few dozen states. So a state has an index, and where a
-//! byte led once is read from then on.
+//! byte led once is read from then on, for all bytes of its class.
 
 use std::hash::Hash;
 use std::ops::Range;
@@ -11,6 +11,7 @@ use foldhash::HashMap;
 
 use crate::TokenMask;
 use crate::runs::{BROKEN, Run, group};
+use crate::token_set::TokenSet;
 use crate::trie::{Node, TokenTrie};
 
 /// Nodes of a subtree from which on it is worth finding a run, which takes as long as walking some hundreds.
@@ -24,21 +25,27 @@ const UNKNOWN: u32 = u32::MAX - 1;
 
 /// The states that a walk came to, by index, and where each byte led from them: most nodes are entered from
 /// a few states.
-struct Steps<S> {
+struct Steps<'c, S> {
     ids: HashMap<S, usize>,
     /// Each state with its run, if that was asked. [n_states]
     states: Vec<(S, Option<Run>)>,
-    /// The state after each byte, `DEAD` or `UNKNOWN`. [n_states, 256]
-    next: Vec<[u32; 256]>,
+    /// The class of each byte.
+    classes: &'c [u8; 256],
+    n_classes: usize,
+    /// The state after each class of bytes, `DEAD` or `UNKNOWN`. [n_states, n_classes]
+    next: Vec<u32>,
 }
 
-impl<S: Clone + Eq + Hash> Steps<S> {
+impl<'c, S: Clone + Eq + Hash> Steps<'c, S> {
     /// With the state 0.
-    fn new(start: S, run: Run) -> Self {
+    fn new(start: S, run: Run, classes: &'c [u8; 256]) -> Self {
+        let n_classes = 1 + usize::from(classes.iter().copied().max().unwrap_or(0));
         Self {
+            classes,
+            n_classes,
             ids: HashMap::from_iter([(start.clone(), 0)]),
             states: vec![(start, Some(run))],
-            next: vec![[UNKNOWN; 256]],
+            next: vec![UNKNOWN; n_classes],
         }
     }
 
@@ -63,21 +70,22 @@ impl<S: Clone + Eq + Hash> Steps<S> {
         byte: u8,
         step: impl FnOnce(&S) -> Result<Option<S>, E>,
     ) -> Result<Option<usize>, E> {
-        let cell = &mut self.next[idx][usize::from(byte)];
-        if *cell == UNKNOWN {
-            let Some(next) = step(&self.states[idx].0)? else {
-                *cell = DEAD;
-                return Ok(None);
+        let cell = idx * self.n_classes + usize::from(self.classes[usize::from(byte)]);
+        if self.next[cell] == UNKNOWN {
+            self.next[cell] = match step(&self.states[idx].0)? {
+                None => DEAD,
+                Some(next) => {
+                    let new = self.states.len();
+                    let next_idx = *self.ids.entry(next.clone()).or_insert(new);
+                    if next_idx == new {
+                        self.states.push((next, None));
+                        self.next.resize(self.next.len() + self.n_classes, UNKNOWN);
+                    }
+                    next_idx as u32
+                }
             };
-            let new = self.states.len();
-            let next_idx = *self.ids.entry(next.clone()).or_insert(new);
-            *cell = next_idx as u32;
-            if next_idx == new {
-                self.states.push((next, None));
-                self.next.push([UNKNOWN; 256]);
-            }
         }
-        let next = self.next[idx][usize::from(byte)];
+        let next = self.next[cell];
         Ok((next != DEAD).then_some(next as usize))
     }
 }
@@ -102,26 +110,29 @@ impl Node {
 impl TokenTrie {
     /// Allows the tokens that `step` follows to their ends from `start`. Those that the start's `run`
     /// takes are known beforehand, and whole subtrees that a later run takes are not walked; runs
-    /// must be right but may be short.
+    /// must be right but may be short. Bytes of one of the `classes` lead to the same states.
     pub(crate) fn walk_in_runs<C, S: Clone + Eq + Hash, E>(
         &self,
         context: &mut C,
-        start: S,
+        (start, classes): (S, &[u8; 256]),
         mut step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
         mut run: impl FnMut(&mut C, &S) -> Result<Run, E>,
-        mask: &mut TokenMask,
+        found: &mut TokenSet,
     ) -> Result<(), E> {
         let first = run(context, &start)?;
-        self.add_taken(first, mask);
-        let mut steps = Steps::new(start, first);
+        if first.takes(self.groups, self.max_depth.min(u8::MAX.into()) as u8) {
+            self.add_taken(first, found);
+            return Ok(());
+        }
+        let mut steps = Steps::new(start, first, classes);
         let start = Place {
             state: 0,
             n_taken: Some(0),
         };
         // By depth.
         let mut places = vec![start; self.max_depth + 1];
-        // The tokens from here to the node are allowed: what dies is left out when it is met.
-        let mut alive_from = 0;
+        // The tokens that die, or that the first run tells of: all others are allowed.
+        let mut left_out: Vec<Range<usize>> = Vec::new();
         let n_nodes = self.nodes.len() - 1;
         let mut idx = 0;
         while idx < n_nodes {
@@ -151,45 +162,75 @@ impl TokenTrie {
                 idx += 1;
                 continue;
             }
-            self.allow_range(alive_from..node.first_token as usize, mask);
-            alive_from = self.nodes[end].first_token as usize;
+            let tokens = node.first_token as usize..self.nodes[end].first_token as usize;
+            match left_out.last_mut() {
+                Some(last) if last.end == tokens.start => last.end = tokens.end,
+                _ => left_out.push(tokens),
+            }
             idx = end;
         }
-        self.allow_range(alive_from..self.tokens.len(), mask);
+        self.allow_all_but(&left_out, found);
+        self.add_taken(first, found);
         Ok(())
     }
 
-    /// Allows some of the tokens, in the order of their bytes.
-    fn allow_range(&self, range: Range<usize>, mask: &mut TokenMask) {
-        self.tokens[range]
-            .iter()
-            .for_each(|&token| mask.allow(token));
+    /// Allows all tokens but those of some ranges, which ascend.
+    fn allow_all_but(&self, left_out: &[Range<usize>], found: &mut TokenSet) {
+        let n_left_out: usize = left_out.iter().map(Range::len).sum();
+        if n_left_out < self.tokens.len() / 2 {
+            let mut others = self.all(found.n_tokens()).clone();
+            let left_out = left_out
+                .iter()
+                .flat_map(|range| &self.tokens[range.clone()]);
+            left_out.for_each(|&token| others.forbid(token));
+            return found.many().union(&others);
+        }
+        let starts = left_out.iter().map(|range| range.start);
+        let starts = starts.chain([self.tokens.len()]);
+        let ends = [0]
+            .into_iter()
+            .chain(left_out.iter().map(|range| range.end));
+        for (end, next) in ends.zip(starts) {
+            let others = self.tokens[end..next].iter();
+            others.for_each(|&token| found.allow(token));
+        }
+    }
+
+    /// All tokens, of a vocabulary of `n_tokens`.
+    fn all(&self, n_tokens: usize) -> &TokenMask {
+        self.all.get_or_init(|| {
+            let mut all = TokenMask::new(n_tokens);
+            self.tokens.iter().for_each(|&token| all.allow(token));
+            all
+        })
     }
 
     /// Allows the tokens that a run takes whole.
-    fn add_taken(&self, run: Run, mask: &mut TokenMask) {
-        let allow = |mask: &mut TokenMask| {
+    fn add_taken(&self, run: Run, found: &mut TokenSet) {
+        if run.n_characters == 0 {
+            return;
+        }
+        let taken = || {
             let lists = self.by_groups.iter().filter(|list| run.takes(list.0, 0));
-            for (_, list) in lists {
-                let short = list.iter().take_while(|each| each.0 <= run.n_characters);
-                short.for_each(|&(_, token)| mask.allow(token));
-            }
+            let short = lists
+                .flat_map(|(_, list)| list.iter().take_while(|each| each.0 <= run.n_characters));
+            short.map(|&(_, token)| token)
         };
         if self.tokens.len() < MIN_REMEMBERED {
-            return allow(mask);
+            return taken().for_each(|token| found.allow(token));
         }
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.len() >= MAX_TAKEN {
-            taken.clear();
+        let mut known = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_TAKEN {
+            known.clear();
         }
         let most = run
             .n_characters
             .min(self.max_depth.min(u8::MAX.into()) as u8);
-        let known = taken.entry((run.groups, most)).or_insert_with(|| {
-            let mut known = TokenMask::new(mask.n_tokens());
-            allow(&mut known);
-            known
+        let known = known.entry((run.groups, most)).or_insert_with(|| {
+            let mut set = TokenSet::new(found.n_tokens());
+            taken().for_each(|token| set.allow(token));
+            set
         });
-        mask.union(known);
+        found.union(known);
     }
 }
