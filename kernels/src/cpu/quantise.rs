@@ -66,12 +66,8 @@ fn quantise_batch<S: Simd, const H: usize>(
     let mut sizes = [s.splat(0.0); LANES];
     for (values, sizes) in values.iter().zip(sizes.chunks_exact_mut(H)) {
         let [first, second] = halves(s, values);
-        let (first, second) = (elementwise::abs(s, first), elementwise::abs(s, second));
-        if H == 1 {
-            sizes[0] = s.max(first, second);
-        } else {
-            (sizes[0], sizes[1]) = (first, second);
-        }
+        let halves = [elementwise::abs(s, first), elementwise::abs(s, second)];
+        put_parts::<S, H>(halves, s.max(halves[0], halves[1]), sizes);
     }
     let mut largest = [0.0; LANES];
     s.store(s.max_of_each(sizes), &mut largest);
@@ -87,11 +83,7 @@ fn quantise_batch<S: Simd, const H: usize>(
         let (targets, _) = block.codes.as_chunks_mut::<{ GROUPS / 2 }>();
         let first = put_codes(s, first, inverses[0], &mut targets[0]);
         let second = put_codes(s, second, inverses[H - 1], &mut targets[1]);
-        if H == 1 {
-            codes[0] = s.add(first, second);
-        } else {
-            (codes[0], codes[1]) = (first, second);
-        }
+        put_parts::<S, H>([first, second], s.add(first, second), codes);
     }
     let mut sums = [0.0; LANES];
     s.store(s.add_of_each(codes), &mut sums);
@@ -110,6 +102,16 @@ fn quantise_batch<S: Simd, const H: usize>(
 fn halves<S: Simd>(s: S, values: &[f32; BLOCK_LEN]) -> [S::F; 2] {
     let (halves, _) = values.as_chunks::<LANES>();
     [s.load(&halves[0]), s.load(&halves[1])]
+}
+
+/// Puts a vector for each of a block's `H` parts: its halves, or these `together`.
+#[inline(always)]
+fn put_parts<S: Simd, const H: usize>(halves: [S::F; 2], together: S::F, parts: &mut [S::F]) {
+    if H == 1 {
+        parts[0] = together;
+    } else {
+        parts.copy_from_slice(&halves);
+    }
 }
 
 /// The scale that makes `largest` 127, and its inverse.
