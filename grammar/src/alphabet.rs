@@ -16,6 +16,18 @@ pub(crate) fn byte_classes(class: impl Fn(u8) -> u16) -> [u8; 256] {
     })
 }
 
+/// A byte of each of these classes.
+pub(crate) fn told_apart(class: impl Fn(u8) -> u16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (byte, class) in (0..=u8::MAX).zip(byte_classes(class)) {
+        // Classes are numbered as they are met.
+        if usize::from(class) == bytes.len() {
+            bytes.push(byte);
+        }
+    }
+    bytes
+}
+
 /// Where the characters lead from a state.
 #[derive(Debug)]
 pub(crate) struct Targets<S> {

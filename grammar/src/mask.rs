@@ -33,6 +33,11 @@ impl TokenMask {
         }
     }
 
+    /// Allows each of some tokens.
+    pub(crate) fn allow_all(&mut self, tokens: &[TokenId]) {
+        tokens.iter().for_each(|&token| self.allow(token));
+    }
+
     /// Allows a token no longer.
     pub fn forbid(&mut self, token: TokenId) {
         let token = token as usize;

@@ -66,7 +66,7 @@ impl TokenSet {
             (_, Tokens::Few(list)) => list.iter().for_each(|&token| self.allow(token)),
             (Tokens::Few(list), Tokens::Many(mask)) => {
                 let mut mask = mask.clone();
-                list.iter().for_each(|&token| mask.allow(token));
+                mask.allow_all(list);
                 self.tokens = Tokens::Many(mask);
             }
             (Tokens::Many(own), Tokens::Many(mask)) => own.union(mask),
@@ -76,7 +76,7 @@ impl TokenSet {
     /// Allows them in a mask of the same vocabulary.
     pub(crate) fn add_to(&self, mask: &mut TokenMask) {
         match &self.tokens {
-            Tokens::Few(list) => list.iter().for_each(|&token| mask.allow(token)),
+            Tokens::Few(list) => mask.allow_all(list),
             Tokens::Many(own) => mask.union(own),
         }
     }
@@ -86,7 +86,7 @@ impl TokenSet {
         match &self.tokens {
             Tokens::Few(list) => {
                 mask.clear();
-                list.iter().for_each(|&token| mask.allow(token));
+                mask.allow_all(list);
             }
             Tokens::Many(own) => mask.copy_from(own),
         }
@@ -96,7 +96,7 @@ impl TokenSet {
     pub(crate) fn many(&mut self) -> &mut TokenMask {
         if let Tokens::Few(list) = &self.tokens {
             let mut mask = TokenMask::new(self.n_tokens);
-            list.iter().for_each(|&token| mask.allow(token));
+            mask.allow_all(list);
             self.tokens = Tokens::Many(mask);
         }
         match &mut self.tokens {

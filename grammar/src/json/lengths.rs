@@ -14,15 +14,16 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashSet, HashSetExt};
+use foldhash::HashMap;
 use regex_automata::nfa::thompson::State;
 use regex_automata::util::primitives::StateID;
 
+use crate::alphabet::told_apart;
 use crate::json::automaton::Automaton;
 use crate::json::patterns::AutomatonId;
 use crate::json::search::{Fewest, Place};
 use crate::json::string::Body;
-use crate::json::text::{BOUNDARY, CLASSES, N_TEXTS, Text};
+use crate::json::text::{BOUNDARY, N_TEXTS, Text};
 use crate::regex::dfa::{Dfa, DfaState, successor};
 use crate::regex::program::Program;
 use crate::regex::reach::{Edges, UNREACHABLE};
@@ -485,13 +486,4 @@ impl Search {
         }
         place
     }
-}
-
-/// A byte of each class of those that neither an automaton nor the text tells apart.
-pub(crate) fn told_apart(class: impl Fn(u8) -> u16) -> Vec<u8> {
-    let mut seen = HashSet::new();
-    let class = |byte: u8| (class(byte), CLASSES[usize::from(byte)]);
-    (0..=u8::MAX)
-        .filter(|&byte| seen.insert(class(byte)))
-        .collect()
 }

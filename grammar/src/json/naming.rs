@@ -3,8 +3,8 @@
 
 use foldhash::HashSet;
 
+use crate::alphabet::told_apart;
 use crate::json::automaton::Automaton;
-use crate::json::lengths::told_apart;
 use crate::json::patterns::{AutomatonId, Parts, PatternId, Patterns, Test};
 use crate::json::programs::{Regex, Spelling};
 use crate::json::text::BOUNDARY;
@@ -73,18 +73,10 @@ impl Patterns {
         &mut self,
         sets: &NameSets,
     ) -> Result<Option<(AutomatonId, DfaState)>, GrammarError> {
-        let mut parts = Parts::new(Spelling::Name);
-        let anything = Spelling::Name.anything();
-        parts.dfas.push(Dfa::of(anything, &self.limits)?);
-        let mut accept = vec![Formula::Part(0)];
-        if let Some(tests) = &sets.tests {
-            accept.push(self.tests(tests, &mut parts)?);
-        }
+        let (mut parts, mut accept) = self.any_name(sets.tests.as_deref())?;
         let mut marks = Vec::new();
         if sets.told_apart || sets.dead.as_deref() != Some(&[]) {
-            for &pattern in &sets.patterns {
-                marks.push(self.part(pattern, &mut parts)?);
-            }
+            marks = self.marks(&sets.patterns, &mut parts)?;
         }
         match sets.dead.as_deref() {
             Some([]) => {}
@@ -98,6 +90,31 @@ impl Patterns {
             marks.clear();
         }
         self.automaton(parts, Formula::And(accept), marks)
+    }
+
+    /// What all names are, and those that pass `tests`: the parts, and formulas of which all are to hold.
+    fn any_name(
+        &mut self,
+        tests: Option<&[Vec<Test>]>,
+    ) -> Result<(Parts, Vec<Formula>), GrammarError> {
+        let mut parts = Parts::new(Spelling::Name);
+        let anything = Spelling::Name.anything();
+        parts.dfas.push(Dfa::of(anything, &self.limits)?);
+        let mut accept = vec![Formula::Part(0)];
+        if let Some(tests) = tests {
+            accept.push(self.tests(tests, &mut parts)?);
+        }
+        Ok((parts, accept))
+    }
+
+    /// That a text matches each of some patterns.
+    fn marks(
+        &mut self,
+        patterns: &[PatternId],
+        parts: &mut Parts,
+    ) -> Result<Vec<Formula>, GrammarError> {
+        let each = patterns.iter().map(|&pattern| self.part(pattern, parts));
+        each.collect()
     }
 
     /// Whether it is plain that each name of the sets is the beginning of another one.
@@ -215,21 +232,10 @@ impl Patterns {
         tests: &[Vec<Test>],
         limits: &mut Limits,
     ) -> Result<Option<usize>, GrammarError> {
-        let mut parts = Parts::new(Spelling::Name);
-        parts
-            .dfas
-            .push(Dfa::of(Spelling::Name.anything(), &self.limits)?);
-        let mut accept = vec![Formula::Part(0)];
-        accept.push(self.tests(tests, &mut parts)?);
-        let marks = patterns
-            .iter()
-            .map(|&pattern| self.part(pattern, &mut parts));
-        let marks: Vec<Formula> = marks.collect::<Result<_, _>>()?;
+        let (mut parts, mut accept) = self.any_name(Some(tests))?;
+        let marks = self.marks(patterns, &mut parts)?;
         accept.push(exactly(&marks, set));
-        let accept = Formula::And(accept);
-        let (product, start) = Product::new(parts.dfas, accept, Vec::new(), limits)?;
-        limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
-        Ok(start.map(|start| product.distance(start)))
+        nearest(parts, Formula::And(accept), limits)
     }
 
     /// Whether some text matches all of `patterns`. Steps are taken from the limit.
@@ -245,14 +251,20 @@ impl Patterns {
             return Ok(true);
         }
         let mut parts = Parts::new(Spelling::Name);
-        let each = patterns
-            .iter()
-            .map(|&pattern| self.part(pattern, &mut parts));
-        let accept = Formula::And(each.collect::<Result<_, _>>()?);
-        let (product, start) = Product::new(parts.dfas, accept, Vec::new(), limits)?;
-        limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
-        Ok(start.is_some())
+        let accept = Formula::And(self.marks(patterns, &mut parts)?);
+        Ok(nearest(parts, accept, limits)?.is_some())
     }
+}
+
+/// Bytes of the shortest text of a formula, if there is one. Steps are taken from the limit.
+fn nearest(
+    parts: Parts,
+    accept: Formula,
+    limits: &mut Limits,
+) -> Result<Option<usize>, GrammarError> {
+    let (product, start) = Product::new(parts.dfas, accept, Vec::new(), limits)?;
+    limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
+    Ok(start.map(|start| product.distance(start)))
 }
 
 /// That these marks hold, as bits, and no others.

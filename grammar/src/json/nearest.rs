@@ -12,9 +12,9 @@ use std::collections::BinaryHeap;
 use foldhash::HashMap;
 use smallvec::SmallVec;
 
+use crate::alphabet::told_apart;
 use crate::json::automaton::Automaton;
 use crate::json::frame::{Members, Other};
-use crate::json::lengths::told_apart;
 use crate::json::machine::Parser;
 use crate::json::members::{NamePlace, object_automaton, step_other};
 use crate::json::shape::{NEVER, NodeId, Others, ShapeId};

@@ -168,7 +168,7 @@ impl NumberShape {
     /// Allows those of some tokens that go on with a number.
     pub(crate) fn add_tokens(&self, number: Number, tokens: &TokenTrie, mask: &mut TokenMask) {
         if self.takes_all(number, tokens) {
-            return tokens.tokens().iter().for_each(|&token| mask.allow(token));
+            return mask.allow_all(tokens.tokens());
         }
         let followed: Result<(), Infallible> = tokens.walk(
             mask,

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use crate::json::lengths::{Graph, NO_WAY, Way, Ways, told_apart};
+use crate::alphabet::told_apart;
+use crate::json::lengths::{Graph, NO_WAY, Way, Ways};
 use crate::json::text::{BOUNDARY, Text};
 use crate::regex::dfa::DfaState;
 use crate::regex::product::{Bound, NEVER, Product};

@@ -200,7 +200,7 @@ impl TokenTrie {
     fn all(&self, n_tokens: usize) -> &TokenMask {
         self.all.get_or_init(|| {
             let mut all = TokenMask::new(n_tokens);
-            self.tokens.iter().for_each(|&token| all.allow(token));
+            all.allow_all(&self.tokens);
             all
         })
     }
