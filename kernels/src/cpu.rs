@@ -6,7 +6,7 @@ mod kv;
 mod matmul;
 mod matrix;
 mod quantise;
-mod round;
+pub(crate) mod round;
 mod upcoming;
 
 use std::cell::RefCell;
@@ -18,7 +18,10 @@ use crate::pool::Pool;
 use crate::simd::neon::{Mixed, Neon, Signed, Widened};
 use crate::simd::{Kernel, Portable, Simd};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{avx2::Avx2, avx512::Avx512};
+use crate::simd::{
+    avx2::{Avx2, Maddubs, Vnni},
+    avx512::Avx512,
+};
 use crate::{
     Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
     KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
@@ -41,6 +44,8 @@ pub enum Tier {
     NeonI8mm,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// The same with AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX-512 and VNNI.
     Avx512,
 }
@@ -50,7 +55,9 @@ pub enum Tier {
 enum Vectors {
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
+    Avx2(Avx2<Maddubs>),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(Avx2<Vnni>),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     #[cfg(target_arch = "aarch64")]
@@ -69,7 +76,10 @@ impl Vectors {
             if let Some(tier) = Avx512::detect().filter(|_| limit >= Tier::Avx512) {
                 return Vectors::Avx512(tier);
             }
-            if let Some(tier) = Avx2::detect().filter(|_| limit >= Tier::Avx2) {
+            if let Some(tier) = Avx2::<Vnni>::detect().filter(|_| limit >= Tier::AvxVnni) {
+                return Vectors::AvxVnni(tier);
+            }
+            if let Some(tier) = Avx2::<Maddubs>::detect().filter(|_| limit >= Tier::Avx2) {
                 return Vectors::Avx2(tier);
             }
         }
@@ -94,6 +104,8 @@ impl Vectors {
             Vectors::Portable(tier) => tier.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx2(tier) => tier.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::AvxVnni(tier) => tier.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx512(tier) => tier.run(kernel),
             #[cfg(target_arch = "aarch64")]
@@ -170,6 +182,8 @@ impl Cpu {
             Vectors::Portable(_) => Tier::Portable,
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx2(_) => Tier::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Vectors::AvxVnni(_) => Tier::AvxVnni,
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx512(_) => Tier::Avx512,
             #[cfg(target_arch = "aarch64")]

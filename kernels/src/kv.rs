@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use half::bf16;
 
+use crate::cpu::round::LEAST;
 use crate::lines::Lines;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
@@ -119,7 +120,7 @@ impl KvElement for f32 {
 impl KvElement for bf16 {
     const N_TOGETHER: usize = 2;
 
-    /// Saturates, so that no key or value becomes infinite by being stored; denormals become zero, as in the products.
+    /// Saturates, so that no key or value becomes infinite by being stored; what is too small for the products becomes zero.
     #[inline(always)]
     fn round(value: f32, _: f32) -> Self {
         // Without branches, so that loops over it become vectors.
@@ -130,8 +131,8 @@ impl KvElement for bf16 {
         let nearest = (size.min(INFINITY) + 0x7fff + (size >> 16 & 1)) >> 16;
         let saturated = sign | nearest.min(u32::from(bf16::MAX.to_bits()));
         let bits = if is_number { saturated } else { sign | 0x7fc0 };
-        let is_denormal = size < f32::MIN_POSITIVE.to_bits();
-        bf16::from_bits(if is_denormal { 0 } else { bits as u16 })
+        let is_tiny = size < u32::from(LEAST) << 16;
+        bf16::from_bits(if is_tiny { 0 } else { bits as u16 })
     }
 }
 

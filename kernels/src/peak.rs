@@ -17,8 +17,10 @@ use crate::{KernelError, Tier, cpu};
 const N_RUNS: usize = 5;
 /// Products of one run and thread.
 const N_PRODUCTS: usize = 24 << 20;
-/// Products of each sum before the operands are looked at anew.
+/// Products of each sum before it is widened and the operands are looked at anew.
 const N_UNROLLED: usize = 8;
+/// Bits of codes whose products have room in a narrow sum, on every tier.
+const N_BITS: usize = 4;
 /// Multiplications and additions of one product of sixteen lanes.
 const N_OPERATIONS: usize = 2 * 4 * LANES;
 /// Bytes read in one run by all threads: more than caches hold.
@@ -124,17 +126,28 @@ impl Kernel for Dots {
 
 #[inline(always)]
 fn products<S: Simd, const N: usize>(s: S) -> i32 {
-    let (mut a, x) = (
-        s.splat_int(0x0102_0304),
-        s.splat_int(black_box(0x0101_0101)),
-    );
+    // No product is of the same operands as another, or it would be computed once for both.
+    let inputs: [i32; N] = black_box(std::array::from_fn(|i| 0x0101_0101 * (1 + i as i32)));
+    let mut factors = [s.splat_int(0); N];
+    for (factors, inputs) in factors.iter_mut().zip(inputs) {
+        *factors = s.splat_int(inputs);
+    }
+    let lines: [[u8; 4 * LANES]; N_UNROLLED] = std::array::from_fn(|i| [1 + i as u8; 4 * LANES]);
     let mut sums = [s.splat_int(0); N];
     for _ in 0..N_PRODUCTS / (N * N_UNROLLED) {
-        // Otherwise a product that is always the same could be taken out of the loop.
-        a = black_box(a);
-        for _ in 0..N_UNROLLED {
-            for sum in &mut sums {
-                *sum = s.dot4(*sum, a, x);
+        let mut narrow = [None; N];
+        for line in black_box(&lines) {
+            let codes = s.load_bytes(line);
+            for i in 0..N {
+                narrow[i] = Some(match narrow[i] {
+                    Some(narrow) => s.add_products(N_BITS, narrow, codes, factors[i]),
+                    None => s.first_products(N_BITS, sums[i], codes, factors[i]),
+                });
+            }
+        }
+        for (sum, narrow) in sums.iter_mut().zip(narrow) {
+            if let Some(narrow) = narrow {
+                *sum = s.widen(*sum, narrow);
             }
         }
     }

@@ -27,8 +27,13 @@ pub(crate) trait Simd: Copy {
     /// Sixteen i32, or the 64 bytes in their place.
     type I: Copy;
 
+    /// Sums of products of codes that are still to be widened.
+    type Narrow: Copy;
+
     /// Whether there are registers for a dozen sums.
     const IS_WIDE: bool;
+    /// What is taken from codes of eight bits before [`Simd::add_products`] multiplies them.
+    const EXCESS: i32;
 
     /// Runs `kernel` compiled for this tier's instructions.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
@@ -63,13 +68,21 @@ pub(crate) trait Simd: Copy {
     /// `sum + a0*x0 + a1*x1 + a2*x2 + a3*x3` in each lane, of its four unsigned bytes `a` and four
     /// signed bytes `x`.
     fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I;
+    /// Of codes of some bits: how many groups of four products a narrow sum holds.
+    fn n_narrow(n_bits: usize) -> usize;
+    /// A narrow sum of the products of codes `a` of `n_bits` bits and bytes `x` above -128, of codes of eight bits less
+    /// [`Simd::EXCESS`]. It will be added to `sum`.
+    fn first_products(self, n_bits: usize, sum: Self::I, a: Self::I, x: Self::I) -> Self::Narrow;
+    /// The same, added to a narrow sum.
+    fn add_products(self, n_bits: usize, sum: Self::Narrow, a: Self::I, x: Self::I)
+    -> Self::Narrow;
+    /// `sum` with what has been added to a narrow sum, which began with it.
+    fn widen(self, sum: Self::I, narrow: Self::Narrow) -> Self::I;
     fn to_f32(self, a: Self::I) -> Self::F;
     /// `sum + a1*b1 + a0*b0` in each lane, of its two bf16 `a` and two bf16 `b`, the second product
-    /// added first: two fused multiply-adds, each of which gives zero for a denormal result. No operand
-    /// may be denormal. This is what `vdpbf16ps` computes.
+    /// added first: two fused multiply-adds. Neither an operand nor a sum may be denormal (see `cpu::round`), for
+    /// `vdpbf16ps`, which computes this, gives zero in its place.
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F;
-    /// As [`Simd::dot2`], of operands whose sums are never denormal.
-    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F;
     /// Two signed bytes a lane, each as sixteen bits.
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I;
     /// `sum + a0*b0 + a1*b1` in each lane, of its two signed 16-bit numbers `a` and two `b`, none of them -32,768.
@@ -155,6 +168,29 @@ pub(crate) trait Simd: Copy {
         self.times_power(sum, shifted)
     }
 }
+
+/// Of a tier whose products of bytes are summed in 32 bits as they are: nothing is narrow.
+macro_rules! nothing_is_narrow {
+    () => {
+        #[inline(always)]
+        fn n_narrow(_: usize) -> usize {
+            usize::MAX
+        }
+        #[inline(always)]
+        fn first_products(self, _: usize, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
+            self.dot4(sum, a, x)
+        }
+        #[inline(always)]
+        fn add_products(self, _: usize, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
+            self.dot4(sum, a, x)
+        }
+        #[inline(always)]
+        fn widen(self, _: Self::I, narrow: Self::I) -> Self::I {
+            narrow
+        }
+    };
+}
+use nothing_is_narrow;
 
 /// Work that is compiled once for each tier. Everything it calls with a tier must be
 /// `#[inline(always)]`: code of a tier is only fast inside a function that may use its instructions.

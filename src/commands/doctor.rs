@@ -18,6 +18,7 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<ExitCode, Failure> {
         Tier::NeonDotProd => "NEON with DotProd",
         Tier::NeonI8mm => "NEON with I8MM",
         Tier::Avx2 => "AVX2",
+        Tier::AvxVnni => "AVX2 with VNNI",
         Tier::Avx512 => "AVX-512",
     };
     let probe = CudaProbe::new();

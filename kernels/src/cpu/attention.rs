@@ -9,6 +9,7 @@ mod element;
 
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
+use std::slice::ChunksExact;
 
 use super::Vectors;
 use super::elementwise::softcap;
@@ -258,9 +259,10 @@ impl<T: Element> Kernel for ItemKernel<'_, T> {
         let mut first = 0;
         while first < n_queries {
             let n_left = n_queries - first;
-            let n_left = if S::IS_WIDE { n_left } else { n_left.min(2) };
             first += match n_left {
-                6.. => self.attend::<S, 6>(s, first),
+                6.. if S::IS_WIDE => self.attend::<S, 6>(s, first),
+                // As many as there are registers for, and as hide how long a product takes.
+                4.. if !S::IS_WIDE => self.attend::<S, 4>(s, first),
                 3.. => self.attend::<S, 3>(s, first),
                 2 => self.attend::<S, 2>(s, first),
                 _ => self.attend::<S, 1>(s, first),
@@ -361,8 +363,8 @@ impl<T: Element> ItemKernel<'_, T> {
         rest[..n_lanes].fill(0.0);
     }
 
-    /// The scores of positions `start..end`, two vectors of sixteen at a time. A page's last vector may run over; the
-    /// next page, or the weighing, overwrites what it left.
+    /// The scores of positions `start..end`, two vectors of sixteen at a time if there are registers for their sums. A page's
+    /// last vector may run over; the next page, or the weighing, overwrites what it left.
     #[inline(always)]
     fn score<S: Simd, const Q: usize>(&mut self, s: S, start: usize, end: usize) {
         let shape = self.inputs.kv.shape;
@@ -381,6 +383,9 @@ impl<T: Element> ItemKernel<'_, T> {
         for page_idx in 0..n_pages {
             for vector_idx in 0..vectors_of(page_idx) {
                 match pending.take() {
+                    None if !S::IS_WIDE => {
+                        self.score_vectors::<S, Q, 1>(s, start, [(page_idx, vector_idx)]);
+                    }
                     None => pending = Some((page_idx, vector_idx)),
                     Some(other) => {
                         self.score_vectors::<S, Q, 2>(s, start, [other, (page_idx, vector_idx)]);
@@ -426,6 +431,8 @@ impl<T: Element> ItemKernel<'_, T> {
         let mut keys: [&[T]; P] = [&[]; P];
         let mut scales: [&[f32]; P] = [&[]; P];
         let mut ahead = [[std::ptr::null::<T>(); 2]; P];
+        // What other queries of the item have just read is in the caches.
+        let is_waiting = Q <= N_FEW && self.item.n_rows * self.inputs.group_len() <= N_FEW;
         for (p, (page_idx, vector_idx)) in places.into_iter().enumerate() {
             let page_idx = start / shape.page_size + page_idx;
             let page = self.item.span.pages[page_idx];
@@ -435,7 +442,7 @@ impl<T: Element> ItemKernel<'_, T> {
                 scales[p] =
                     &self.inputs.kv.scales(layer_idx, page, kv_head)[0][vector_idx * LANES..];
             }
-            if Q <= N_FEW {
+            if is_waiting {
                 let [keys, values] = self.ahead(page_idx).map(<[T]>::as_ptr);
                 ahead[p] = [
                     keys.wrapping_add(first),
@@ -457,7 +464,7 @@ impl<T: Element> ItemKernel<'_, T> {
             let mut vectors = [T::no_factors(s); P];
             for p in 0..P {
                 vectors[p] = T::load(s, &keys[p][line_idx * line_len..]);
-                if Q <= N_FEW {
+                if is_waiting {
                     // As many lines of each as are read here and will be of values.
                     let [keys, values] = ahead[p];
                     simd::prefetch(keys.wrapping_add(line_idx * line_len).cast());
@@ -601,23 +608,15 @@ impl<T: Element> ItemKernel<'_, T> {
             let values = self.inputs.kv.values(layer_idx, page, kv_head);
             let n_slots = shape.page_size.min(end - page_start);
             let first = page_start - start;
-            for run_idx in 0..n_slots.div_ceil(T::N_TOGETHER) {
-                let slot = T::N_TOGETHER * run_idx;
-                let mut vectors = [T::no_factors(s); V];
-                for (v, vector) in vectors.iter_mut().enumerate() {
-                    let at = slot * head_dim + T::N_TOGETHER * (vector_idx + v) * LANES;
-                    *vector = T::load(s, &values[at..]);
-                    if slot + T::N_TOGETHER > n_slots {
-                        // Nothing need have been written there.
-                        *vector = T::first_alone(s, *vector);
-                    }
-                }
-                for q in 0..Q {
-                    let weight = T::splat(s, weight_at::<T>(weights[q], first + slot));
-                    for v in 0..V {
-                        lanes[q][v] = T::add_products(s, lanes[q][v], vectors[v], weight);
-                    }
-                }
+            let page = PageValues {
+                runs: values.chunks_exact(T::N_TOGETHER * head_dim),
+                n_slots,
+                weights: weights.map(|weights| &weights[first / T::N_TOGETHER..]),
+            };
+            if first.is_multiple_of(T::N_TOGETHER) {
+                page.add::<S, V, false>(s, vector_idx, &mut lanes);
+            } else {
+                page.add::<S, V, true>(s, vector_idx, &mut lanes);
             }
         }
         for q in 0..Q {
@@ -628,6 +627,52 @@ impl<T: Element> ItemKernel<'_, T> {
                     T::end(s, lanes[q][v], s.load(so_far), weight_scales[q]),
                     so_far,
                 );
+            }
+        }
+    }
+}
+
+/// The values of a page, a run of what a product takes together after another, and the lanes of `Q` queries' weights from its
+/// first position on.
+struct PageValues<'a, T, const Q: usize> {
+    runs: ChunksExact<'a, T>,
+    n_slots: usize,
+    weights: [&'a [i32]; Q],
+}
+
+impl<T: Element, const Q: usize> PageValues<'_, T, Q> {
+    /// Adds `V` vectors' weighted values. Where weights are pairs, those of a page begin with the second of one (`IS_ODD`) if pages
+    /// before it are of an odd size.
+    #[inline(always)]
+    fn add<S: Simd, const V: usize, const IS_ODD: bool>(
+        self,
+        s: S,
+        vector_idx: usize,
+        lanes: &mut [[T::Sums<S>; V]; Q],
+    ) {
+        let n_runs = self.n_slots.div_ceil(T::N_TOGETHER);
+        let mut weights = self.weights;
+        for weights in &mut weights {
+            *weights = &weights[..n_runs + usize::from(IS_ODD)];
+        }
+        for (run_idx, run) in self.runs.take(n_runs).enumerate() {
+            let mut vectors = [T::no_factors(s); V];
+            for (v, vector) in vectors.iter_mut().enumerate() {
+                *vector = T::load(s, &run[T::N_TOGETHER * (vector_idx + v) * LANES..]);
+                if T::N_TOGETHER * (run_idx + 1) > self.n_slots {
+                    // Nothing need have been written there.
+                    *vector = T::first_alone(s, *vector);
+                }
+            }
+            for q in 0..Q {
+                let mut weight = weights[q][run_idx];
+                if IS_ODD {
+                    weight = weight >> 16 & 0xffff | weights[q][run_idx + 1] << 16;
+                }
+                let weight = T::splat(s, weight);
+                for v in 0..V {
+                    lanes[q][v] = T::add_products(s, lanes[q][v], vectors[v], weight);
+                }
             }
         }
     }
@@ -656,27 +701,18 @@ fn cap_and_mask<'s, S: Simd>(
     vectors
 }
 
+/// 2^-103: greater sums are whole multiples of 2^-126, as the products of bf16 want them (see `round`).
+const LEAST_SUM: f32 = f32::from_bits((127 - 103) << 23);
+
 /// Scales sums of values.
 #[inline(always)]
 fn rescale(sums: &mut [f32], factor: f32) {
     for sum in sums {
         let scaled = *sum * factor;
-        // The products take no denormal sums.
-        *sum = if scaled.abs() < f32::MIN_POSITIVE {
+        *sum = if scaled.abs() < LEAST_SUM {
             0.0
         } else {
             scaled
         };
-    }
-}
-
-/// The lane of weights from a position on. Of a pair, the first may be an odd one: pages of an odd size begin there too.
-#[inline(always)]
-fn weight_at<T: Element>(weights: &[i32], first: usize) -> i32 {
-    let lane_idx = first / T::N_TOGETHER;
-    if first.is_multiple_of(T::N_TOGETHER) {
-        weights[lane_idx]
-    } else {
-        weights[lane_idx] >> 16 & 0xffff | weights[lane_idx + 1] << 16
     }
 }

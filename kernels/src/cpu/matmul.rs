@@ -29,6 +29,8 @@ use crate::{Activation, BLOCK_LEN, BlockFormat, Grain};
 
 /// Columns whose activations stay in the nearer caches while all tiles pass over them.
 const N_RESIDENT: usize = 96;
+/// Columns whose sums of two tiles there are registers for on every tier.
+const N_BY_PAIR: usize = 2;
 /// Columns from which more than one thread is worth waking to quantise them.
 const N_WORTHWHILE: usize = 4;
 /// Columns while which the next pair of tiles is fetched, of those that it comes long before.
@@ -416,14 +418,13 @@ impl<'a> PairProduct<'a> {
 
 impl<'a> PairProduct<'a> {
     /// Covers the columns with groups of six, four, two and single ones. Six are for machines with registers for all their
-    /// sums; four are the best of the others, though some of theirs go through memory.
+    /// sums; four are the most of the others.
     #[inline(always)]
     fn each_group<S: Simd, W: Weights, const T: usize>(&self, s: S, weights: &'a [u8]) {
         let (mut column, end) = (self.columns.start, self.columns.end);
         while column < end {
-            let n_left = (end - column).min(if S::IS_WIDE { N_TOGETHER } else { 4 });
-            column += match n_left {
-                6.. => self.group::<S, W, T, 6>(s, weights, column),
+            column += match end - column {
+                N_TOGETHER.. if S::IS_WIDE => self.group::<S, W, T, 6>(s, weights, column),
                 4.. => self.group::<S, W, T, 4>(s, weights, column),
                 2.. => self.group::<S, W, T, 2>(s, weights, column),
                 _ => self.group::<S, W, T, 1>(s, weights, column),
@@ -500,6 +501,33 @@ impl Fetching<'_> {
     }
 }
 
+impl<'a, W: Weights, const T: usize, const C: usize> Group<'a, W, T, C> {
+    /// The product, one tile after the other: there are registers for the sums of one.
+    #[inline(always)]
+    fn by_tile<S: Simd>(&self, s: S) -> [[S::F; C]; T] {
+        let mut sums = [[s.splat(0.0); C]; T];
+        for (t, sums) in sums.iter_mut().enumerate() {
+            let tile = Group::<'a, W, 1, C> {
+                task: self.task,
+                pair: TilePair {
+                    first: self.pair.first + t,
+                    ..self.pair.clone()
+                },
+                weights: self.weights,
+                format: PhantomData,
+                column: self.column,
+                fetching: if t == 0 {
+                    self.fetching.clone()
+                } else {
+                    Fetching::Nothing
+                },
+            };
+            [*sums] = W::product::<S, 1, C>(s, &tile);
+        }
+        sums
+    }
+}
+
 impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
     type Output = ();
 
@@ -508,7 +536,11 @@ impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
         for column in self.column..self.column + C {
             self.task.expect::<T>(&self.pair, column);
         }
-        let sums = W::product::<S, T, C>(s, &self);
+        let sums = if S::IS_WIDE || C <= N_BY_PAIR {
+            W::product::<S, T, C>(s, &self)
+        } else {
+            self.by_tile(s)
+        };
         for (c, column) in (self.column..self.column + C).enumerate() {
             let mut of_column = [s.splat(0.0); T];
             for t in 0..T {
@@ -517,6 +549,16 @@ impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
             self.task.put(s, &self.pair, column, of_column);
         }
     }
+}
+
+/// A block of code once for each of some numbers, which are constants in it: what a step does is known when it is compiled.
+macro_rules! unrolled {
+    ($step:ident in [$($number:literal),*] $code:block) => {
+        $({
+            const $step: usize = $number;
+            $code
+        })*
+    };
 }
 
 /// A format of tiles.
@@ -540,6 +582,12 @@ impl<const FORMAT: usize, const H: usize> Coded<FORMAT, H> {
     } else {
         [0, 1, 2, 3, 4, 5, 6, 7]
     };
+
+    /// What is still to be taken from codes that [`Simd::add_products`] has multiplied.
+    const fn offset<S: Simd>() -> i32 {
+        let coding = Self::LAYOUT.coding;
+        coding.offset - if coding.n_bits == 8 { S::EXCESS } else { 0 }
+    }
 
     /// The codes of one group of four inputs, of the sixteen rows of tile `which`.
     #[inline(always)]
@@ -585,8 +633,8 @@ fn blocks_product<S: Simd, const FORMAT: usize, const H: usize, const T: usize, 
     let columns: [&[Block]; C] =
         std::array::from_fn(|c| &task.column(group.column + c)[..task.n_blocks]);
     let pair = &group.weights[..task.n_blocks * n_bytes];
-    // Both tiles of a pair are at known places.
-    let first = if T == 1 { group.pair.first } else { 0 };
+    // Both tiles of a pair are at known places; one is the first or the second, so that its lines lie within the block.
+    let first = if T == 1 { group.pair.first.min(1) } else { 0 };
     for block_idx in 0..task.n_blocks {
         let block = &pair[block_idx * n_bytes..(block_idx + 1) * n_bytes];
         let blocks: [&Block; C] = std::array::from_fn(|c| &columns[c][block_idx]);
@@ -670,7 +718,7 @@ fn dots<
     blocks: &[&Block; C],
 ) -> [[S::I; C]; T] {
     let mut dots = [[s.splat_int(0); C]; T];
-    let offset = const { Coded::<FORMAT, H>::LAYOUT.coding.offset };
+    let offset = const { Coded::<FORMAT, H>::offset::<S>() };
     if offset != 0 {
         for c in 0..C {
             let start = s.splat_int(blocks[c].sums[HALF].wrapping_mul(-offset));
@@ -679,26 +727,62 @@ fn dots<
             }
         }
     }
-    for step in 0..GROUPS / H {
-        let group = Coded::<FORMAT, H>::ORDER[HALF * GROUPS / H + step];
-        let mut steps = [s.splat_int(0); T];
-        for (t, step) in steps.iter_mut().enumerate() {
-            *step = Coded::<FORMAT, H>::group(s, block, first + t, group);
-        }
-        for c in 0..C {
-            let codes = s.splat_int(blocks[c].codes[group]);
-            for t in 0..T {
-                dots[t][c] = s.dot4(dots[t][c], steps[t], codes);
-            }
+    let mut narrow = [[None; C]; T];
+    unrolled!(STEP in [0, 1, 2, 3, 4, 5, 6, 7] {
+        add_step::<S, FORMAT, H, T, C, HALF, STEP>(s, (block, first), blocks, &mut dots, &mut narrow);
+    });
+    dots
+}
+
+/// One step of [`dots`], if there are so many. Sums are widened when they hold as many products as they can, or all.
+#[inline(always)]
+fn add_step<
+    S: Simd,
+    const FORMAT: usize,
+    const H: usize,
+    const T: usize,
+    const C: usize,
+    const HALF: usize,
+    const STEP: usize,
+>(
+    s: S,
+    (block, first): (&[u8], usize),
+    blocks: &[&Block; C],
+    dots: &mut [[S::I; C]; T],
+    narrow: &mut [[Option<S::Narrow>; C]; T],
+) {
+    let n_steps = const { GROUPS / H };
+    if STEP >= n_steps {
+        return;
+    }
+    let n_bits = const { Coded::<FORMAT, H>::LAYOUT.coding.n_bits };
+    let n_narrow = S::n_narrow(n_bits).min(n_steps);
+    let group = const { Coded::<FORMAT, H>::ORDER[(HALF * GROUPS / H + STEP) % GROUPS] };
+    let mut codes = [s.splat_int(0); T];
+    for (t, codes) in codes.iter_mut().enumerate() {
+        *codes = Coded::<FORMAT, H>::group(s, block, first + t, group);
+    }
+    for c in 0..C {
+        let inputs = s.splat_int(blocks[c].codes[group]);
+        for t in 0..T {
+            let sum = match narrow[t][c] {
+                Some(sum) => s.add_products(n_bits, sum, codes[t], inputs),
+                None => s.first_products(n_bits, dots[t][c], codes[t], inputs),
+            };
+            narrow[t][c] = if STEP % n_narrow == n_narrow - 1 {
+                dots[t][c] = s.widen(dots[t][c], sum);
+                None
+            } else {
+                Some(sum)
+            };
         }
     }
-    dots
 }
 
 /// Asks for the weights that lie some bytes after these.
 #[inline(always)]
 fn fetch(block: &[u8], n_ahead: usize) {
-    for line in block.chunks(LINE) {
+    for line in block.as_chunks::<LINE>().0 {
         simd::prefetch(line.as_ptr().wrapping_add(n_ahead));
     }
 }

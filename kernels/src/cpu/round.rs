@@ -1,4 +1,5 @@
-//! Activations, and weights, as bf16 in pairs, for products that take two at a time.
+//! Numbers as bf16 in pairs, for products that take two at a time: activations and weights here, and in attention what is
+//! stored and what it is multiplied by.
 //!
 //! A number has eight bits. If those of both sides are zero or at least 2^-56 in size, they are whole multiples of 2^-63, every
 //! product is one of 2^-126, the least normal number, and so is every sum: none is ever denormal. Then the machine's product of
@@ -10,7 +11,7 @@ use crate::kv::KvElement;
 use crate::simd::{Kernel, Simd};
 
 /// The bits of 2^-56.
-const LEAST: u16 = (127 - 56) << 7;
+pub(crate) const LEAST: u16 = (127 - 56) << 7;
 
 /// A bf16's bits, or zero in place of what is below 2^-56.
 #[inline(always)]
@@ -23,8 +24,7 @@ pub(crate) const fn n_lanes(n: usize) -> usize {
     n.div_ceil(2)
 }
 
-/// Rounds one row to the nearest bf16: even elements in the low halves of lanes. What is too great is the greatest number; an
-/// odd row ends with a zero.
+/// Rounds one row as keys and values are rounded: even elements in the low halves of lanes. An odd row ends with a zero.
 pub(crate) struct Round<'a> {
     pub(crate) values: &'a [f32],
     pub(crate) lanes: &'a mut [i32],
@@ -47,6 +47,6 @@ impl Kernel for Round<'_> {
 
 #[inline(always)]
 fn rounded(pair: [f32; 2]) -> i32 {
-    let [low, high] = pair.map(|x| u32::from(without_tiny(bf16::round(x, 1.0).to_bits())));
+    let [low, high] = pair.map(|x| u32::from(bf16::round(x, 1.0).to_bits()));
     (low | high << 16).cast_signed()
 }

@@ -1,52 +1,198 @@
-//! Sixteen lanes in two AVX2 registers.
+//! Sixteen lanes in two AVX2 registers, with two ways to multiply bytes: `maddubs`, whose sums of two products have sixteen bits,
+//! and AVX-VNNI's `vpdpbusd`.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::{Kernel, LANES, Simd};
 
-/// Proof that the machine has AVX2, FMA and F16C.
-#[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+/// How the products of bytes are taken. A value is proof that the machine can.
+pub(crate) trait Bytes: Copy {
+    /// [`Simd::EXCESS`].
+    const EXCESS: i32;
 
-impl Avx2 {
+    /// A kernel, compiled for the instructions that this needs.
+    fn run<K: Kernel>(tier: Avx2<Self>, kernel: K) -> K::Output;
+
+    /// [`Simd::n_narrow`].
+    fn n_narrow(n_bits: usize) -> usize;
+
+    // All of the following are of eight lanes.
+    /// [`Simd::dot4`].
+    fn dot4(self, sum: __m256i, a: __m256i, x: __m256i) -> __m256i;
+    /// [`Simd::first_products`].
+    fn first_products(self, n_bits: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i;
+    /// [`Simd::add_products`].
+    fn add_products(self, n_bits: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i;
+    /// [`Simd::widen`].
+    fn widen(self, sum: __m256i, narrow: __m256i) -> __m256i;
+    /// [`Simd::dot2_int`].
+    fn dot2_int(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i;
+}
+
+/// AVX2 alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Maddubs(());
+
+/// AVX-VNNI.
+#[derive(Clone, Copy)]
+pub(crate) struct Vnni(());
+
+/// Proof that the machine has AVX2, FMA and F16C, and a way to multiply bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2<B>(B);
+
+impl Avx2<Maddubs> {
     pub(crate) fn detect() -> Option<Self> {
         let has_all = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
-        has_all.then_some(Self(()))
+        has_all.then_some(Self(Maddubs(())))
     }
 }
 
-#[inline(never)]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn run_inside<K: Kernel>(kernel: K, tier: Avx2) -> K::Output {
-    kernel.run(tier)
+impl Avx2<Vnni> {
+    pub(crate) fn detect() -> Option<Self> {
+        Avx2::<Maddubs>::detect()?;
+        is_x86_feature_detected!("avxvnni").then_some(Self(Vnni(())))
+    }
 }
 
 /// Calls an intrinsic of this tier.
 macro_rules! avx2 {
     ($call:expr) => {
-        // SAFETY: an `Avx2` value exists, so the machine has the instruction; pointers come from
+        // SAFETY: a `Bytes` value exists, so the machine has the instruction; pointers come from
         // references to arrays of the right size, and the loads and stores are unaligned ones.
         unsafe { $call }
     };
 }
 
-/// The four products of bytes of a lane, summed, for eight lanes. `maddubs` would saturate; even and
-/// odd bytes apart fit 16 bits.
-#[inline(always)]
-fn dot4_half(sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
-    avx2!({
-        let even_a = _mm256_and_si256(a, _mm256_set1_epi16(0xff));
-        let odd_a = _mm256_srli_epi16::<8>(a);
-        let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
-        let odd_x = _mm256_srai_epi16::<8>(x);
-        let products = _mm256_add_epi32(
-            _mm256_madd_epi16(even_a, even_x),
-            _mm256_madd_epi16(odd_a, odd_x),
+impl Bytes for Maddubs {
+    const EXCESS: i32 = 128;
+
+    #[inline(always)]
+    fn run<K: Kernel>(tier: Avx2<Self>, kernel: K) -> K::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn inside<K: Kernel>(kernel: K, tier: Avx2<Maddubs>) -> K::Output {
+            kernel.run(tier)
+        }
+        avx2!(inside(kernel, tier))
+    }
+
+    /// As many pairs of products of the greatest code and 127 as 32,767 holds; of signed bytes, one.
+    #[inline(always)]
+    fn n_narrow(n_bits: usize) -> usize {
+        match n_bits {
+            8 => 1,
+            _ => 32_767 / (2 * 127 * ((1 << n_bits) - 1)),
+        }
+    }
+
+    /// `maddubs` would saturate; even and odd bytes apart fit 16 bits.
+    #[inline(always)]
+    fn dot4(self, sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
+        avx2!({
+            let even_a = _mm256_and_si256(a, _mm256_set1_epi16(0xff));
+            let odd_a = _mm256_srli_epi16::<8>(a);
+            let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
+            let odd_x = _mm256_srai_epi16::<8>(x);
+            let products = _mm256_add_epi32(
+                _mm256_madd_epi16(even_a, even_x),
+                _mm256_madd_epi16(odd_a, odd_x),
+            );
+            _mm256_add_epi32(sum, products)
+        })
+    }
+
+    #[inline(always)]
+    fn first_products(self, n_bits: usize, _: __m256i, a: __m256i, x: __m256i) -> __m256i {
+        avx2!({
+            if n_bits == 8 {
+                let a = _mm256_xor_si256(a, _mm256_set1_epi8(i8::MIN));
+                _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8(x, a))
+            } else {
+                _mm256_maddubs_epi16(a, x)
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn add_products(self, n_bits: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
+        avx2!(added(sum, self.first_products(n_bits, sum, a, x)))
+    }
+
+    #[inline(always)]
+    fn widen(self, sum: __m256i, narrow: __m256i) -> __m256i {
+        self.dot2_int(sum, narrow, avx2!(_mm256_set1_epi16(1)))
+    }
+
+    #[inline(always)]
+    fn dot2_int(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        avx2!(_mm256_add_epi32(sum, _mm256_madd_epi16(a, b)))
+    }
+}
+
+/// The sum of sixteen numbers of sixteen bits each. In assembly: otherwise the compiler adds products to each other first, and
+/// puts sums for which there are registers into memory.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn added(mut sum: __m256i, a: __m256i) -> __m256i {
+    // SAFETY: the machine has the instruction, which changes its first register alone.
+    unsafe {
+        asm!(
+            "vpaddw {sum}, {sum}, {a}",
+            sum = inout(ymm_reg) sum,
+            a = in(ymm_reg) a,
+            options(pure, nomem, nostack, preserves_flags)
         );
-        _mm256_add_epi32(sum, products)
-    })
+    }
+    sum
+}
+
+impl Bytes for Vnni {
+    const EXCESS: i32 = 0;
+
+    #[inline(always)]
+    fn run<K: Kernel>(tier: Avx2<Self>, kernel: K) -> K::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+        fn inside<K: Kernel>(kernel: K, tier: Avx2<Vnni>) -> K::Output {
+            kernel.run(tier)
+        }
+        avx2!(inside(kernel, tier))
+    }
+
+    /// Nothing is narrow.
+    #[inline(always)]
+    fn n_narrow(_: usize) -> usize {
+        usize::MAX
+    }
+
+    #[inline(always)]
+    fn dot4(self, sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
+        avx2!(_mm256_dpbusd_avx_epi32(sum, a, x))
+    }
+
+    #[inline(always)]
+    fn first_products(self, _: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
+        self.dot4(sum, a, x)
+    }
+
+    #[inline(always)]
+    fn add_products(self, _: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
+        self.dot4(sum, a, x)
+    }
+
+    #[inline(always)]
+    fn widen(self, _: __m256i, narrow: __m256i) -> __m256i {
+        narrow
+    }
+
+    #[inline(always)]
+    fn dot2_int(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        avx2!(_mm256_dpwssd_avx_epi32(sum, a, b))
+    }
 }
 
 /// Half of [`Simd::or_shifted`].
@@ -73,18 +219,9 @@ fn load_halves(start: *const u8) -> [__m256; 2] {
     ])
 }
 
-/// Two bf16 products added to each of eight lanes; see [`Simd::dot2`].
+/// Half of [`Simd::dot2`].
 #[inline(always)]
 fn dot2_half(sum: __m256, a: __m256i, b: __m256i) -> __m256 {
-    avx2!({
-        let sum = flushed(_mm256_fmadd_ps(high_bf16(a), high_bf16(b), sum));
-        flushed(_mm256_fmadd_ps(low_bf16(a), low_bf16(b), sum))
-    })
-}
-
-/// Half of [`Simd::dot2_normal`].
-#[inline(always)]
-fn dot2_normal_half(sum: __m256, a: __m256i, b: __m256i) -> __m256 {
     avx2!({
         let sum = _mm256_fmadd_ps(high_bf16(a), high_bf16(b), sum);
         _mm256_fmadd_ps(low_bf16(a), low_bf16(b), sum)
@@ -102,18 +239,6 @@ fn high_bf16(pairs: __m256i) -> __m256 {
 #[inline(always)]
 fn low_bf16(pairs: __m256i) -> __m256 {
     avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)))
-}
-
-/// Zeros, with their signs, in place of denormal numbers.
-#[inline(always)]
-fn flushed(x: __m256) -> __m256 {
-    avx2!({
-        let sign = _mm256_set1_ps(-0.0);
-        let size = _mm256_andnot_ps(sign, x);
-        let least = _mm256_set1_ps(f32::MIN_POSITIVE);
-        let is_tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(size, least);
-        _mm256_blendv_ps(x, _mm256_and_ps(x, sign), is_tiny)
-    })
 }
 
 /// Eight lanes in the low halves of which bf16 are to be had by rounding.
@@ -155,15 +280,17 @@ fn times_power_half(a: __m256, exponents: __m256) -> __m256 {
     })
 }
 
-impl Simd for Avx2 {
+impl<B: Bytes> Simd for Avx2<B> {
     type F = [__m256; 2];
     type I = [__m256i; 2];
+    type Narrow = Self::I;
 
     const IS_WIDE: bool = false;
+    const EXCESS: i32 = B::EXCESS;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        avx2!(run_inside(kernel, self))
+        B::run(self, kernel)
     }
 
     #[inline(always)]
@@ -262,7 +389,35 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
-        [dot4_half(sum[0], a[0], x[0]), dot4_half(sum[1], a[1], x[1])]
+        [
+            self.0.dot4(sum[0], a[0], x[0]),
+            self.0.dot4(sum[1], a[1], x[1]),
+        ]
+    }
+    #[inline(always)]
+    fn n_narrow(n_bits: usize) -> usize {
+        B::n_narrow(n_bits)
+    }
+    #[inline(always)]
+    fn first_products(self, n_bits: usize, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
+        [
+            self.0.first_products(n_bits, sum[0], a[0], x[0]),
+            self.0.first_products(n_bits, sum[1], a[1], x[1]),
+        ]
+    }
+    #[inline(always)]
+    fn add_products(self, n_bits: usize, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
+        [
+            self.0.add_products(n_bits, sum[0], a[0], x[0]),
+            self.0.add_products(n_bits, sum[1], a[1], x[1]),
+        ]
+    }
+    #[inline(always)]
+    fn widen(self, sum: Self::I, narrow: Self::I) -> Self::I {
+        [
+            self.0.widen(sum[0], narrow[0]),
+            self.0.widen(sum[1], narrow[1]),
+        ]
     }
     #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
@@ -296,13 +451,6 @@ impl Simd for Avx2 {
         [dot2_half(sum[0], a[0], b[0]), dot2_half(sum[1], a[1], b[1])]
     }
     #[inline(always)]
-    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
-        [
-            dot2_normal_half(sum[0], a[0], b[0]),
-            dot2_normal_half(sum[1], a[1], b[1]),
-        ]
-    }
-    #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {
         avx2!({
             let start = bytes.as_ptr().cast::<__m128i>();
@@ -314,10 +462,10 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn dot2_int(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I {
-        avx2!([
-            _mm256_add_epi32(sum[0], _mm256_madd_epi16(a[0], b[0])),
-            _mm256_add_epi32(sum[1], _mm256_madd_epi16(a[1], b[1]))
-        ])
+        [
+            self.0.dot2_int(sum[0], a[0], b[0]),
+            self.0.dot2_int(sum[1], a[1], b[1]),
+        ]
     }
     #[inline(always)]
     fn low_halves(self, a: Self::I) -> Self::I {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, LANES, Simd, avx2};
+use super::{Kernel, LANES, Simd, avx2, nothing_is_narrow};
 
 /// Proof that the machine has AVX-512 F, BW, VL, DQ, VNNI, BF16 and FMA.
 #[derive(Clone, Copy)]
@@ -75,8 +75,12 @@ macro_rules! reduce_each {
 impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
+    type Narrow = Self::I;
 
     const IS_WIDE: bool = true;
+    const EXCESS: i32 = 0;
+
+    nothing_is_narrow!();
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -222,10 +226,6 @@ impl Simd for Avx512 {
             );
             _mm512_dpbf16_ps(sum, a, b)
         }
-    }
-    #[inline(always)]
-    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
-        self.dot2(sum, a, b)
     }
     #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {

@@ -6,7 +6,7 @@
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::{Kernel, LANES, Simd};
+use super::{Kernel, LANES, Simd, nothing_is_narrow};
 
 /// Registers of a vector, four lanes each.
 const N_QUARTERS: usize = 4;
@@ -186,18 +186,9 @@ fn usdot(mut sum: int32x4_t, a: uint8x16_t, x: int8x16_t) -> int32x4_t {
     sum
 }
 
-/// Two bf16 products added to each of four lanes; see [`Simd::dot2`].
+/// A quarter of [`Simd::dot2`].
 #[inline(always)]
 fn dot2_quarter(sum: float32x4_t, a: uint32x4_t, b: uint32x4_t) -> float32x4_t {
-    neon!({
-        let sum = flushed(vfmaq_f32(sum, high_bf16(a), high_bf16(b)));
-        flushed(vfmaq_f32(sum, low_bf16(a), low_bf16(b)))
-    })
-}
-
-/// A quarter of [`Simd::dot2_normal`].
-#[inline(always)]
-fn dot2_normal_quarter(sum: float32x4_t, a: uint32x4_t, b: uint32x4_t) -> float32x4_t {
     neon!({
         let sum = vfmaq_f32(sum, high_bf16(a), high_bf16(b));
         vfmaq_f32(sum, low_bf16(a), low_bf16(b))
@@ -215,16 +206,6 @@ fn high_bf16(pairs: uint32x4_t) -> float32x4_t {
 #[inline(always)]
 fn low_bf16(pairs: uint32x4_t) -> float32x4_t {
     neon!(vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs)))
-}
-
-/// Zeros, with their signs, in place of denormal numbers.
-#[inline(always)]
-fn flushed(x: float32x4_t) -> float32x4_t {
-    neon!({
-        let is_tiny = vcaltq_f32(x, vdupq_n_f32(f32::MIN_POSITIVE));
-        let all_but_sign = vshrq_n_u32::<1>(is_tiny);
-        vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), all_but_sign))
-    })
 }
 
 /// The greater of each lane, `b` where either is no number.
@@ -248,8 +229,12 @@ macro_rules! by_halves {
 impl<B: Bytes> Simd for Neon<B> {
     type F = [float32x4_t; N_QUARTERS];
     type I = [uint32x4_t; N_QUARTERS];
+    type Narrow = Self::I;
 
     const IS_WIDE: bool = false;
+    const EXCESS: i32 = 0;
+
+    nothing_is_narrow!();
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -374,10 +359,6 @@ impl<B: Bytes> Simd for Neon<B> {
     #[inline(always)]
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
         each!(|i| dot2_quarter(sum[i], a[i], b[i]))
-    }
-    #[inline(always)]
-    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
-        each!(|i| dot2_normal_quarter(sum[i], a[i], b[i]))
     }
     #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Kernel, LANES, Simd};
+use super::{Kernel, LANES, Simd, nothing_is_narrow};
 
 /// The tier of machines without one of their own, and the yardstick of the others.
 #[derive(Clone, Copy)]
@@ -26,8 +26,12 @@ fn low_bf16(pair: i32) -> f32 {
 impl Simd for Portable {
     type F = [f32; LANES];
     type I = [i32; LANES];
+    type Narrow = Self::I;
 
     const IS_WIDE: bool = false;
+    const EXCESS: i32 = 0;
+
+    nothing_is_narrow!();
 
     // As in the other tiers: kernels within kernels would become one vast function.
     #[inline(never)]
@@ -162,20 +166,6 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
-        let flushed = |x: f32| {
-            if x.abs() < f32::MIN_POSITIVE {
-                0.0f32.copysign(x)
-            } else {
-                x
-            }
-        };
-        lanes(|i| {
-            let sum = flushed(high_bf16(a[i]).mul_add(high_bf16(b[i]), sum[i]));
-            flushed(low_bf16(a[i]).mul_add(low_bf16(b[i]), sum))
-        })
-    }
-    #[inline(always)]
-    fn dot2_normal(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F {
         lanes(|i| {
             let sum = high_bf16(a[i]).mul_add(high_bf16(b[i]), sum[i]);
             low_bf16(a[i]).mul_add(low_bf16(b[i]), sum)

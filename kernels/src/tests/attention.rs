@@ -474,7 +474,7 @@ fn a_pool_beyond_all_memory_is_refused() {
 
 /// What keys and values are rounded to, told by the library that the fast conversion does without.
 #[test]
-fn stored_numbers_are_the_nearest_ones_without_infinities_and_denormals() {
+fn stored_numbers_are_the_nearest_ones_without_infinities_and_tiny_ones() {
     let limit = bf16::MAX.to_f32();
     let edges = [0, 0x7fff, 0x8000, 0x8001, 0xffff, 0x1_7fff, 0x1_8000];
     // Every exponent and sign, with mantissas about the ties.
@@ -485,9 +485,13 @@ fn stored_numbers_are_the_nearest_ones_without_infinities_and_denormals() {
             assert!(stored.is_nan(), "{value:e}");
             continue;
         }
-        let kept = if value.is_subnormal() { 0.0 } else { value };
+        let kept = if value.abs() < 2f32.powi(-56) {
+            0.0
+        } else {
+            value
+        };
         let expected = bf16::from_f32(kept.clamp(-limit, limit)).to_f32();
         assert_eq!(stored.to_f32(), expected, "{value:e}");
-        assert!(value != 0.0 && !value.is_subnormal() || stored.to_bits() == 0);
+        assert!(kept != 0.0 || stored.to_bits() == 0, "{value:e}");
     }
 }

@@ -182,10 +182,10 @@ proptest! {
         }
     }
 
-    /// The products of bf16 pairs, of numbers so small that results are denormal too.
+    /// The products of bf16 pairs, of numbers as small as they may be, too.
     #[test]
     fn pairs_of_bf16(
-        numbers in proptest::collection::vec((any::<bool>(), 0..0x80u32, 40..140u32), 5 * LANES)
+        numbers in proptest::collection::vec((any::<bool>(), 0..0x80u32, 71..140u32), 5 * LANES)
     ) {
         let number = |i: usize| {
             let (is_negative, mantissa, exponent) = numbers[i];
@@ -195,7 +195,10 @@ proptest! {
             let pair = |i| number(first + i) | number(first + LANES + i) << 16;
             (0..LANES).flat_map(|i| pair(i).to_le_bytes()).collect()
         };
-        let sums: Vec<f32> = (0..LANES).map(|i| f32::from_bits(number(4 * LANES + i) << 16)).collect();
+        let sums: Vec<f32> = (0..LANES)
+            // As small as products, and still whole multiples of 2^-126.
+            .map(|i| f32::from_bits((number(4 * LANES + i) << 16) - (60 << 23)))
+            .collect();
         let dot = Dot2 {
             sums: sums.try_into().unwrap(),
             a: pairs(0).try_into().unwrap(),
@@ -204,6 +207,29 @@ proptest! {
         let given = TIERS.map(|tier| crate::cpu::run_on(tier, dot));
         for other in &given[1..] {
             prop_assert_eq!(bits(&given[0]), bits(other));
+        }
+    }
+
+    /// As many products of codes as a narrow sum holds, the greatest among them.
+    #[test]
+    fn narrow_sums(
+        n_bits in prop::sample::select(&[4usize, 5, 6, 8][..]),
+        codes in array::<_, 8>(array::<_, { 4 * LANES }>(prop_oneof![any::<u8>(), Just(0), Just(255)])),
+        inputs in array::<_, 8>(array::<_, 4>(prop_oneof![-127..=127i8, Just(-127), Just(127)])),
+        start in array::<_, 4>(any::<u8>()).prop_map(i32::from_le_bytes),
+    ) {
+        let codes = codes.map(|line| line.map(|code| code >> (8 - n_bits)));
+        for tier in TIERS {
+            let sums = crate::cpu::run_on(tier, Sums { n_bits, codes, inputs, start });
+            for lane in 0..LANES {
+                let mut expected = i64::from(start);
+                for (codes, inputs) in codes.iter().zip(inputs).take(sums.n_steps) {
+                    for (code, input) in codes[4 * lane..].iter().zip(inputs) {
+                        expected += (i64::from(*code) - i64::from(sums.excess)) * i64::from(input);
+                    }
+                }
+                prop_assert_eq!(expected as i32, sums.lanes[lane], "{:?}, lane {}", tier, lane);
+            }
         }
     }
 
@@ -246,6 +272,50 @@ impl Kernel for Dot2 {
         );
         s.store(sum, &mut out);
         out
+    }
+}
+
+/// A sum that is narrow for a while.
+struct Sums {
+    n_bits: usize,
+    codes: [Bytes; 8],
+    inputs: [[i8; 4]; 8],
+    start: i32,
+}
+
+struct Summed {
+    /// Products that were added, at most eight.
+    n_steps: usize,
+    /// What was taken from each code.
+    excess: i32,
+    lanes: [i32; LANES],
+}
+
+impl Kernel for Sums {
+    type Output = Summed;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Summed {
+        let start = s.splat_int(self.start);
+        let n_steps = S::n_narrow(self.n_bits).min(self.codes.len());
+        let mut sum = None;
+        for (codes, inputs) in self.codes.iter().zip(self.inputs).take(n_steps) {
+            let inputs = s.splat_int(i32::from_le_bytes(inputs.map(i8::cast_unsigned)));
+            let codes = s.load_bytes(codes);
+            sum = Some(match sum {
+                Some(sum) => s.add_products(self.n_bits, sum, codes, inputs),
+                None => s.first_products(self.n_bits, start, codes, inputs),
+            });
+        }
+        let sum = sum.expect("a step at least");
+        let bytes = bytes_of(s, s.widen(start, sum));
+        Summed {
+            n_steps,
+            excess: if self.n_bits == 8 { S::EXCESS } else { 0 },
+            lanes: std::array::from_fn(|lane| {
+                i32::from_le_bytes(std::array::from_fn(|byte| bytes[byte][lane]))
+            }),
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 use half::bf16;
 
+use crate::cpu::round::without_tiny;
 use crate::kv::KvElement;
 use crate::simd::{LANES, ROUND, Simd};
 
@@ -115,8 +116,11 @@ impl Element for bf16 {
 
     #[inline(always)]
     fn round_weights<S: Simd>(s: S, weights: S::F, lanes: &mut [i32]) {
-        let halves = halves_mut(lanes).first_chunk_mut();
-        *halves.expect("lanes for a vector of weights") = s.to_bf16(weights);
+        let (halves, _) = halves_mut(lanes).as_chunks_mut();
+        halves[0] = s.to_bf16(weights);
+        for half in &mut halves[0] {
+            *half = without_tiny(*half);
+        }
     }
     #[inline(always)]
     fn round_scaled_weights<S: Simd>(_: S, _: &[[f32; LANES]], _: &mut [i32]) -> f32 {

@@ -85,7 +85,7 @@ impl Numbers for Bf16 {
     }
     #[inline(always)]
     fn add_products<S: Simd>(s: S, sums: S::F, weights: S::I, inputs: S::I) -> S::F {
-        s.dot2_normal(sums, weights, inputs)
+        s.dot2(sums, weights, inputs)
     }
 }
 
