@@ -80,7 +80,8 @@ impl Run {
         n_characters > self.most && !self.is_open(groups)
     }
 
-    fn is_open(self, groups: Groups) -> bool {
+    /// Whether text out of `groups` may go on though it is not of the run's own.
+    pub(crate) fn is_open(self, groups: Groups) -> bool {
         groups & (self.alive & !self.groups | group(b'\\')) != 0
     }
 

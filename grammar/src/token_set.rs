@@ -44,6 +44,19 @@ impl TokenSet {
         }
     }
 
+    /// Allows `n` tokens.
+    pub(crate) fn extend(&mut self, n: usize, tokens: impl Iterator<Item = TokenId>) {
+        match &mut self.tokens {
+            Tokens::Few(list) if list.len() + n <= self.n_tokens / TOKENS_PER_LISTED => {
+                list.extend(tokens);
+            }
+            _ => {
+                let mask = self.many();
+                tokens.for_each(|token| mask.allow(token));
+            }
+        }
+    }
+
     /// Allows a token no longer.
     pub(crate) fn forbid(&mut self, token: TokenId) {
         match &mut self.tokens {
@@ -110,6 +123,15 @@ impl TokenSet {
         match &self.tokens {
             Tokens::Few(list) => list.capacity() * size_of::<TokenId>(),
             Tokens::Many(mask) => mask.n_bytes(),
+        }
+    }
+}
+
+impl From<TokenMask> for TokenSet {
+    fn from(mask: TokenMask) -> Self {
+        Self {
+            n_tokens: mask.n_tokens(),
+            tokens: Tokens::Many(mask),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! walk is nodes that die at once, so what is read of these is kept small.
 
 mod in_runs;
+mod listed;
 
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock};
@@ -14,6 +15,7 @@ use foldhash::HashMap;
 use crate::bytes::ByteSet;
 use crate::runs::{Groups, measure};
 use crate::token_set::TokenSet;
+use crate::trie::listed::Listed;
 use crate::{TokenId, TokenMask};
 
 /// Byte strings with their tokens, as a trie in preorder without its root.
@@ -24,8 +26,8 @@ pub(crate) struct TokenTrie {
     /// The nodes of depth 0 with their bytes. [n_roots]
     roots: Vec<(u8, u32)>,
     tokens: Vec<TokenId>,
-    /// The tokens by the groups of their characters, of each those with fewer characters first.
-    by_groups: Vec<(Groups, Vec<(u8, TokenId)>)>,
+    /// The tokens by the groups of their characters.
+    listed: Listed,
     /// All tokens, once that was asked for.
     all: OnceLock<TokenMask>,
     /// The tokens that consist of some groups and have at most so many characters.
@@ -73,17 +75,26 @@ impl Node {
 impl TokenTrie {
     /// From pairs sorted by bytes; equal byte strings share a node.
     pub(crate) fn new(sorted: &[(&[u8], TokenId)]) -> Self {
+        Self::build(sorted, true)
+    }
+
+    /// The same without what runs ask for: it is walked byte by byte.
+    pub(crate) fn bare(sorted: &[(&[u8], TokenId)]) -> Self {
+        Self::build(sorted, false)
+    }
+
+    fn build(sorted: &[(&[u8], TokenId)], for_runs: bool) -> Self {
         let mut trie = Self {
             nodes: Vec::new(),
             roots: Vec::new(),
             tokens: Vec::new(),
-            by_groups: Vec::new(),
+            listed: Listed::default(),
             all: OnceLock::new(),
             taken: Mutex::default(),
             max_depth: 0,
             groups: 0,
         };
-        let mut by_groups: HashMap<Groups, Vec<(u8, TokenId)>> = HashMap::default();
+        let mut by_groups: HashMap<Groups, Vec<(u8, TokenId, &[u8])>> = HashMap::default();
         let mut path: Vec<usize> = Vec::new();
         let mut previous: &[u8] = &[];
         for &(bytes, token) in sorted {
@@ -100,28 +111,30 @@ impl TokenTrie {
                 path.push(trie.nodes.len());
                 trie.nodes.push(Node::new(byte, depth, trie.tokens.len()));
             }
-            let measures = measure(bytes);
-            for (&node, (depth, &(groups, n_characters))) in
-                path.iter().zip(measures.iter().enumerate())
-            {
+            for (depth, &node) in path.iter().enumerate() {
                 let height = (bytes.len() - 1 - depth).min(u8::MAX.into()) as u8;
+                let node = &mut trie.nodes[node];
+                node.height = node.height.max(height);
+            }
+            let measures = if for_runs { measure(bytes) } else { Vec::new() };
+            for (&node, &(groups, n_characters)) in path.iter().zip(&measures) {
                 let node = &mut trie.nodes[node];
                 node.groups |= groups;
                 node.fewest = node.fewest.min(n_characters);
                 node.most = node.most.max(n_characters);
-                node.height = node.height.max(height);
             }
-            let whole = measures.first().copied().unwrap_or_default();
-            trie.groups |= whole.0;
-            by_groups.entry(whole.0).or_default().push((whole.1, token));
+            if let Some(&(groups, n_characters)) = measures.first() {
+                trie.groups |= groups;
+                let alike = by_groups.entry(groups).or_default();
+                alike.push((n_characters, token, bytes));
+            }
             trie.tokens.push(token);
             trie.max_depth = trie.max_depth.max(bytes.len());
             previous = bytes;
         }
         trie.close(&mut path, 0);
         trie.nodes.push(Node::new(0, 0, trie.tokens.len()));
-        by_groups.values_mut().for_each(|list| list.sort_unstable());
-        trie.by_groups = by_groups.into_iter().collect();
+        trie.listed = Listed::new(by_groups);
         trie
     }
 

@@ -87,7 +87,11 @@ impl Vocabulary {
         let quoted = TokenTrie::new(&quoted);
         let (plain, odd): (Vec<_>, Vec<_>) =
             unquoted.into_iter().partition(|(bytes, _)| is_plain(bytes));
-        let unquoted = [plain, odd].map(|tokens| TokenTrie::new(&tokens));
+        let unquoted = [plain, odd].map(|sorted| TokenTrie::new(&sorted));
+        // Most strings take nearly all of these: then the first mask is not to find that out.
+        unquoted.iter().for_each(|trie| {
+            trie.all(tokens.len());
+        });
         let id = NEXT_VOCABULARY.fetch_add(1, Ordering::Relaxed);
         Self {
             tokens,
@@ -142,7 +146,7 @@ impl Vocabulary {
         let bytes = |&token: &TokenId| Some((self.bytes(token)?, token));
         let mut sorted: Vec<_> = tokens.iter().filter_map(bytes).collect();
         sorted.sort_unstable();
-        TokenTrie::new(&sorted)
+        TokenTrie::bare(&sorted)
     }
 
     /// Every token with bytes.

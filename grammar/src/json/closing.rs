@@ -187,6 +187,8 @@ impl JsonLanguage {
     ) -> Result<Rests, GrammarError> {
         let closers = vocabulary.closers();
         let mut legal = Reach::over(closers.n_rests(), measured);
+        // They are few, and each is asked for after many heads.
+        legal.mask.many();
         let mut distances = vec![0; if measured { closers.n_rests() } else { 0 }];
         let mut undecided = Vec::new();
         let mut add = |language: &mut Self, rest: u32, state: &JsonState| {

@@ -297,6 +297,14 @@ impl Parser {
         }
     }
 
+    /// Whether the top is a string that any text may go on with.
+    pub(crate) fn is_free_string(&self, top: &Frame) -> bool {
+        match top {
+            Frame::String { shape, body } => self.tables.string(*shape).is_free(body),
+            _ => false,
+        }
+    }
+
     /// The bytes that may come next in some parse, as far as is seen at a glance: most are refused so.
     pub(crate) fn next_bytes(&self, state: &JsonState) -> ByteSet {
         let tops = state

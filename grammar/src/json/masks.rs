@@ -28,6 +28,8 @@ use crate::{GrammarError, TokenId, TokenMask, Vocabulary};
 pub(crate) struct JsonMasks {
     pub(super) interiors: MaskMemo<Interior>,
     stacks: ContextMemo,
+    /// Of the tokens alone that leave the string at the top.
+    leaving: ContextMemo,
     /// Of what follows a name and its quote: see [`crate::json::closing`].
     pub(super) rests: ContextMemo,
     /// Of the tokens that go on with a number after each prefix: see [`crate::json::opening`].
@@ -44,7 +46,8 @@ impl JsonMasks {
         let share = max_bytes / 8;
         Self {
             interiors: MaskMemo::new(3 * share),
-            stacks: ContextMemo::new(3 * share),
+            stacks: ContextMemo::new(5 * share / 2),
+            leaving: ContextMemo::new(share / 2),
             rests: ContextMemo::new(share),
             numbers: MaskMemo::new(share),
             onward: Onward::default(),
@@ -59,6 +62,7 @@ impl JsonLanguage {
         let automata = self.parser.verdicts.patterns.automata.iter();
         let masks = self.masks.interiors.n_bytes()
             + self.masks.stacks.n_bytes()
+            + self.masks.leaving.n_bytes()
             + self.masks.rests.n_bytes()
             + self.masks.numbers.n_bytes()
             + self.masks.onward.n_bytes()
@@ -84,6 +88,8 @@ impl JsonLanguage {
             let mut parses = state.parses.iter();
             return parses.try_for_each(|s| self.near_end(state, s, vocabulary, limit, mask));
         }
+        let is_free = |stack: &Stack| self.parser.is_free_string(&stack.top);
+        let takes_any = state.parses.len() > 1 && state.parses.iter().any(is_free);
         for (idx, stack) in state.parses.iter().enumerate() {
             let plain = stack.without_used(vocabulary);
             let mut used = match plain {
@@ -93,7 +99,11 @@ impl JsonLanguage {
             // What other parses allow stays allowed.
             used.retain(|&token| idx == 0 || !mask.is_allowed(token));
             let stack = plain.as_ref().unwrap_or(stack);
-            let known = self.outside(state, stack, vocabulary, false)?;
+            let is_covered = takes_any && !self.parser.is_free_string(&stack.top);
+            let known = match is_covered && self.cut_at_quote(&stack.top) {
+                true => self.leaving(state, stack, vocabulary)?,
+                false => self.outside(state, stack, vocabulary, false)?,
+            };
             match idx {
                 0 => known.reach().mask.copy_to(mask),
                 _ => known.reach().mask.add_to(mask),
@@ -260,6 +270,30 @@ impl JsonLanguage {
         let known = Known::new(found, vocabulary, stack, self.parser.reads);
         let parser = &self.parser;
         self.masks.stacks.insert(vocabulary, stack, parser, &known);
+        Ok(known)
+    }
+
+    /// What a stack with a string at its top must be asked for, but for the tokens that stay in it: another parse's string
+    /// takes any text.
+    fn leaving(
+        &mut self,
+        state: &JsonState,
+        stack: &Stack,
+        vocabulary: &Vocabulary,
+    ) -> Result<Known, GrammarError> {
+        let (masks, parser) = (&self.masks, &self.parser);
+        let known = masks.stacks.get(vocabulary, false, stack, parser);
+        let known = known.or_else(|| masks.leaving.get(vocabulary, false, stack, parser));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        self.parser.reads.begin(stack);
+        let mut found = Found::new(vocabulary, false);
+        let cut = vocabulary.closers().whole();
+        self.closing_tokens(state, stack, (vocabulary, cut), &mut found)?;
+        let known = Known::new(found, vocabulary, stack, self.parser.reads);
+        let parser = &self.parser;
+        self.masks.leaving.insert(vocabulary, stack, parser, &known);
         Ok(known)
     }
 

@@ -364,6 +364,9 @@ impl NumberShape {
         for n_more in 0..=max_more {
             let unit = POWERS[(GRID_DIGITS + n_more) as usize];
             let interval = (number.value * unit, (number.value + 1) * unit - 1);
+            if self.is_beyond(number.negative, interval.0) {
+                break;
+            }
             let n_decimals = self.fewest_decimals(number.negative, interval, 0);
             let n_bytes = n_decimals.map(|n| (n_more + n + u32::from(n > 0)) as usize);
             nearest = nearest.min(n_bytes.unwrap_or(NEVER));
@@ -372,6 +375,14 @@ impl NumberShape {
             }
         }
         nearest
+    }
+
+    /// Whether all numbers of a magnitude, and of any that is greater, are out of bounds.
+    fn is_beyond(&self, negative: bool, magnitude: i128) -> bool {
+        match negative {
+            true => -magnitude < self.lowest,
+            false => magnitude > self.highest,
+        }
     }
 
     fn fraction_distance(&self, number: Number) -> usize {
@@ -394,15 +405,25 @@ impl NumberShape {
             (low.max(self.lowest), high.min(self.highest))
         };
         let whole = within(low, high);
+        if whole.0 > whole.1 {
+            return None;
+        }
         let pointed = match self.asks_for_exact() {
             true => within(low, high.min((MAX_EXACT + 1) * OnGrid::ONE - 1)),
             false => whole,
         };
         let most = if self.pointed { GRID_DIGITS } else { 0 };
+        let mut of_fewer = None;
         (at_least..=most).find(|&n_decimals| {
             let (low, high) = if n_decimals == 0 { whole } else { pointed };
+            let step = self.steps[n_decimals as usize];
+            // One more decimal admits nothing new in the same interval where the step stays the same.
+            if n_decimals > 1 && of_fewer == Some(step) {
+                return false;
+            }
+            of_fewer = Some(step);
             low <= high
-                && match self.steps[n_decimals as usize] {
+                && match step {
                     Some(step) => self.some_multiple(step, low, high),
                     None => low <= 0 && 0 <= high && self.is_not_excluded(0),
                 }
@@ -411,8 +432,12 @@ impl NumberShape {
 
     /// Whether a multiple of `step` in the interval is not excluded.
     fn some_multiple(&self, step: i128, low: i128, high: i128) -> bool {
+        let is_plain = self.rules.excluded.is_empty() && self.rules.not_multiples.is_empty();
+        if is_plain && high - low >= step - 1 {
+            return true;
+        }
         let last = high.div_euclid(step) * step;
-        if self.rules.excluded.is_empty() && self.rules.not_multiples.is_empty() {
+        if is_plain {
             return last >= low;
         }
         if self.rules.not_multiples.iter().any(|of| step % of == 0) {

@@ -19,6 +19,9 @@ const MIN_SKIPPED: usize = 256;
 /// Tokens from which on the masks of runs are remembered, and how many at a time.
 const MIN_REMEMBERED: usize = 4096;
 const MAX_TAKEN: usize = 512;
+/// Tokens for each that the first run does not tell of, from which on these are followed one by one: what a walk
+/// passes by costs it more than their common beginnings spare.
+const TOKENS_PER_UNTOLD: usize = 8;
 
 const DEAD: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
@@ -125,6 +128,22 @@ impl TokenTrie {
             return Ok(());
         }
         let mut steps = Steps::new(start, first, classes);
+        let n_tokens = self.tokens.len();
+        if n_tokens >= MIN_REMEMBERED && self.listed.n_untold(first) < n_tokens / TOKENS_PER_UNTOLD {
+            self.listed.each_untold(first, |token, bytes| {
+                let mut state = 0;
+                for &byte in bytes {
+                    match steps.after(state, byte, |state| step(context, state, byte))? {
+                        Some(next) => state = next,
+                        None => return Ok(()),
+                    }
+                }
+                found.allow(token);
+                Ok(())
+            })?;
+            self.add_taken(first, found);
+            return Ok(());
+        }
         let start = Place {
             state: 0,
             n_taken: Some(0),
@@ -191,13 +210,13 @@ impl TokenTrie {
             .into_iter()
             .chain(left_out.iter().map(|range| range.end));
         for (end, next) in ends.zip(starts) {
-            let others = self.tokens[end..next].iter();
-            others.for_each(|&token| found.allow(token));
+            let others = &self.tokens[end..next];
+            found.extend(others.len(), others.iter().copied());
         }
     }
 
     /// All tokens, of a vocabulary of `n_tokens`.
-    fn all(&self, n_tokens: usize) -> &TokenMask {
+    pub(crate) fn all(&self, n_tokens: usize) -> &TokenMask {
         self.all.get_or_init(|| {
             let mut all = TokenMask::new(n_tokens);
             all.allow_all(&self.tokens);
@@ -210,14 +229,8 @@ impl TokenTrie {
         if run.n_characters == 0 {
             return;
         }
-        let taken = || {
-            let lists = self.by_groups.iter().filter(|list| run.takes(list.0, 0));
-            let short = lists
-                .flat_map(|(_, list)| list.iter().take_while(|each| each.0 <= run.n_characters));
-            short.map(|&(_, token)| token)
-        };
         if self.tokens.len() < MIN_REMEMBERED {
-            return taken().for_each(|token| found.allow(token));
+            return self.listed.taken(run).for_each(|token| found.allow(token));
         }
         let mut known = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_TAKEN {
@@ -226,11 +239,24 @@ impl TokenTrie {
         let most = run
             .n_characters
             .min(self.max_depth.min(u8::MAX.into()) as u8);
-        let known = known.entry((run.groups, most)).or_insert_with(|| {
-            let mut set = TokenSet::new(found.n_tokens());
-            taken().for_each(|token| set.allow(token));
-            set
-        });
+        let n_tokens = found.n_tokens();
+        let known = known
+            .entry((run.groups, most))
+            .or_insert_with(|| self.taken(run, n_tokens));
         found.union(known);
+    }
+
+    /// The tokens that a run takes whole, of a vocabulary of `n_tokens`.
+    fn taken(&self, run: Run, n_tokens: usize) -> TokenSet {
+        let n_taken = self.listed.n_taken(run);
+        if n_taken < self.tokens.len() / 2 {
+            let mut taken = TokenSet::new(n_tokens);
+            taken.extend(n_taken, self.listed.taken(run));
+            return taken;
+        }
+        let mut taken = self.all(n_tokens).clone();
+        let others = self.listed.not_taken(run);
+        others.for_each(|token| taken.forbid(token));
+        TokenSet::from(taken)
     }
 }
