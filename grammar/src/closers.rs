@@ -29,14 +29,28 @@ pub(crate) struct Closers {
     escaped: TokenTrie,
 }
 
-/// Tokens by their heads, each behind its rest. [n_heads]
+/// Tokens that are cut in two.
 #[derive(Debug)]
-pub(crate) struct Cut(Vec<Vec<(u32, TokenId)>>);
+pub(crate) struct Cut {
+    /// By their heads, each behind its rest. [n_heads]
+    by_head: Vec<Vec<(u32, TokenId)>>,
+    /// By their rests, each behind its head. [n_rests]
+    by_rest: Vec<Vec<(u32, TokenId)>>,
+}
 
 impl Cut {
-    /// The tokens of a head.
+    /// The tokens of a head, each behind its rest.
     pub(crate) fn tokens(&self, head: u32) -> &[(u32, TokenId)] {
-        &self.0[head as usize]
+        &self.by_head[head as usize]
+    }
+
+    /// The tokens of a rest, each behind its head.
+    pub(crate) fn ending(&self, rest: u32) -> &[(u32, TokenId)] {
+        &self.by_rest[rest as usize]
+    }
+
+    pub(crate) fn n_heads(&self) -> usize {
+        self.by_head.len()
     }
 }
 
@@ -77,11 +91,14 @@ impl Closers {
             )
         };
         let cut = |list: &[(&[u8], TokenId)]| {
-            let mut tokens = vec![Vec::new(); heads.len()];
+            let mut by_head = vec![Vec::new(); heads.len()];
+            let mut by_rest = vec![Vec::new(); rests.len()];
             for (head, rest, token) in list.iter().filter_map(halves) {
-                tokens[heads[head] as usize].push((rests[rest], token));
+                let (head, rest) = (heads[head], rests[rest]);
+                by_head[head as usize].push((rest, token));
+                by_rest[rest as usize].push((head, token));
             }
-            Cut(tokens)
+            Cut { by_head, by_rest }
         };
         let whole = |step: fn(Text, u8) -> Option<Text>| {
             let is_whole = |head: &[u8]| {

@@ -46,6 +46,14 @@ impl TokenMask {
         }
     }
 
+    /// Allows a token, or does so no longer.
+    pub(crate) fn set(&mut self, token: TokenId, is_allowed: bool) {
+        match is_allowed {
+            true => self.allow(token),
+            false => self.forbid(token),
+        }
+    }
+
     /// Whether a token is allowed.
     pub fn is_allowed(&self, token: TokenId) -> bool {
         let token = token as usize;

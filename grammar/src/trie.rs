@@ -1,9 +1,9 @@
 //! Tokens as a trie of their bytes, which masks are found by walking.
 //!
 //! The nodes lie in preorder in a flat array; `subtree_end` skips a node's descendants, so a walk is
-//! one loop over ascending indices with a stack of automaton states, one for each depth. Most of a
-//! walk is nodes that die at once, so what is read of these is kept small.
+//! one loop over ascending indices with a stack of automaton states, one for each depth.
 
+mod brief;
 mod in_runs;
 mod listed;
 
@@ -15,6 +15,7 @@ use foldhash::HashMap;
 use crate::bytes::ByteSet;
 use crate::runs::{Groups, measure};
 use crate::token_set::TokenSet;
+use crate::trie::brief::Brief;
 use crate::trie::listed::Listed;
 use crate::{TokenId, TokenMask};
 
@@ -23,6 +24,8 @@ use crate::{TokenId, TokenMask};
 pub(crate) struct TokenTrie {
     /// In preorder; behind the last stands one more, where all subtrees and tokens end. [n_nodes + 1]
     nodes: Vec<Node>,
+    /// The same, as walks that take words in runs read them. [n_nodes]
+    briefs: Vec<Brief>,
     /// The nodes of depth 0 with their bytes. [n_roots]
     roots: Vec<(u8, u32)>,
     tokens: Vec<TokenId>,
@@ -37,11 +40,8 @@ pub(crate) struct TokenTrie {
     groups: Groups,
 }
 
-/// All that a walk reads of a node, side by side.
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    /// The groups of characters of what stands from the node's byte on in its subtree.
-    groups: Groups,
     /// Index after the node's last descendant.
     subtree_end: u32,
     /// Where the tokens of the subtree begin in `tokens`.
@@ -50,9 +50,6 @@ struct Node {
     depth: u32,
     /// On the edge into the node.
     byte: u8,
-    /// The fewest and most characters of what stands from its byte on in its subtree.
-    fewest: u8,
-    most: u8,
     /// The most bytes of a token beyond the node's own.
     height: u8,
 }
@@ -60,13 +57,10 @@ struct Node {
 impl Node {
     fn new(byte: u8, depth: usize, first_token: usize) -> Self {
         Self {
-            groups: 0,
             subtree_end: 0,
             first_token: first_token as u32,
             depth: depth as u32,
             byte,
-            fewest: u8::MAX,
-            most: 0,
             height: 0,
         }
     }
@@ -86,6 +80,7 @@ impl TokenTrie {
     fn build(sorted: &[(&[u8], TokenId)], for_runs: bool) -> Self {
         let mut trie = Self {
             nodes: Vec::new(),
+            briefs: Vec::new(),
             roots: Vec::new(),
             tokens: Vec::new(),
             listed: Listed::default(),
@@ -117,11 +112,9 @@ impl TokenTrie {
                 node.height = node.height.max(height);
             }
             let measures = if for_runs { measure(bytes) } else { Vec::new() };
-            for (&node, &(groups, n_characters)) in path.iter().zip(&measures) {
-                let node = &mut trie.nodes[node];
-                node.groups |= groups;
-                node.fewest = node.fewest.min(n_characters);
-                node.most = node.most.max(n_characters);
+            trie.briefs.resize(trie.nodes.len(), Brief::NONE);
+            for (&node, &measure) in path.iter().zip(&measures) {
+                trie.briefs[node].add(measure);
             }
             if let Some(&(groups, n_characters)) = measures.first() {
                 trie.groups |= groups;
@@ -134,6 +127,9 @@ impl TokenTrie {
         }
         trie.close(&mut path, 0);
         trie.nodes.push(Node::new(0, 0, trie.tokens.len()));
+        for (brief, nodes) in trie.briefs.iter_mut().zip(trie.nodes.windows(2)) {
+            brief.complete(&nodes[0], &nodes[1]);
+        }
         trie.listed = Listed::new(by_groups);
         trie
     }

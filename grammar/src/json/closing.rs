@@ -95,16 +95,20 @@ impl JsonLanguage {
                 distances,
                 undecided,
             } = self.rests(start, head, vocabulary, measured)?;
-            for &(rest, token) in group.heads.iter().flat_map(|&head| cut.tokens(head)) {
-                if legal.mask.is_allowed(rest) {
-                    match measured {
-                        true => found.reach.add(token, distances[rest as usize]),
-                        false => found.reach.mask.allow(token),
-                    }
-                } else if undecided.is_allowed(rest) {
-                    found.undecided.push(token);
-                }
+            let mut heads = TokenMask::new(cut.n_heads());
+            heads.allow_all(&group.heads);
+            let tokens = |rest: u32| {
+                let ending = cut.ending(rest).iter();
+                ending.filter(|(head, _)| heads.is_allowed(*head))
+            };
+            for rest in legal.mask.to_list() {
+                tokens(rest).for_each(|&(_, token)| match measured {
+                    true => found.reach.add(token, distances[rest as usize]),
+                    false => found.reach.mask.allow(token),
+                });
             }
+            let undecided = undecided.iter().flat_map(tokens);
+            found.undecided.extend(undecided.map(|&(_, token)| token));
         }
         Ok(())
     }
@@ -187,8 +191,6 @@ impl JsonLanguage {
     ) -> Result<Rests, GrammarError> {
         let closers = vocabulary.closers();
         let mut legal = Reach::over(closers.n_rests(), measured);
-        // They are few, and each is asked for after many heads.
-        legal.mask.many();
         let mut distances = vec![0; if measured { closers.n_rests() } else { 0 }];
         let mut undecided = Vec::new();
         let mut add = |language: &mut Self, rest: u32, state: &JsonState| {

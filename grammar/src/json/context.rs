@@ -321,7 +321,11 @@ pub(crate) struct Known {
 
 impl Known {
     pub(crate) fn new(found: Found, vocabulary: &Vocabulary, stack: &Stack, reads: Reads) -> Self {
-        let Found { reach, undecided } = found;
+        let Found {
+            mut reach,
+            undecided,
+        } = found;
+        reach.mask.share();
         let undecided = (!undecided.is_empty()).then(|| Arc::new(vocabulary.trie_of(&undecided)));
         Self {
             undecided,

@@ -148,6 +148,7 @@ impl JsonLanguage {
                 for tokens in self.staying(&stack.top, vocabulary) {
                     self.interior(&stack.top, tokens, &mut found)?;
                 }
+                found.mask.share();
                 let found = Arc::new(found);
                 if interior.is_common() {
                     vocabulary.common().insert(vocabulary, interior, &found);

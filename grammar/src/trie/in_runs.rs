@@ -12,7 +12,7 @@ use foldhash::HashMap;
 use crate::TokenMask;
 use crate::runs::{BROKEN, Run, group};
 use crate::token_set::TokenSet;
-use crate::trie::{Node, TokenTrie};
+use crate::trie::TokenTrie;
 
 /// Nodes of a subtree from which on it is worth finding a run, which takes as long as walking some hundreds.
 const MIN_SKIPPED: usize = 256;
@@ -30,8 +30,9 @@ const UNKNOWN: u32 = u32::MAX - 1;
 /// a few states.
 struct Steps<'c, S> {
     ids: HashMap<S, usize>,
-    /// Each state with its run, if that was asked. [n_states]
-    states: Vec<(S, Option<Run>)>,
+    states: Vec<S>,
+    /// The run of each state, none until it is asked for, and whether it was. [n_states]
+    runs: Vec<(Run, bool)>,
     /// The class of each byte.
     classes: &'c [u8; 256],
     n_classes: usize,
@@ -47,26 +48,31 @@ impl<'c, S: Clone + Eq + Hash> Steps<'c, S> {
             classes,
             n_classes,
             ids: HashMap::from_iter([(start.clone(), 0)]),
-            states: vec![(start, Some(run))],
+            states: vec![start],
+            runs: vec![(run, true)],
             next: vec![UNKNOWN; n_classes],
         }
     }
 
-    /// The run from a state: none, if it was not asked for where it is worth it.
+    /// The run from a state: none, if it was not asked for where it is worth it. What nearly always comes is kept apart
+    /// from what is to be found first, here and below: else neither is put into the loop of the walk.
+    #[inline(always)]
     fn run<E>(
         &mut self,
         idx: usize,
         is_worth_it: bool,
         run: impl FnOnce(&S) -> Result<Run, E>,
     ) -> Result<Run, E> {
-        let (state, known) = &mut self.states[idx];
-        match known {
-            None if is_worth_it => Ok(*known.insert(run(state)?)),
-            known => Ok(known.unwrap_or(Run::NONE)),
+        let (known, is_known) = self.runs[idx];
+        if is_worth_it && !is_known {
+            self.runs[idx] = (run(&self.states[idx])?, true);
+            return Ok(self.runs[idx].0);
         }
+        Ok(known)
     }
 
     /// The state after a byte, which `step` tells the first time; `None` where that dies.
+    #[inline(always)]
     fn after<E>(
         &mut self,
         idx: usize,
@@ -74,22 +80,34 @@ impl<'c, S: Clone + Eq + Hash> Steps<'c, S> {
         step: impl FnOnce(&S) -> Result<Option<S>, E>,
     ) -> Result<Option<usize>, E> {
         let cell = idx * self.n_classes + usize::from(self.classes[usize::from(byte)]);
-        if self.next[cell] == UNKNOWN {
-            self.next[cell] = match step(&self.states[idx].0)? {
-                None => DEAD,
-                Some(next) => {
-                    let new = self.states.len();
-                    let next_idx = *self.ids.entry(next.clone()).or_insert(new);
-                    if next_idx == new {
-                        self.states.push((next, None));
-                        self.next.resize(self.next.len() + self.n_classes, UNKNOWN);
-                    }
-                    next_idx as u32
-                }
-            };
-        }
-        let next = self.next[cell];
+        let next = match self.next[cell] {
+            UNKNOWN => self.find(idx, cell, step)?,
+            known => known,
+        };
         Ok((next != DEAD).then_some(next as usize))
+    }
+
+    #[cold]
+    fn find<E>(
+        &mut self,
+        idx: usize,
+        cell: usize,
+        step: impl FnOnce(&S) -> Result<Option<S>, E>,
+    ) -> Result<u32, E> {
+        self.next[cell] = match step(&self.states[idx])? {
+            None => DEAD,
+            Some(next) => {
+                let new = self.states.len();
+                let next_idx = *self.ids.entry(next.clone()).or_insert(new);
+                if next_idx == new {
+                    self.states.push(next);
+                    self.runs.push((Run::NONE, false));
+                    self.next.resize(self.next.len() + self.n_classes, UNKNOWN);
+                }
+                next_idx as u32
+            }
+        };
+        Ok(self.next[cell])
     }
 }
 
@@ -99,15 +117,6 @@ struct Place {
     state: usize,
     /// The characters up to here, if the first run takes them.
     n_taken: Option<u8>,
-}
-
-impl Node {
-    /// Whether the run before it, with `n` characters that it takes, tells of all its tokens.
-    fn is_told(&self, run: Run, n: u8) -> bool {
-        run.decides(self.groups)
-            || run.takes(self.groups, self.most.saturating_add(n))
-            || run.ends(self.groups, self.fewest.saturating_add(n))
-    }
 }
 
 impl TokenTrie {
@@ -129,7 +138,8 @@ impl TokenTrie {
         }
         let mut steps = Steps::new(start, first, classes);
         let n_tokens = self.tokens.len();
-        if n_tokens >= MIN_REMEMBERED && self.listed.n_untold(first) < n_tokens / TOKENS_PER_UNTOLD {
+        if n_tokens >= MIN_REMEMBERED && self.listed.n_untold(first) < n_tokens / TOKENS_PER_UNTOLD
+        {
             self.listed.each_untold(first, |token, bytes| {
                 let mut state = 0;
                 for &byte in bytes {
@@ -150,13 +160,15 @@ impl TokenTrie {
         };
         // By depth.
         let mut places = vec![start; self.max_depth + 1];
-        // The tokens that die, or that the first run tells of: all others are allowed.
+        // Between which nodes tokens die, or the first run tells of them: all others are allowed.
         let mut left_out: Vec<Range<usize>> = Vec::new();
-        let n_nodes = self.nodes.len() - 1;
+        // The last node with tokens that are allowed.
+        let mut allowed = 0;
         let mut idx = 0;
-        while idx < n_nodes {
-            let node = &self.nodes[idx];
-            let (depth, end) = (node.depth as usize, node.subtree_end as usize);
+        while idx < self.briefs.len() {
+            let node = &self.briefs[idx];
+            let end = node.end as usize;
+            let depth = node.depth().unwrap_or(self.nodes[idx].depth as usize);
             let Place { state, n_taken } = places[depth];
             let is_told = n_taken.is_some_and(|n| node.is_told(first, n));
             if !is_told
@@ -165,6 +177,7 @@ impl TokenTrie {
                     .run(state, end - idx >= MIN_SKIPPED, |state| run(context, state))?
                     .takes(node.groups, node.most)
             {
+                allowed = idx;
                 idx = end;
                 continue;
             }
@@ -178,15 +191,20 @@ impl TokenTrie {
                     state,
                     n_taken: n_taken.map(|n| n.saturating_add(1)),
                 };
+                allowed = if node.is_token() { idx } else { allowed };
                 idx += 1;
                 continue;
             }
-            let tokens = node.first_token as usize..self.nodes[end].first_token as usize;
             match left_out.last_mut() {
-                Some(last) if last.end == tokens.start => last.end = tokens.end,
-                _ => left_out.push(tokens),
+                Some(last) if allowed < last.end => last.end = end,
+                _ => left_out.push(idx..end),
             }
             idx = end;
+        }
+        let token = |node: &mut usize| *node = self.nodes[*node].first_token as usize;
+        for range in &mut left_out {
+            token(&mut range.start);
+            token(&mut range.end);
         }
         self.allow_all_but(&left_out, found);
         self.add_taken(first, found);
@@ -252,11 +270,14 @@ impl TokenTrie {
         if n_taken < self.tokens.len() / 2 {
             let mut taken = TokenSet::new(n_tokens);
             taken.extend(n_taken, self.listed.taken(run));
+            taken.share();
             return taken;
         }
         let mut taken = self.all(n_tokens).clone();
         let others = self.listed.not_taken(run);
         others.for_each(|token| taken.forbid(token));
-        TokenSet::from(taken)
+        let mut taken = TokenSet::from(taken);
+        taken.share();
+        taken
     }
 }

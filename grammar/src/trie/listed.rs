@@ -93,7 +93,10 @@ impl Listed {
 
     /// Of each list, the tokens of which a run does not tell whether they go on.
     fn untold(&self, run: Run) -> impl Iterator<Item = Range<usize>> {
-        let lists = self.lists.iter().filter(move |list| !run.decides(list.groups));
+        let lists = self
+            .lists
+            .iter()
+            .filter(move |list| !run.decides(list.groups));
         lists.map(move |list| {
             let start = self.end_of_taken(list, run);
             let end = match run.is_open(list.groups) {
@@ -117,7 +120,10 @@ impl Listed {
     ) -> Result<(), E> {
         for place in self.untold(run).flatten() {
             let [token, next] = [&self.tokens[place], &self.tokens[place + 1]];
-            found(token.token, &self.text[token.text as usize..next.text as usize])?;
+            found(
+                token.token,
+                &self.text[token.text as usize..next.text as usize],
+            )?;
         }
         Ok(())
     }
