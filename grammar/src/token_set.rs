@@ -86,7 +86,7 @@ impl TokenSet {
         match &mut self.tokens {
             Tokens::Few(list) if list.len() < max_listed => list.push(token),
             Tokens::Near(near) if near.changes.len() < max_changes => {
-                near.changes.push((token, true))
+                near.changes.push((token, true));
             }
             _ => self.many().allow(token),
         }
@@ -113,7 +113,7 @@ impl TokenSet {
         match &mut self.tokens {
             Tokens::Few(list) => list.retain(|&other| other != token),
             Tokens::Near(near) if near.changes.len() < max_changes => {
-                near.changes.push((token, false))
+                near.changes.push((token, false));
             }
             _ => self.many().forbid(token),
         }

@@ -16,7 +16,7 @@ use crate::bytes::ByteSet;
 use crate::runs::{Groups, measure};
 use crate::token_set::TokenSet;
 use crate::trie::brief::Brief;
-use crate::trie::listed::Listed;
+use crate::trie::listed::{ByGroups, Listed};
 use crate::{TokenId, TokenMask};
 
 /// Byte strings with their tokens, as a trie in preorder without its root.
@@ -89,7 +89,7 @@ impl TokenTrie {
             max_depth: 0,
             groups: 0,
         };
-        let mut by_groups: HashMap<Groups, Vec<(u8, TokenId, &[u8])>> = HashMap::default();
+        let mut by_groups = ByGroups::default();
         let mut path: Vec<usize> = Vec::new();
         let mut previous: &[u8] = &[];
         for &(bytes, token) in sorted {

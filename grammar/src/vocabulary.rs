@@ -85,13 +85,7 @@ impl Vocabulary {
             .filter(|(bytes, _)| ends_value(bytes[0]));
         let after_values = TokenTrie::new(&after_values.collect::<Vec<_>>());
         let quoted = TokenTrie::new(&quoted);
-        let (plain, odd): (Vec<_>, Vec<_>) =
-            unquoted.into_iter().partition(|(bytes, _)| is_plain(bytes));
-        let unquoted = [plain, odd].map(|sorted| TokenTrie::new(&sorted));
-        // Most strings take nearly all of these: then the first mask is not to find that out.
-        unquoted.iter().for_each(|trie| {
-            trie.all(tokens.len());
-        });
+        let unquoted = unquoted_tries(unquoted, tokens.len());
         let id = NEXT_VOCABULARY.fetch_add(1, Ordering::Relaxed);
         Self {
             tokens,
@@ -216,4 +210,15 @@ impl Vocabulary {
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
+}
+
+/// Of tokens without a `"`, sorted by bytes, of a vocabulary of `n_tokens`.
+fn unquoted_tries(tokens: Vec<(&[u8], TokenId)>, n_tokens: usize) -> [TokenTrie; 2] {
+    let (plain, odd): (Vec<_>, Vec<_>) = tokens.into_iter().partition(|token| is_plain(token.0));
+    let tries = [plain, odd].map(|sorted| TokenTrie::new(&sorted));
+    // Most strings take nearly all of these: then the first mask is not to find that out.
+    tries.iter().for_each(|trie| {
+        trie.all(n_tokens);
+    });
+    tries
 }

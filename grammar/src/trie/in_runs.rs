@@ -140,27 +140,37 @@ impl TokenTrie {
         let n_tokens = self.tokens.len();
         if n_tokens >= MIN_REMEMBERED && self.listed.n_untold(first) < n_tokens / TOKENS_PER_UNTOLD
         {
-            self.listed.each_untold(first, |token, bytes| {
-                let mut state = 0;
-                for &byte in bytes {
-                    match steps.after(state, byte, |state| step(context, state, byte))? {
-                        Some(next) => state = next,
-                        None => return Ok(()),
-                    }
-                }
-                found.allow(token);
-                Ok(())
-            })?;
+            self.follow_untold(
+                &mut steps,
+                first,
+                |state, byte| step(context, state, byte),
+                found,
+            )?;
             self.add_taken(first, found);
             return Ok(());
         }
+        let left_out = self.walk_beside(first, &mut steps, context, step, run)?;
+        self.allow_all_but(left_out, found);
+        self.add_taken(first, found);
+        Ok(())
+    }
+
+    /// Walks from the state 0, whose run is the `first`. Between which nodes tokens die, or that run tells of them: all
+    /// others go on.
+    fn walk_beside<C, S: Clone + Eq + Hash, E>(
+        &self,
+        first: Run,
+        steps: &mut Steps<'_, S>,
+        context: &mut C,
+        mut step: impl FnMut(&mut C, &S, u8) -> Result<Option<S>, E>,
+        mut run: impl FnMut(&mut C, &S) -> Result<Run, E>,
+    ) -> Result<Vec<Range<usize>>, E> {
         let start = Place {
             state: 0,
             n_taken: Some(0),
         };
         // By depth.
         let mut places = vec![start; self.max_depth + 1];
-        // Between which nodes tokens die, or the first run tells of them: all others are allowed.
         let mut left_out: Vec<Range<usize>> = Vec::new();
         // The last node with tokens that are allowed.
         let mut allowed = 0;
@@ -168,7 +178,9 @@ impl TokenTrie {
         while idx < self.briefs.len() {
             let node = &self.briefs[idx];
             let end = node.end as usize;
-            let depth = node.depth().unwrap_or(self.nodes[idx].depth as usize);
+            let depth = node
+                .depth()
+                .unwrap_or_else(|| self.nodes[idx].depth as usize);
             let Place { state, n_taken } = places[depth];
             let is_told = n_taken.is_some_and(|n| node.is_told(first, n));
             if !is_told
@@ -201,18 +213,36 @@ impl TokenTrie {
             }
             idx = end;
         }
-        let token = |node: &mut usize| *node = self.nodes[*node].first_token as usize;
-        for range in &mut left_out {
-            token(&mut range.start);
-            token(&mut range.end);
-        }
-        self.allow_all_but(&left_out, found);
-        self.add_taken(first, found);
-        Ok(())
+        Ok(left_out)
     }
 
-    /// Allows all tokens but those of some ranges, which ascend.
-    fn allow_all_but(&self, left_out: &[Range<usize>], found: &mut TokenSet) {
+    /// Allows those tokens of which a run from the state 0 does not tell, and which `step` follows to their ends.
+    fn follow_untold<S: Clone + Eq + Hash, E>(
+        &self,
+        steps: &mut Steps<'_, S>,
+        run: Run,
+        mut step: impl FnMut(&S, u8) -> Result<Option<S>, E>,
+        found: &mut TokenSet,
+    ) -> Result<(), E> {
+        self.listed.each_untold(run, |token, bytes| {
+            let mut state = 0;
+            for &byte in bytes {
+                match steps.after(state, byte, |state| step(state, byte))? {
+                    Some(next) => state = next,
+                    None => return Ok(()),
+                }
+            }
+            found.allow(token);
+            Ok(())
+        })
+    }
+
+    /// Allows all tokens but those of some ranges of nodes, which ascend.
+    fn allow_all_but(&self, mut left_out: Vec<Range<usize>>, found: &mut TokenSet) {
+        let token = |node: usize| self.nodes[node].first_token as usize;
+        for range in &mut left_out {
+            *range = token(range.start)..token(range.end);
+        }
         let n_left_out: usize = left_out.iter().map(Range::len).sum();
         if n_left_out < self.tokens.len() / 2 {
             let mut others = self.all(found.n_tokens()).clone();

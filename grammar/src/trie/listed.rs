@@ -18,6 +18,9 @@ pub(super) struct Listed {
     text: Vec<u8>,
 }
 
+/// Tokens by the groups of their characters: how many they have, and the bytes.
+pub(super) type ByGroups<'t> = HashMap<Groups, Vec<(u8, TokenId, &'t [u8])>>;
+
 /// Tokens that consist of the same groups of characters; never none.
 #[derive(Debug)]
 struct List {
@@ -38,8 +41,7 @@ struct Token {
 }
 
 impl Listed {
-    /// By groups: each token with its characters and bytes.
-    pub(super) fn new(by_groups: HashMap<Groups, Vec<(u8, TokenId, &[u8])>>) -> Self {
+    pub(super) fn new(by_groups: ByGroups<'_>) -> Self {
         let mut by_groups: Vec<_> = by_groups.into_iter().collect();
         by_groups.sort_unstable_by_key(|list| list.0);
         let mut listed = Self::default();
