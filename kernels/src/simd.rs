@@ -32,6 +32,9 @@ pub(crate) trait Simd: Copy {
 
     /// Whether there are registers for a dozen sums.
     const IS_WIDE: bool;
+    /// Whether there are for four. A tier that has neither takes one column, and one query, at a time: its sums would lie in memory, and
+    /// one way to take them is compiled sooner than many.
+    const IS_NARROW: bool;
     /// What is taken from codes of eight bits before [`Simd::add_products`] multiplies them.
     const EXCESS: i32;
 

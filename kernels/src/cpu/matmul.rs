@@ -418,15 +418,15 @@ impl<'a> PairProduct<'a> {
 
 impl<'a> PairProduct<'a> {
     /// Covers the columns with groups of six, four, two and single ones. Six are for machines with registers for all their
-    /// sums; four are the most of the others.
+    /// sums; four are the most of the others; where there is no tier for the machine, they are single.
     #[inline(always)]
     fn each_group<S: Simd, W: Weights, const T: usize>(&self, s: S, weights: &'a [u8]) {
         let (mut column, end) = (self.columns.start, self.columns.end);
         while column < end {
             column += match end - column {
                 N_TOGETHER.. if S::IS_WIDE => self.group::<S, W, T, 6>(s, weights, column),
-                4.. => self.group::<S, W, T, 4>(s, weights, column),
-                2.. => self.group::<S, W, T, 2>(s, weights, column),
+                4.. if S::IS_WIDE || S::IS_NARROW => self.group::<S, W, T, 4>(s, weights, column),
+                2.. if S::IS_WIDE || S::IS_NARROW => self.group::<S, W, T, 2>(s, weights, column),
                 _ => self.group::<S, W, T, 1>(s, weights, column),
             };
         }

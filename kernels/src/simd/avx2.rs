@@ -286,6 +286,7 @@ impl<B: Bytes> Simd for Avx2<B> {
     type Narrow = Self::I;
 
     const IS_WIDE: bool = false;
+    const IS_NARROW: bool = true;
     const EXCESS: i32 = B::EXCESS;
 
     #[inline(always)]

@@ -78,6 +78,7 @@ impl Simd for Avx512 {
     type Narrow = Self::I;
 
     const IS_WIDE: bool = true;
+    const IS_NARROW: bool = false;
     const EXCESS: i32 = 0;
 
     nothing_is_narrow!();

@@ -232,6 +232,7 @@ impl<B: Bytes> Simd for Neon<B> {
     type Narrow = Self::I;
 
     const IS_WIDE: bool = false;
+    const IS_NARROW: bool = true;
     const EXCESS: i32 = 0;
 
     nothing_is_narrow!();

@@ -29,6 +29,7 @@ impl Simd for Portable {
     type Narrow = Self::I;
 
     const IS_WIDE: bool = false;
+    const IS_NARROW: bool = false;
     const EXCESS: i32 = 0;
 
     nothing_is_narrow!();
