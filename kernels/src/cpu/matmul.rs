@@ -7,16 +7,19 @@
 //! Few columns are shared out by tiles: each thread reads its own part of the weights. Many are shared out
 //! themselves (see `share`): a thread normalises, quantises and multiplies its own columns, and meets no other.
 
+mod coded;
 mod picked;
 mod plain;
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use coded::Coded;
+
 use super::Vectors;
 use super::elementwise::{RmsNorm, activate};
-use super::matrix::{BlockLayout, Format, Matrix, Pairs, PlainFormat};
-use super::quantise::{Block, GROUPS, Quantise};
+use super::matrix::{Format, Matrix, Pairs, PlainFormat};
+use super::quantise::{Block, Quantise};
 use super::round::{self, Round};
 use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
@@ -551,16 +554,6 @@ impl<W: Weights, const T: usize, const C: usize> Kernel for Group<'_, W, T, C> {
     }
 }
 
-/// A block of code once for each of some numbers, which are constants in it: what a step does is known when it is compiled.
-macro_rules! unrolled {
-    ($step:ident in [$($number:literal),*] $code:block) => {
-        $({
-            const $step: usize = $number;
-            $code
-        })*
-    };
-}
-
 /// A format of tiles.
 trait Weights: Sized {
     /// The product of a group.
@@ -570,234 +563,10 @@ trait Weights: Sized {
     ) -> [[S::F; C]; T];
 }
 
-/// Tiles in the layout of the format of number `FORMAT`, whose activations have `H` scales a block.
-struct Coded<const FORMAT: usize, const H: usize>;
-
-impl<const FORMAT: usize, const H: usize> Coded<FORMAT, H> {
-    const LAYOUT: BlockLayout = BlockLayout::of(BlockFormat::ALL[FORMAT]);
-    /// The order in which the groups of a block are taken; sums of integers do not depend on it. Both nibbles of a line
-    /// come one after the other, where they belong to one sum.
-    const ORDER: [usize; GROUPS] = if H == 1 && Self::LAYOUT.coding.n_bits < 8 {
-        [0, 4, 1, 5, 2, 6, 3, 7]
-    } else {
-        [0, 1, 2, 3, 4, 5, 6, 7]
-    };
-
-    /// What is still to be taken from codes that [`Simd::add_products`] has multiplied.
-    const fn offset<S: Simd>() -> i32 {
-        let coding = Self::LAYOUT.coding;
-        coding.offset - if coding.n_bits == 8 { S::EXCESS } else { 0 }
-    }
-
-    /// The codes of one group of four inputs, of the sixteen rows of tile `which`.
-    #[inline(always)]
-    fn group<S: Simd>(s: S, block: &[u8], which: usize, group: usize) -> S::I {
-        let layout = const { Self::LAYOUT };
-        let (low_line, low_shift) = layout.low_bits(group);
-        let low = s.load_bytes(line(block, layout.line_at(low_line, which)));
-        let low = match (layout.coding.n_bits, low_shift) {
-            (8, _) => low,
-            (_, 0) => s.low_nibbles(low),
-            _ => s.high_nibbles(low),
-        };
-        if !layout.has_high_bits() {
-            return low;
-        }
-        let (high_line, high_shift) = layout.high_bits(group);
-        let high = s.load_bytes(line(block, layout.line_at(high_line, which)));
-        let mask = (1 << layout.coding.n_bits) - (1 << 4);
-        s.or_shifted(low, high, 4 - high_shift as i32, mask)
-    }
-}
-
-impl<const FORMAT: usize, const H: usize> Weights for Coded<FORMAT, H> {
-    #[inline(always)]
-    fn product<S: Simd, const T: usize, const C: usize>(
-        s: S,
-        group: &Group<'_, Self, T, C>,
-    ) -> [[S::F; C]; T] {
-        blocks_product(s, group)
-    }
-}
-
-/// The product of quantised tiles: the sums of all tiles and columns stay in registers. Arrays are filled in loops: a
-/// closure handed to `from_fn` would not be compiled for the tier.
-#[inline(always)]
-fn blocks_product<S: Simd, const FORMAT: usize, const H: usize, const T: usize, const C: usize>(
-    s: S,
-    group: &Group<'_, Coded<FORMAT, H>, T, C>,
-) -> [[S::F; C]; T] {
-    let mut sums = [[s.splat(0.0); C]; T];
-    let layout = const { Coded::<FORMAT, H>::LAYOUT };
-    let (task, n_bytes) = (group.task, layout.bytes());
-    let columns: [&[Block]; C] =
-        std::array::from_fn(|c| &task.column(group.column + c)[..task.n_blocks]);
-    let pair = &group.weights[..task.n_blocks * n_bytes];
-    // Both tiles of a pair are at known places; one is the first or the second, so that its lines lie within the block.
-    let first = if T == 1 { group.pair.first.min(1) } else { 0 };
-    for block_idx in 0..task.n_blocks {
-        let block = &pair[block_idx * n_bytes..(block_idx + 1) * n_bytes];
-        let blocks: [&Block; C] = std::array::from_fn(|c| &columns[c][block_idx]);
-        group.fetching.run(block, pair.len());
-        // All codes before the scales behind them: lines in ascending order are what the machine fetches best.
-        let mut scaled = [[s.splat(0.0); C]; T];
-        add_part::<S, FORMAT, H, T, C, 0>(s, (block, first), &blocks, &mut scaled, &mut sums);
-        if H == 2 {
-            add_part::<S, FORMAT, H, T, C, 1>(s, (block, first), &blocks, &mut scaled, &mut sums);
-        }
-        if layout.coding.has_minimum {
-            for (t, sums) in sums.iter_mut().enumerate() {
-                let minimums = halves(s, block, layout.minimums_at(first + t));
-                for c in 0..C {
-                    let total = s.splat(blocks[c].total);
-                    sums[c] = s.mul_add(minimums, total, sums[c]);
-                }
-            }
-        }
-    }
-    sums
-}
-
-/// Adds the products of one scale's part of the activations of a block. Parts are scaled as activations and, once all that
-/// share a scale as weights have come, as those.
-#[inline(always)]
-fn add_part<
-    S: Simd,
-    const FORMAT: usize,
-    const H: usize,
-    const T: usize,
-    const C: usize,
-    const HALF: usize,
->(
-    s: S,
-    (block, first): (&[u8], usize),
-    blocks: &[&Block; C],
-    scaled: &mut [[S::F; C]; T],
-    sums: &mut [[S::F; C]; T],
-) {
-    let layout = const { Coded::<FORMAT, H>::LAYOUT };
-    let dots = dots::<S, FORMAT, H, T, C, HALF>(s, block, first, blocks);
-    let is_alone = layout.coding.n_scales == 2;
-    for c in 0..C {
-        let scale = s.splat(blocks[c].scales[HALF]);
-        for t in 0..T {
-            let dot = s.to_f32(dots[t][c]);
-            scaled[t][c] = if HALF == 0 || is_alone {
-                s.mul(dot, scale)
-            } else {
-                s.mul_add(dot, scale, scaled[t][c])
-            };
-        }
-    }
-    if HALF + 1 < H && !is_alone {
-        return;
-    }
-    let scale_idx = if is_alone { HALF } else { 0 };
-    for t in 0..T {
-        let scales = halves(s, block, layout.scales_at(first + t, scale_idx));
-        for c in 0..C {
-            sums[t][c] = s.mul_add(scaled[t][c], scales, sums[t][c]);
-        }
-    }
-}
-
-/// The integer products of one scale's part of a block, one step of four inputs after another: the weights of a step are
-/// loaded once for all columns, its codes once for all tiles.
-#[inline(always)]
-fn dots<
-    S: Simd,
-    const FORMAT: usize,
-    const H: usize,
-    const T: usize,
-    const C: usize,
-    const HALF: usize,
->(
-    s: S,
-    block: &[u8],
-    first: usize,
-    blocks: &[&Block; C],
-) -> [[S::I; C]; T] {
-    let mut dots = [[s.splat_int(0); C]; T];
-    let offset = const { Coded::<FORMAT, H>::offset::<S>() };
-    if offset != 0 {
-        for c in 0..C {
-            let start = s.splat_int(blocks[c].sums[HALF].wrapping_mul(-offset));
-            for dots in &mut dots {
-                dots[c] = start;
-            }
-        }
-    }
-    let mut narrow = [[None; C]; T];
-    unrolled!(STEP in [0, 1, 2, 3, 4, 5, 6, 7] {
-        add_step::<S, FORMAT, H, T, C, HALF, STEP>(s, (block, first), blocks, &mut dots, &mut narrow);
-    });
-    dots
-}
-
-/// One step of [`dots`], if there are so many. Sums are widened when they hold as many products as they can, or all.
-#[inline(always)]
-fn add_step<
-    S: Simd,
-    const FORMAT: usize,
-    const H: usize,
-    const T: usize,
-    const C: usize,
-    const HALF: usize,
-    const STEP: usize,
->(
-    s: S,
-    (block, first): (&[u8], usize),
-    blocks: &[&Block; C],
-    dots: &mut [[S::I; C]; T],
-    narrow: &mut [[Option<S::Narrow>; C]; T],
-) {
-    let n_steps = const { GROUPS / H };
-    if STEP >= n_steps {
-        return;
-    }
-    let n_bits = const { Coded::<FORMAT, H>::LAYOUT.coding.n_bits };
-    let n_narrow = S::n_narrow(n_bits).min(n_steps);
-    let group = const { Coded::<FORMAT, H>::ORDER[(HALF * GROUPS / H + STEP) % GROUPS] };
-    let mut codes = [s.splat_int(0); T];
-    for (t, codes) in codes.iter_mut().enumerate() {
-        *codes = Coded::<FORMAT, H>::group(s, block, first + t, group);
-    }
-    for c in 0..C {
-        let inputs = s.splat_int(blocks[c].codes[group]);
-        for t in 0..T {
-            let sum = match narrow[t][c] {
-                Some(sum) => s.add_products(n_bits, sum, codes[t], inputs),
-                None => s.first_products(n_bits, dots[t][c], codes[t], inputs),
-            };
-            narrow[t][c] = if STEP % n_narrow == n_narrow - 1 {
-                dots[t][c] = s.widen(dots[t][c], sum);
-                None
-            } else {
-                Some(sum)
-            };
-        }
-    }
-}
-
 /// Asks for the weights that lie some bytes after these.
 #[inline(always)]
 fn fetch(block: &[u8], n_ahead: usize) {
     for line in block.as_chunks::<LINE>().0 {
         simd::prefetch(line.as_ptr().wrapping_add(n_ahead));
     }
-}
-
-#[inline(always)]
-fn line(block: &[u8], at: usize) -> &[u8; LINE] {
-    block[at..].first_chunk().expect("a block holds its lines")
-}
-
-/// The sixteen f16 of a block that begin at byte `at`.
-#[inline(always)]
-fn halves<S: Simd>(s: S, block: &[u8], at: usize) -> S::F {
-    s.load_f16(
-        block[at..]
-            .first_chunk()
-            .expect("a block holds its scales and minimums"),
-    )
 }
