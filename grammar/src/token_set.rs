@@ -82,14 +82,7 @@ impl TokenSet {
 
     /// Allows one token.
     pub(crate) fn allow(&mut self, token: TokenId) {
-        let (max_listed, max_changes) = (self.max_listed(), self.max_changes());
-        match &mut self.tokens {
-            Tokens::Few(list) if list.len() < max_listed => list.push(token),
-            Tokens::Near(near) if near.changes.len() < max_changes => {
-                near.changes.push((token, true));
-            }
-            _ => self.many().allow(token),
-        }
+        self.extend(1, std::iter::once(token));
     }
 
     /// Allows `n` tokens.

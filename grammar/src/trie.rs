@@ -24,7 +24,7 @@ use crate::{TokenId, TokenMask};
 pub(crate) struct TokenTrie {
     /// In preorder; behind the last stands one more, where all subtrees and tokens end. [n_nodes + 1]
     nodes: Vec<Node>,
-    /// The same, as walks that take words in runs read them. [n_nodes]
+    /// The same, as walks that take words in runs read them. [n_nodes], none in a bare trie.
     briefs: Vec<Brief>,
     /// The nodes of depth 0 with their bytes. [n_roots]
     roots: Vec<(u8, u32)>,
@@ -111,15 +111,17 @@ impl TokenTrie {
                 let node = &mut trie.nodes[node];
                 node.height = node.height.max(height);
             }
-            let measures = if for_runs { measure(bytes) } else { Vec::new() };
-            trie.briefs.resize(trie.nodes.len(), Brief::NONE);
-            for (&node, &measure) in path.iter().zip(&measures) {
-                trie.briefs[node].add(measure);
-            }
-            if let Some(&(groups, n_characters)) = measures.first() {
-                trie.groups |= groups;
-                let alike = by_groups.entry(groups).or_default();
-                alike.push((n_characters, token, bytes));
+            if for_runs {
+                let measures = measure(bytes);
+                trie.briefs.resize(trie.nodes.len(), Brief::NONE);
+                for (&node, &measure) in path.iter().zip(&measures) {
+                    trie.briefs[node].add(measure);
+                }
+                if let Some(&(groups, n_characters)) = measures.first() {
+                    trie.groups |= groups;
+                    let alike = by_groups.entry(groups).or_default();
+                    alike.push((n_characters, token, bytes));
+                }
             }
             trie.tokens.push(token);
             trie.max_depth = trie.max_depth.max(bytes.len());

@@ -146,11 +146,10 @@ impl TokenTrie {
                 |state, byte| step(context, state, byte),
                 found,
             )?;
-            self.add_taken(first, found);
-            return Ok(());
+        } else {
+            let left_out = self.walk_beside(first, &mut steps, context, step, run)?;
+            self.allow_all_but(left_out, found);
         }
-        let left_out = self.walk_beside(first, &mut steps, context, step, run)?;
-        self.allow_all_but(left_out, found);
         self.add_taken(first, found);
         Ok(())
     }
@@ -297,16 +296,16 @@ impl TokenTrie {
     /// The tokens that a run takes whole, of a vocabulary of `n_tokens`.
     fn taken(&self, run: Run, n_tokens: usize) -> TokenSet {
         let n_taken = self.listed.n_taken(run);
-        if n_taken < self.tokens.len() / 2 {
+        let mut taken = if n_taken < self.tokens.len() / 2 {
             let mut taken = TokenSet::new(n_tokens);
             taken.extend(n_taken, self.listed.taken(run));
-            taken.share();
-            return taken;
-        }
-        let mut taken = self.all(n_tokens).clone();
-        let others = self.listed.not_taken(run);
-        others.for_each(|token| taken.forbid(token));
-        let mut taken = TokenSet::from(taken);
+            taken
+        } else {
+            let mut taken = self.all(n_tokens).clone();
+            let others = self.listed.not_taken(run);
+            others.for_each(|token| taken.forbid(token));
+            TokenSet::from(taken)
+        };
         taken.share();
         taken
     }
