@@ -135,20 +135,20 @@ fn products<S: Simd, const N: usize>(s: S) -> i32 {
     let lines: [[u8; 4 * LANES]; N_UNROLLED] = std::array::from_fn(|i| [1 + i as u8; 4 * LANES]);
     let mut sums = [s.splat_int(0); N];
     for _ in 0..N_PRODUCTS / (N * N_UNROLLED) {
-        let mut narrow = [None; N];
-        for line in black_box(&lines) {
+        let [first, others @ ..] = black_box(&lines);
+        let mut narrow = sums;
+        let codes = s.load_bytes(first);
+        for i in 0..N {
+            narrow[i] = s.first_products(N_BITS, sums[i], codes, factors[i]);
+        }
+        for line in others {
             let codes = s.load_bytes(line);
             for i in 0..N {
-                narrow[i] = Some(match narrow[i] {
-                    Some(narrow) => s.add_products(N_BITS, narrow, codes, factors[i]),
-                    None => s.first_products(N_BITS, sums[i], codes, factors[i]),
-                });
+                narrow[i] = s.add_products(N_BITS, narrow[i], codes, factors[i]);
             }
         }
-        for (sum, narrow) in sums.iter_mut().zip(narrow) {
-            if let Some(narrow) = narrow {
-                *sum = s.widen(*sum, narrow);
-            }
+        for i in 0..N {
+            sums[i] = s.widen(sums[i], narrow[i]);
         }
     }
     sums.into_iter()

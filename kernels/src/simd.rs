@@ -27,16 +27,13 @@ pub(crate) trait Simd: Copy {
     /// Sixteen i32, or the 64 bytes in their place.
     type I: Copy;
 
-    /// Sums of products of codes that are still to be widened.
-    type Narrow: Copy;
-
     /// Whether there are registers for a dozen sums.
     const IS_WIDE: bool;
-    /// Whether there are for four. A tier that has neither takes one column, and one query, at a time: its sums would lie in memory, and
-    /// one way to take them is compiled sooner than many.
-    const IS_NARROW: bool;
+    /// Whether several columns, or queries, are taken together. A tier without registers for their sums takes one at a time: one way is
+    /// compiled sooner than many.
+    const TAKES_SEVERAL: bool;
     /// What is taken from codes of eight bits before [`Simd::add_products`] multiplies them.
-    const EXCESS: i32;
+    const EXCESS: i32 = 0;
 
     /// Runs `kernel` compiled for this tier's instructions.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
@@ -71,16 +68,27 @@ pub(crate) trait Simd: Copy {
     /// `sum + a0*x0 + a1*x1 + a2*x2 + a3*x3` in each lane, of its four unsigned bytes `a` and four
     /// signed bytes `x`.
     fn dot4(self, sum: Self::I, a: Self::I, x: Self::I) -> Self::I;
-    /// Of codes of some bits: how many groups of four products a narrow sum holds.
-    fn n_narrow(n_bits: usize) -> usize;
+    /// Of codes of some bits: how many groups of four products a *narrow* sum holds. The sums of most tiers are as wide as others.
+    #[inline(always)]
+    fn n_narrow(_n_bits: usize) -> usize {
+        usize::MAX
+    }
     /// A narrow sum of the products of codes `a` of `n_bits` bits and bytes `x` above -128, of codes of eight bits less
     /// [`Simd::EXCESS`]. It will be added to `sum`.
-    fn first_products(self, n_bits: usize, sum: Self::I, a: Self::I, x: Self::I) -> Self::Narrow;
+    #[inline(always)]
+    fn first_products(self, _n_bits: usize, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
+        self.dot4(sum, a, x)
+    }
     /// The same, added to a narrow sum.
-    fn add_products(self, n_bits: usize, sum: Self::Narrow, a: Self::I, x: Self::I)
-    -> Self::Narrow;
+    #[inline(always)]
+    fn add_products(self, _n_bits: usize, narrow: Self::I, a: Self::I, x: Self::I) -> Self::I {
+        self.dot4(narrow, a, x)
+    }
     /// `sum` with what has been added to a narrow sum, which began with it.
-    fn widen(self, sum: Self::I, narrow: Self::Narrow) -> Self::I;
+    #[inline(always)]
+    fn widen(self, _sum: Self::I, narrow: Self::I) -> Self::I {
+        narrow
+    }
     fn to_f32(self, a: Self::I) -> Self::F;
     /// `sum + a1*b1 + a0*b0` in each lane, of its two bf16 `a` and two bf16 `b`, the second product
     /// added first: two fused multiply-adds. Neither an operand nor a sum may be denormal (see `cpu::round`), for
@@ -171,29 +179,6 @@ pub(crate) trait Simd: Copy {
         self.times_power(sum, shifted)
     }
 }
-
-/// Of a tier whose products of bytes are summed in 32 bits as they are: nothing is narrow.
-macro_rules! nothing_is_narrow {
-    () => {
-        #[inline(always)]
-        fn n_narrow(_: usize) -> usize {
-            usize::MAX
-        }
-        #[inline(always)]
-        fn first_products(self, _: usize, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
-            self.dot4(sum, a, x)
-        }
-        #[inline(always)]
-        fn add_products(self, _: usize, sum: Self::I, a: Self::I, x: Self::I) -> Self::I {
-            self.dot4(sum, a, x)
-        }
-        #[inline(always)]
-        fn widen(self, _: Self::I, narrow: Self::I) -> Self::I {
-            narrow
-        }
-    };
-}
-use nothing_is_narrow;
 
 /// Work that is compiled once for each tier. Everything it calls with a tier must be
 /// `#[inline(always)]`: code of a tier is only fast inside a function that may use its instructions.

@@ -262,9 +262,9 @@ impl<T: Element> Kernel for ItemKernel<'_, T> {
             first += match n_left {
                 6.. if S::IS_WIDE => self.attend::<S, 6>(s, first),
                 // As many as there are registers for, and as hide how long a product takes.
-                4.. if S::IS_NARROW => self.attend::<S, 4>(s, first),
-                3.. if S::IS_WIDE || S::IS_NARROW => self.attend::<S, 3>(s, first),
-                2.. if S::IS_WIDE || S::IS_NARROW => self.attend::<S, 2>(s, first),
+                4.. if S::TAKES_SEVERAL && !S::IS_WIDE => self.attend::<S, 4>(s, first),
+                3.. if S::TAKES_SEVERAL => self.attend::<S, 3>(s, first),
+                2.. if S::TAKES_SEVERAL => self.attend::<S, 2>(s, first),
                 _ => self.attend::<S, 1>(s, first),
             };
         }

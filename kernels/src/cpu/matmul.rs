@@ -428,8 +428,8 @@ impl<'a> PairProduct<'a> {
         while column < end {
             column += match end - column {
                 N_TOGETHER.. if S::IS_WIDE => self.group::<S, W, T, 6>(s, weights, column),
-                4.. if S::IS_WIDE || S::IS_NARROW => self.group::<S, W, T, 4>(s, weights, column),
-                2.. if S::IS_WIDE || S::IS_NARROW => self.group::<S, W, T, 2>(s, weights, column),
+                4.. if S::TAKES_SEVERAL => self.group::<S, W, T, 4>(s, weights, column),
+                2.. if S::TAKES_SEVERAL => self.group::<S, W, T, 2>(s, weights, column),
                 _ => self.group::<S, W, T, 1>(s, weights, column),
             };
         }

@@ -9,23 +9,35 @@ use super::{Kernel, LANES, Simd};
 /// How the products of bytes are taken. A value is proof that the machine can.
 pub(crate) trait Bytes: Copy {
     /// [`Simd::EXCESS`].
-    const EXCESS: i32;
+    const EXCESS: i32 = 0;
 
     /// A kernel, compiled for the instructions that this needs.
     fn run<K: Kernel>(tier: Avx2<Self>, kernel: K) -> K::Output;
 
     /// [`Simd::n_narrow`].
-    fn n_narrow(n_bits: usize) -> usize;
+    #[inline(always)]
+    fn n_narrow(_n_bits: usize) -> usize {
+        usize::MAX
+    }
 
     // All of the following are of eight lanes.
     /// [`Simd::dot4`].
     fn dot4(self, sum: __m256i, a: __m256i, x: __m256i) -> __m256i;
     /// [`Simd::first_products`].
-    fn first_products(self, n_bits: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i;
+    #[inline(always)]
+    fn first_products(self, _n_bits: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
+        self.dot4(sum, a, x)
+    }
     /// [`Simd::add_products`].
-    fn add_products(self, n_bits: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i;
+    #[inline(always)]
+    fn add_products(self, _n_bits: usize, narrow: __m256i, a: __m256i, x: __m256i) -> __m256i {
+        self.dot4(narrow, a, x)
+    }
     /// [`Simd::widen`].
-    fn widen(self, sum: __m256i, narrow: __m256i) -> __m256i;
+    #[inline(always)]
+    fn widen(self, _sum: __m256i, narrow: __m256i) -> __m256i {
+        narrow
+    }
     /// [`Simd::dot2_int`].
     fn dot2_int(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i;
 }
@@ -151,8 +163,6 @@ fn added(mut sum: __m256i, a: __m256i) -> __m256i {
 }
 
 impl Bytes for Vnni {
-    const EXCESS: i32 = 0;
-
     #[inline(always)]
     fn run<K: Kernel>(tier: Avx2<Self>, kernel: K) -> K::Output {
         #[inline(never)]
@@ -163,30 +173,9 @@ impl Bytes for Vnni {
         avx2!(inside(kernel, tier))
     }
 
-    /// Nothing is narrow.
-    #[inline(always)]
-    fn n_narrow(_: usize) -> usize {
-        usize::MAX
-    }
-
     #[inline(always)]
     fn dot4(self, sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
         avx2!(_mm256_dpbusd_avx_epi32(sum, a, x))
-    }
-
-    #[inline(always)]
-    fn first_products(self, _: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
-        self.dot4(sum, a, x)
-    }
-
-    #[inline(always)]
-    fn add_products(self, _: usize, sum: __m256i, a: __m256i, x: __m256i) -> __m256i {
-        self.dot4(sum, a, x)
-    }
-
-    #[inline(always)]
-    fn widen(self, _: __m256i, narrow: __m256i) -> __m256i {
-        narrow
     }
 
     #[inline(always)]
@@ -283,10 +272,9 @@ fn times_power_half(a: __m256, exponents: __m256) -> __m256 {
 impl<B: Bytes> Simd for Avx2<B> {
     type F = [__m256; 2];
     type I = [__m256i; 2];
-    type Narrow = Self::I;
 
     const IS_WIDE: bool = false;
-    const IS_NARROW: bool = true;
+    const TAKES_SEVERAL: bool = true;
     const EXCESS: i32 = B::EXCESS;
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, LANES, Simd, avx2, nothing_is_narrow};
+use super::{Kernel, LANES, Simd, avx2};
 
 /// Proof that the machine has AVX-512 F, BW, VL, DQ, VNNI, BF16 and FMA.
 #[derive(Clone, Copy)]
@@ -75,13 +75,9 @@ macro_rules! reduce_each {
 impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
-    type Narrow = Self::I;
 
     const IS_WIDE: bool = true;
-    const IS_NARROW: bool = false;
-    const EXCESS: i32 = 0;
-
-    nothing_is_narrow!();
+    const TAKES_SEVERAL: bool = true;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {

@@ -6,7 +6,7 @@
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::{Kernel, LANES, Simd, nothing_is_narrow};
+use super::{Kernel, LANES, Simd};
 
 /// Registers of a vector, four lanes each.
 const N_QUARTERS: usize = 4;
@@ -229,13 +229,9 @@ macro_rules! by_halves {
 impl<B: Bytes> Simd for Neon<B> {
     type F = [float32x4_t; N_QUARTERS];
     type I = [uint32x4_t; N_QUARTERS];
-    type Narrow = Self::I;
 
     const IS_WIDE: bool = false;
-    const IS_NARROW: bool = true;
-    const EXCESS: i32 = 0;
-
-    nothing_is_narrow!();
+    const TAKES_SEVERAL: bool = true;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {

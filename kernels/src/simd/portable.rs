@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::{Kernel, LANES, Simd, nothing_is_narrow};
+use super::{Kernel, LANES, Simd};
 
 /// The tier of machines without one of their own, and the yardstick of the others.
 #[derive(Clone, Copy)]
@@ -26,13 +26,9 @@ fn low_bf16(pair: i32) -> f32 {
 impl Simd for Portable {
     type F = [f32; LANES];
     type I = [i32; LANES];
-    type Narrow = Self::I;
 
     const IS_WIDE: bool = false;
-    const IS_NARROW: bool = false;
-    const EXCESS: i32 = 0;
-
-    nothing_is_narrow!();
+    const TAKES_SEVERAL: bool = false;
 
     // As in the other tiers: kernels within kernels would become one vast function.
     #[inline(never)]

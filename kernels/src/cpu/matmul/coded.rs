@@ -88,9 +88,15 @@ fn blocks_product<S: Simd, const FORMAT: usize, const H: usize, const T: usize, 
         group.fetching.run(block, pair.len());
         // All codes before the scales behind them: lines in ascending order are what the machine fetches best.
         let mut scaled = [[s.splat(0.0); C]; T];
-        add_part::<S, FORMAT, H, T, C, 0>(s, (block, first), &blocks, &mut scaled, &mut sums);
+        let product = BlockProduct::<S, FORMAT, H, T, C> {
+            s,
+            block,
+            first,
+            columns: &blocks,
+        };
+        product.add_part::<0>(&mut scaled, &mut sums);
         if H == 2 {
-            add_part::<S, FORMAT, H, T, C, 1>(s, (block, first), &blocks, &mut scaled, &mut sums);
+            product.add_part::<1>(&mut scaled, &mut sums);
         }
         if layout.coding.has_minimum {
             for (t, sums) in sums.iter_mut().enumerate() {
@@ -105,123 +111,102 @@ fn blocks_product<S: Simd, const FORMAT: usize, const H: usize, const T: usize, 
     sums
 }
 
-/// Adds the products of one scale's part of the activations of a block. Parts are scaled as activations and, once all that
-/// share a scale as weights have come, as those.
-#[inline(always)]
-fn add_part<
-    S: Simd,
-    const FORMAT: usize,
-    const H: usize,
-    const T: usize,
-    const C: usize,
-    const HALF: usize,
->(
+/// A block of `T` tiles, of a pair's from the first on, times the same block of `C` columns.
+struct BlockProduct<'a, S, const FORMAT: usize, const H: usize, const T: usize, const C: usize> {
     s: S,
-    (block, first): (&[u8], usize),
-    blocks: &[&Block; C],
-    scaled: &mut [[S::F; C]; T],
-    sums: &mut [[S::F; C]; T],
-) {
-    let layout = const { Coded::<FORMAT, H>::LAYOUT };
-    let dots = dots::<S, FORMAT, H, T, C, HALF>(s, block, first, blocks);
-    let is_alone = layout.coding.n_scales == 2;
-    for c in 0..C {
-        let scale = s.splat(blocks[c].scales[HALF]);
-        for t in 0..T {
-            let dot = s.to_f32(dots[t][c]);
-            scaled[t][c] = if HALF == 0 || is_alone {
-                s.mul(dot, scale)
-            } else {
-                s.mul_add(dot, scale, scaled[t][c])
-            };
-        }
-    }
-    if HALF + 1 < H && !is_alone {
-        return;
-    }
-    let scale_idx = if is_alone { HALF } else { 0 };
-    for t in 0..T {
-        let scales = halves(s, block, layout.scales_at(first + t, scale_idx));
-        for c in 0..C {
-            sums[t][c] = s.mul_add(scaled[t][c], scales, sums[t][c]);
-        }
-    }
+    block: &'a [u8],
+    first: usize,
+    columns: &'a [&'a Block; C],
 }
 
-/// The integer products of one scale's part of a block, one step of four inputs after another: the weights of a step are
-/// loaded once for all columns, its codes once for all tiles.
-#[inline(always)]
-fn dots<
-    S: Simd,
-    const FORMAT: usize,
-    const H: usize,
-    const T: usize,
-    const C: usize,
-    const HALF: usize,
->(
-    s: S,
-    block: &[u8],
-    first: usize,
-    blocks: &[&Block; C],
-) -> [[S::I; C]; T] {
-    let mut dots = [[s.splat_int(0); C]; T];
-    let offset = const { Coded::<FORMAT, H>::offset::<S>() };
-    if offset != 0 {
+impl<S: Simd, const FORMAT: usize, const H: usize, const T: usize, const C: usize>
+    BlockProduct<'_, S, FORMAT, H, T, C>
+{
+    const LAYOUT: BlockLayout = Coded::<FORMAT, H>::LAYOUT;
+    /// Steps of four inputs that share a scale as activations.
+    const N_STEPS: usize = GROUPS / H;
+
+    /// Adds the products of one scale's part of the activations. Parts are scaled as activations and, once all that share a
+    /// scale as weights have come, as those.
+    #[inline(always)]
+    fn add_part<const HALF: usize>(&self, scaled: &mut [[S::F; C]; T], sums: &mut [[S::F; C]; T]) {
+        let (s, layout) = (self.s, const { Self::LAYOUT });
+        let dots = self.dots::<HALF>();
+        let is_alone = layout.coding.n_scales == 2;
         for c in 0..C {
-            let start = s.splat_int(blocks[c].sums[HALF].wrapping_mul(-offset));
-            for dots in &mut dots {
-                dots[c] = start;
+            let scale = s.splat(self.columns[c].scales[HALF]);
+            for t in 0..T {
+                let dot = s.to_f32(dots[t][c]);
+                scaled[t][c] = if HALF == 0 || is_alone {
+                    s.mul(dot, scale)
+                } else {
+                    s.mul_add(dot, scale, scaled[t][c])
+                };
+            }
+        }
+        if HALF + 1 < H && !is_alone {
+            return;
+        }
+        let scale_idx = if is_alone { HALF } else { 0 };
+        for t in 0..T {
+            let scales = halves(s, self.block, layout.scales_at(self.first + t, scale_idx));
+            for c in 0..C {
+                sums[t][c] = s.mul_add(scaled[t][c], scales, sums[t][c]);
             }
         }
     }
-    let mut narrow = [[None; C]; T];
-    unrolled!(STEP in [0, 1, 2, 3, 4, 5, 6, 7] {
-        add_step::<S, FORMAT, H, T, C, HALF, STEP>(s, (block, first), blocks, &mut dots, &mut narrow);
-    });
-    dots
-}
 
-/// One step of [`dots`], if there are so many. Sums are widened when they hold as many products as they can, or all.
-#[inline(always)]
-fn add_step<
-    S: Simd,
-    const FORMAT: usize,
-    const H: usize,
-    const T: usize,
-    const C: usize,
-    const HALF: usize,
-    const STEP: usize,
->(
-    s: S,
-    (block, first): (&[u8], usize),
-    blocks: &[&Block; C],
-    dots: &mut [[S::I; C]; T],
-    narrow: &mut [[Option<S::Narrow>; C]; T],
-) {
-    let n_steps = const { GROUPS / H };
-    if STEP >= n_steps {
-        return;
+    /// The integer products of one scale's part, one step of four inputs after another: the weights of a step are loaded once
+    /// for all columns, its codes once for all tiles.
+    #[inline(always)]
+    fn dots<const HALF: usize>(&self) -> [[S::I; C]; T] {
+        let s = self.s;
+        let mut dots = [[s.splat_int(0); C]; T];
+        let offset = const { Coded::<FORMAT, H>::offset::<S>() };
+        if offset != 0 {
+            for c in 0..C {
+                let start = s.splat_int(self.columns[c].sums[HALF].wrapping_mul(-offset));
+                for dots in &mut dots {
+                    dots[c] = start;
+                }
+            }
+        }
+        let mut narrow = dots;
+        unrolled!(STEP in [0, 1, 2, 3, 4, 5, 6, 7] {
+            self.add_step::<HALF, STEP>(&mut dots, &mut narrow);
+        });
+        dots
     }
-    let n_bits = const { Coded::<FORMAT, H>::LAYOUT.coding.n_bits };
-    let n_narrow = S::n_narrow(n_bits).min(n_steps);
-    let group = const { Coded::<FORMAT, H>::ORDER[(HALF * GROUPS / H + STEP) % GROUPS] };
-    let mut codes = [s.splat_int(0); T];
-    for (t, codes) in codes.iter_mut().enumerate() {
-        *codes = Coded::<FORMAT, H>::group(s, block, first + t, group);
-    }
-    for c in 0..C {
-        let inputs = s.splat_int(blocks[c].codes[group]);
-        for t in 0..T {
-            let sum = match narrow[t][c] {
-                Some(sum) => s.add_products(n_bits, sum, codes[t], inputs),
-                None => s.first_products(n_bits, dots[t][c], codes[t], inputs),
-            };
-            narrow[t][c] = if STEP % n_narrow == n_narrow - 1 {
-                dots[t][c] = s.widen(dots[t][c], sum);
-                None
-            } else {
-                Some(sum)
-            };
+
+    /// One step of [`Self::dots`], if there are so many. Narrow sums are widened when they hold as many products as they can, or all.
+    #[inline(always)]
+    fn add_step<const HALF: usize, const STEP: usize>(
+        &self,
+        dots: &mut [[S::I; C]; T],
+        narrow: &mut [[S::I; C]; T],
+    ) {
+        if STEP >= Self::N_STEPS {
+            return;
+        }
+        let (s, n_bits) = (self.s, const { Self::LAYOUT.coding.n_bits });
+        let n_narrow = S::n_narrow(n_bits).min(Self::N_STEPS);
+        let group = const { Coded::<FORMAT, H>::ORDER[(HALF * Self::N_STEPS + STEP) % GROUPS] };
+        let mut codes = [s.splat_int(0); T];
+        for (t, codes) in codes.iter_mut().enumerate() {
+            *codes = Coded::<FORMAT, H>::group(s, self.block, self.first + t, group);
+        }
+        for c in 0..C {
+            let inputs = s.splat_int(self.columns[c].codes[group]);
+            for t in 0..T {
+                narrow[t][c] = if STEP.is_multiple_of(n_narrow) {
+                    s.first_products(n_bits, dots[t][c], codes[t], inputs)
+                } else {
+                    s.add_products(n_bits, narrow[t][c], codes[t], inputs)
+                };
+                if STEP % n_narrow == n_narrow - 1 {
+                    dots[t][c] = s.widen(dots[t][c], narrow[t][c]);
+                }
+            }
         }
     }
 }
