@@ -22,6 +22,11 @@ use crate::simd::{
     avx2::{Avx2, Maddubs, Vnni},
     avx512::Avx512,
 };
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::squares::amx::Amx;
+#[cfg(test)]
+use crate::squares::scalar::Scalar;
+use crate::squares::{Unit, UnitKernel, WithUnit};
 use crate::{
     Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
     KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
@@ -31,7 +36,8 @@ use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
 use upcoming::Upcoming;
 
-/// The instructions that a [`Cpu`] computes with. All give the same bits. The order is one of each architecture.
+/// The instructions that a [`Cpu`] computes with. All give the same bits, but for attention with [`Tier::Amx`], which adds in another
+/// order. The order is one of each architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Any machine.
@@ -48,6 +54,8 @@ pub enum Tier {
     AvxVnni,
     /// x86-64 with AVX-512 and VNNI.
     Avx512,
+    /// The same with AMX for bf16, on Linux.
+    Amx,
 }
 
 /// A tier that the machine is known to have.
@@ -60,6 +68,11 @@ enum Vectors {
     AvxVnni(Avx2<Vnni>),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx(Avx512, Amx),
+    /// What AMX does, on any machine.
+    #[cfg(test)]
+    Scalar(Portable, Scalar),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon<Widened>),
     #[cfg(target_arch = "aarch64")]
@@ -74,6 +87,10 @@ impl Vectors {
         #[cfg(target_arch = "x86_64")]
         {
             if let Some(tier) = Avx512::detect().filter(|_| limit >= Tier::Avx512) {
+                #[cfg(target_os = "linux")]
+                if let Some(unit) = Amx::detect().filter(|_| limit >= Tier::Amx) {
+                    return Vectors::Amx(tier, unit);
+                }
                 return Vectors::Avx512(tier);
             }
             if let Some(tier) = Avx2::<Vnni>::detect().filter(|_| limit >= Tier::AvxVnni) {
@@ -108,12 +125,60 @@ impl Vectors {
             Vectors::AvxVnni(tier) => tier.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx512(tier) => tier.run(kernel),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Vectors::Amx(tier, _) => tier.run(kernel),
+            #[cfg(test)]
+            Vectors::Scalar(tier, _) => tier.run(kernel),
             #[cfg(target_arch = "aarch64")]
             Vectors::Neon(tier) => tier.run(kernel),
             #[cfg(target_arch = "aarch64")]
             Vectors::NeonDotProd(tier) => tier.run(kernel),
             #[cfg(target_arch = "aarch64")]
             Vectors::NeonI8mm(tier) => tier.run(kernel),
+        }
+    }
+
+    /// Whether there is a unit for squares.
+    fn has_unit(self) -> bool {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Vectors::Amx(..) => true,
+            #[cfg(test)]
+            Vectors::Scalar(..) => true,
+            _ => false,
+        }
+    }
+
+    /// Sets the calling thread's unit up, for [`Vectors::run_with_unit`].
+    fn set_up_unit(self) {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Vectors::Amx(_, unit) => unit.set_up(),
+            #[cfg(test)]
+            Vectors::Scalar(_, unit) => unit.set_up(),
+            _ => {}
+        }
+    }
+
+    /// Ends that.
+    fn release_unit(self) {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Vectors::Amx(_, unit) => unit.release(),
+            #[cfg(test)]
+            Vectors::Scalar(_, unit) => unit.release(),
+            _ => {}
+        }
+    }
+
+    /// As [`Vectors::run`], with the unit, which is set up. There is one wherever something is kept in squares.
+    fn run_with_unit<K: UnitKernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Vectors::Amx(tier, unit) => tier.run(WithUnit { kernel, unit }),
+            #[cfg(test)]
+            Vectors::Scalar(tier, unit) => tier.run(WithUnit { kernel, unit }),
+            _ => unreachable!("what is kept in squares is used where it was made"),
         }
     }
 }
@@ -145,19 +210,29 @@ impl Cpu {
     /// A device of `n_threads`, the caller's own among them, with the machine's best instructions.
     #[must_use]
     pub fn new(n_threads: usize) -> Self {
-        Self::with_tier(n_threads, Tier::Avx512)
+        Self::with_tier(n_threads, Tier::Amx)
     }
 
     /// As [`Cpu::new`], with instructions no better than `limit`.
     #[must_use]
     pub fn with_tier(n_threads: usize, limit: Tier) -> Self {
+        Self::with_vectors(n_threads, Vectors::detect(limit))
+    }
+
+    /// As [`Cpu::new`], with plain loops that compute what AMX does.
+    #[cfg(test)]
+    pub(crate) fn with_scalar_unit(n_threads: usize) -> Self {
+        Self::with_vectors(n_threads, Vectors::Scalar(Portable, Scalar))
+    }
+
+    fn with_vectors(n_threads: usize, vectors: Vectors) -> Self {
         let pool = Pool::new(n_threads);
         Self {
             upcoming: std::iter::repeat_with(Upcoming::default)
                 .take(pool.n_threads())
                 .collect(),
             pool: RefCell::new(pool),
-            vectors: Vectors::detect(limit),
+            vectors,
             kv_format: KvFormat::Plain,
             weights: RefCell::default(),
             prepared: Prepared::default(),
@@ -186,6 +261,10 @@ impl Cpu {
             Vectors::AvxVnni(_) => Tier::AvxVnni,
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx512(_) => Tier::Avx512,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Vectors::Amx(..) => Tier::Amx,
+            #[cfg(test)]
+            Vectors::Scalar(..) => Tier::Amx,
             #[cfg(target_arch = "aarch64")]
             Vectors::Neon(_) => Tier::Neon,
             #[cfg(target_arch = "aarch64")]
@@ -246,7 +325,7 @@ impl Device for Cpu {
     }
 
     fn kv(&self, shape: KvShape) -> Result<Self::Kv, KernelError> {
-        CpuKv::new(self.kv_format, shape)
+        CpuKv::new(self.vectors, self.kv_format, shape)
     }
 
     fn gather(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Buffer) {

@@ -136,6 +136,27 @@ impl KvElement for bf16 {
     }
 }
 
+/// A bf16 that units for squares multiply: its products are added in their order (see `squares`), also without one.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Squared(pub(crate) bf16);
+
+impl Squared {
+    pub(crate) fn as_bf16(numbers: &[Self]) -> &[bf16] {
+        // SAFETY: one is nothing but the other.
+        unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len()) }
+    }
+}
+
+impl KvElement for Squared {
+    const N_TOGETHER: usize = bf16::N_TOGETHER;
+
+    #[inline(always)]
+    fn round(value: f32, scale: f32) -> Self {
+        Self(bf16::round(value, scale))
+    }
+}
+
 /// The greatest code of eight bits.
 const GREATEST_CODE: f32 = 127.0;
 

@@ -30,6 +30,7 @@ mod sampling;
 mod share;
 mod shared;
 mod simd;
+mod squares;
 
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,8 @@ pub(crate) trait Simd: Copy {
     /// added first: two fused multiply-adds. Neither an operand nor a sum may be denormal (see `cpu::round`), for
     /// `vdpbf16ps`, which computes this, gives zero in its place.
     fn dot2(self, sum: Self::F, a: Self::I, b: Self::I) -> Self::F;
+    /// `[sums[0] + a0*b0, sums[1] + a1*b1]` in each lane, of the same: fused multiply-adds apart.
+    fn dot2_apart(self, sums: [Self::F; 2], a: Self::I, b: Self::I) -> [Self::F; 2];
     /// Two signed bytes a lane, each as sixteen bits.
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I;
     /// `sum + a0*b0 + a1*b1` in each lane, of its two signed 16-bit numbers `a` and two `b`, none of them -32,768.

@@ -20,7 +20,13 @@ pub(crate) const TIERS: [Tier; 4] = [
     Tier::NeonI8mm,
 ];
 #[cfg(not(target_arch = "aarch64"))]
-pub(crate) const TIERS: [Tier; 4] = [Tier::Portable, Tier::Avx2, Tier::AvxVnni, Tier::Avx512];
+pub(crate) const TIERS: [Tier; 5] = [
+    Tier::Portable,
+    Tier::Avx2,
+    Tier::AvxVnni,
+    Tier::Avx512,
+    Tier::Amx,
+];
 
 /// Values as activations have them: most near zero, a few large.
 pub(crate) fn values(len: usize) -> impl Strategy<Value = Vec<f32>> {

@@ -20,6 +20,7 @@ pub(crate) fn doctor(options: &DoctorOptions) -> Result<ExitCode, Failure> {
         Tier::Avx2 => "AVX2",
         Tier::AvxVnni => "AVX2 with VNNI",
         Tier::Avx512 => "AVX-512",
+        Tier::Amx => "AVX-512 and AMX",
     };
     let probe = CudaProbe::new();
     if options.json {

@@ -5,11 +5,16 @@
 //! so far are rescaled (Milakov and Gimelshein 2018). Scores are in units of ln 2, so that weights are powers of two.
 //! What a query computes depends on its own position and on nothing else.
 
+mod by_unit;
 mod element;
+mod items;
+mod squared;
 
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 use std::slice::ChunksExact;
+
+use half::bf16;
 
 use super::Vectors;
 use super::elementwise::softcap;
@@ -17,18 +22,25 @@ use super::upcoming::Upcoming;
 use crate::buffer::Buffer;
 use crate::kv::KvPool;
 use crate::pool::Pool;
-use crate::share::{is_by_rows, own_rows};
+use crate::share::own_rows;
 use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{AttentionLayer, AttentionSpan, Heads};
+pub(crate) use by_unit::are_squares;
 pub(crate) use element::{CODES_LIMITS, Element};
+use items::{Item, are_even, items};
 
 /// The least number of positions of a stride.
 const MIN_STRIDE: usize = 256;
 /// Rows of a work item, where each thread has its own.
 const N_ROWS: usize = 8;
-/// Queries that read keys and values together, at most.
+/// Rows of a work item whose queries a unit takes together: whole sixteens, whatever a group's length.
+const N_UNIT_ROWS: usize = LANES;
+/// Queries that read keys and values together, at most, without a unit.
 const N_QUERIES: usize = 6;
+/// Lines of keys, and runs of values, whose products are chained where chains end.
+const N_CHAINED_KEYS: usize = LANES;
+const N_CHAINED_VALUES: usize = LANES / 2;
 /// Queries that are too few to hide how long keys and values take to come.
 const N_FEW: usize = 3;
 /// Pages between the one that is scored and the one that is fetched.
@@ -51,25 +63,6 @@ impl<T> Inputs<'_, T> {
     }
 }
 
-/// One key head and some rows of one span.
-#[derive(Clone, Copy)]
-struct Item<'a> {
-    span: AttentionSpan<'a>,
-    kv_head: usize,
-    first: usize,
-    n_rows: usize,
-}
-
-impl<'a> Item<'a> {
-    /// The pages that the span's first row sees, and later ones.
-    fn pages<T>(&self, inputs: &Inputs<'_, T>) -> &'a [u32] {
-        let page_size = inputs.kv.shape.page_size;
-        let first = inputs.layer.first_seen(self.span.start) / page_size;
-        let end = (self.span.start + self.span.n_rows).div_ceil(page_size);
-        &self.span.pages[first..end]
-    }
-}
-
 /// Fills `out`, `[n_rows, n_heads * head_dim]`. Each thread notes what it reads.
 pub(crate) fn attention<T: Element>(
     pool: &mut Pool,
@@ -82,6 +75,7 @@ pub(crate) fn attention<T: Element>(
     let out = SharedSlice::new(out.resize(inputs.x.n_rows()));
     let n_threads = pool.n_threads();
     let is_own = are_even(inputs, n_threads);
+    let uses_unit = T::ARE_SQUARES && by_unit::are_many(inputs);
     scratch.resize_with(n_threads, Scratch::default);
     for scratch in &mut *scratch {
         scratch.fit(inputs);
@@ -95,15 +89,23 @@ pub(crate) fn attention<T: Element>(
         upcoming.clear();
         let n_rows = inputs.x.n_rows();
         // Items that are dealt out are as small as queries are taken together, so that every thread has as many.
-        let (runs, n_item_rows, n_skipped, step) = if is_own {
-            (own_rows(n_rows, thread_idx, n_threads), N_ROWS, 0, 1)
+        let n_together = N_QUERIES.div_ceil(inputs.group_len());
+        let [n_own, n_dealt_out] = if uses_unit {
+            [N_UNIT_ROWS; 2]
         } else {
-            let n_together = N_QUERIES.div_ceil(inputs.group_len());
-            (own_rows(n_rows, 0, 1), n_together, thread_idx, n_threads)
+            [N_ROWS, n_together]
+        };
+        let (runs, n_item_rows, n_skipped, step) = if is_own {
+            (own_rows(n_rows, thread_idx, n_threads), n_own, 0, 1)
+        } else {
+            (own_rows(n_rows, 0, 1), n_dealt_out, thread_idx, n_threads)
         };
         let items = items(inputs, &runs, n_item_rows);
         let mut items = items.skip(n_skipped).step_by(step);
         let mut next = items.next();
+        if uses_unit {
+            vectors.set_up_unit();
+        }
         while let Some(item) = next {
             next = items.next();
             // Those of many rows are read often enough to be in the caches, where nothing else should take their place.
@@ -115,72 +117,20 @@ pub(crate) fn attention<T: Element>(
                     item.pages(inputs),
                 );
             }
-            vectors.run(ItemKernel {
+            let kernel = ItemKernel {
                 inputs,
                 item,
                 next,
                 out: &out,
                 width,
                 scratch,
-            });
+            };
+            T::run(vectors, kernel);
+        }
+        if uses_unit {
+            vectors.release_unit();
         }
     });
-}
-
-/// The items of some rows: a span's rows one key head after another, so that a head's keys and values stay in the nearer caches.
-fn items<'a, T: Element>(
-    inputs: &'a Inputs<'a, T>,
-    runs: &'a [Range<usize>; 2],
-    n_item_rows: usize,
-) -> impl Iterator<Item = Item<'a>> {
-    inputs.spans.iter().flat_map(move |&span| {
-        (0..inputs.kv.shape.n_kv_heads).flat_map(move |kv_head| {
-            let runs = runs.iter().map(move |run| within(span, run));
-            runs.flat_map(move |run| {
-                run.clone().step_by(n_item_rows).map(move |first| Item {
-                    span,
-                    kv_head,
-                    first,
-                    n_rows: n_item_rows.min(run.end - first),
-                })
-            })
-        })
-    })
-}
-
-/// Those of a span's rows that are among some of the batch.
-fn within(span: AttentionSpan<'_>, rows: &Range<usize>) -> Range<usize> {
-    let offset =
-        |row: usize| row.clamp(span.first_row, span.first_row + span.n_rows) - span.first_row;
-    offset(rows.start)..offset(rows.end)
-}
-
-/// Whether each thread's own rows see about as many positions as another's. Otherwise items are dealt out in turn.
-fn are_even<T>(inputs: &Inputs<'_, T>, n_threads: usize) -> bool {
-    let n_rows = inputs.x.n_rows();
-    if !is_by_rows(n_rows, n_threads) {
-        return false;
-    }
-    let seen = |span: AttentionSpan<'_>, offset: usize| {
-        let position = span.start + offset;
-        position + 1 - inputs.layer.first_seen(position)
-    };
-    let n_seen = (0..n_threads).map(|thread_idx| {
-        let runs = own_rows(n_rows, thread_idx, n_threads);
-        let parts = inputs.spans.iter().flat_map(|&span| {
-            let offsets = runs.clone().map(|run| within(span, &run));
-            offsets
-                .into_iter()
-                .flatten()
-                .map(move |offset| (span, offset))
-        });
-        parts
-            .map(|(span, offset)| seen(span, offset))
-            .sum::<usize>()
-    });
-    let n_seen: Vec<usize> = n_seen.collect();
-    let most = n_seen.iter().max().expect("a thread");
-    most * n_threads <= n_seen.iter().sum::<usize>() * 9 / 8
 }
 
 /// A thread's own memory.
@@ -193,20 +143,22 @@ pub(crate) struct Scratch {
     skipped: usize,
     /// Elements of one query's scores: a stride and two vectors.
     scores_len: usize,
-    /// `[N_QUERIES, scores_len]`.
+    /// `[LANES, scores_len]`, of as many queries as are taken together; so are all others.
     scores: Vec<f32>,
-    /// What the scores become, a lane for what a product takes together: `[N_QUERIES, scores_len]`, not all of it used.
+    /// What the scores become, a lane for what a product takes together: `[LANES, scores_len]`, not all of it used.
     weights: Vec<i32>,
-    /// What a query's weights are to be multiplied by. `[N_QUERIES]`
-    weight_scales: [f32; N_QUERIES],
+    /// What a query's weights are to be multiplied by.
+    weight_scales: [f32; LANES],
     /// Scales of the stride's values, where they have some: `[scores_len]`.
     value_scales: Vec<f32>,
-    /// Queries, already scaled, in lanes like the weights: `[N_QUERIES, head_dim]`.
+    /// Queries, already scaled, in lanes like the weights: `[LANES, head_dim]`.
     queries: Vec<i32>,
-    /// What a query's elements are to be multiplied by. `[N_QUERIES]`
-    query_scales: [f32; N_QUERIES],
-    /// `[N_QUERIES, head_dim]`: weighted sums of values.
+    /// What a query's elements are to be multiplied by.
+    query_scales: [f32; LANES],
+    /// `[LANES, head_dim]`: weighted sums of values.
     sums: Vec<f32>,
+    /// The values of a vector of positions the last of which have none: `[LANES / 2, head_dim, 2]`.
+    last_values: Vec<bf16>,
 }
 
 impl Scratch {
@@ -222,11 +174,12 @@ impl Scratch {
             self.stride
         };
         self.scores_len = (self.stride + 2 * LANES).next_multiple_of(LANES);
-        self.scores.resize(N_QUERIES * self.scores_len, 0.0);
-        self.weights.resize(N_QUERIES * self.scores_len, 0);
+        self.scores.resize(LANES * self.scores_len, 0.0);
+        self.weights.resize(LANES * self.scores_len, 0);
         self.value_scales.resize(self.scores_len, 0.0);
-        self.queries.resize(N_QUERIES * head_dim, 0);
-        self.sums.resize(N_QUERIES * head_dim, 0.0);
+        self.queries.resize(LANES * head_dim, 0);
+        self.sums.resize(LANES * head_dim, 0.0);
+        self.last_values.resize(LANES * head_dim, bf16::ZERO);
     }
 }
 
@@ -240,7 +193,27 @@ struct Query {
     end: usize,
 }
 
-struct ItemKernel<'a, T> {
+/// What the strides so far have of a query, beside its sums.
+#[derive(Clone, Copy)]
+struct SoFar<S: Simd> {
+    /// The greatest score.
+    largest: f32,
+    /// The sums of weights.
+    total: S::F,
+}
+
+impl<S: Simd> SoFar<S> {
+    #[inline(always)]
+    fn new(s: S) -> Self {
+        Self {
+            largest: f32::NEG_INFINITY,
+            total: s.splat(0.0),
+        }
+    }
+}
+
+/// Attention of an item.
+pub(crate) struct ItemKernel<'a, T> {
     inputs: &'a Inputs<'a, T>,
     item: Item<'a>,
     /// What the thread does next.
@@ -260,7 +233,7 @@ impl<T: Element> Kernel for ItemKernel<'_, T> {
         while first < n_queries {
             let n_left = n_queries - first;
             first += match n_left {
-                6.. if S::IS_WIDE => self.attend::<S, 6>(s, first),
+                6.. if S::IS_WIDE && !T::ARE_SQUARES => self.attend::<S, 6>(s, first),
                 // As many as there are registers for, and as hide how long a product takes.
                 4.. if S::TAKES_SEVERAL && !S::IS_WIDE => self.attend::<S, 4>(s, first),
                 3.. if S::TAKES_SEVERAL => self.attend::<S, 3>(s, first),
@@ -289,29 +262,60 @@ impl<T: Element> ItemKernel<'_, T> {
     /// Attention of `Q` queries from `first` on; returns their number.
     #[inline(always)]
     fn attend<S: Simd, const Q: usize>(&mut self, s: S, first: usize) -> usize {
-        let head_dim = self.inputs.kv.shape.head_dim;
         let queries: [Query; Q] = std::array::from_fn(|i| self.query(first + i));
-        self.scale_queries(s, &queries);
-        self.scratch.sums[..Q * head_dim].fill(0.0);
-        let mut largest = [f32::NEG_INFINITY; Q];
-        let mut totals = [s.splat(0.0); Q];
-        // The first query sees what is first, the last what is last.
-        let (stride, skipped) = (self.scratch.stride, self.scratch.skipped);
-        let mut start = queries[0].first / skipped * skipped;
-        while start < queries[Q - 1].end {
-            let end = queries[Q - 1].end.min(start / stride * stride + stride);
+        let mut sofar = [SoFar::new(s); Q];
+        self.begin(s, &queries);
+        for (start, end) in self.strides(&queries) {
             self.score::<S, Q>(s, start, end);
             self.collect_value_scales(start, end);
-            for (i, query) in queries.iter().enumerate() {
-                let seen =
-                    query.first.clamp(start, end) - start..query.end.clamp(start, end) - start;
-                self.weigh(s, i, seen, end - start, &mut largest[i], &mut totals[i]);
-            }
+            self.weigh_each(s, (start, end), &queries, &mut sofar);
             self.add_values::<S, Q>(s, start, end);
-            start = end;
         }
-        for (i, query) in queries.iter().enumerate() {
-            let inverse = 1.0 / s.reduce_add(totals[i]);
+        self.finish(s, &queries, &sofar);
+        Q
+    }
+
+    /// The strides that some queries see: the first sees what is first, the last what is last.
+    #[inline(always)]
+    fn strides(&self, queries: &[Query]) -> impl Iterator<Item = (usize, usize)> + use<T> {
+        let (stride, skipped) = (self.scratch.stride, self.scratch.skipped);
+        let first = queries[0].first / skipped * skipped;
+        let end = queries[queries.len() - 1].end;
+        let next = move |start: usize| end.min(start / stride * stride + stride);
+        std::iter::successors(Some((first, next(first))), move |&(_, start)| {
+            (start < end).then(|| (start, next(start)))
+        })
+    }
+
+    /// Takes queries that nothing has been computed of.
+    #[inline(always)]
+    fn begin<S: Simd>(&mut self, s: S, queries: &[Query]) {
+        let head_dim = self.inputs.kv.shape.head_dim;
+        self.scale_queries(s, queries);
+        self.scratch.sums[..queries.len() * head_dim].fill(0.0);
+    }
+
+    /// [`Self::weigh`], of each query.
+    #[inline(always)]
+    fn weigh_each<S: Simd>(
+        &mut self,
+        s: S,
+        (start, end): (usize, usize),
+        queries: &[Query],
+        sofar: &mut [SoFar<S>],
+    ) {
+        for (i, (query, sofar)) in queries.iter().zip(sofar).enumerate() {
+            let seen = query.first.clamp(start, end) - start..query.end.clamp(start, end) - start;
+            self.weigh(s, i, seen, end - start, sofar);
+        }
+    }
+
+    /// Writes the weighted means.
+    #[inline(always)]
+    fn finish<S: Simd>(&self, s: S, queries: &[Query], sofar: &[SoFar<S>]) {
+        let head_dim = self.inputs.kv.shape.head_dim;
+        for (i, (query, sofar)) in queries.iter().zip(sofar).enumerate() {
+            let inverse = 1.0 / s.reduce_add(sofar.total);
             let at = query.row_idx * self.width + query.head_idx * head_dim;
             // SAFETY: items are split among the threads, and each writes its own rows' own heads.
             let out = unsafe { self.out.part_mut(at..at + head_dim) };
@@ -320,7 +324,6 @@ impl<T: Element> ItemKernel<'_, T> {
                 *out = sum * inverse + 0.0;
             }
         }
-        Q
     }
 
     /// Rounds the scaled queries to what keys are multiplied by.
@@ -471,19 +474,19 @@ impl<T: Element> ItemKernel<'_, T> {
                     simd::prefetch(values.wrapping_add(line_idx * T::N_TOGETHER * LANES).cast());
                 }
             }
-            for q in 0..Q {
-                let query = T::splat(s, queries[q][line_idx]);
-                for p in 0..P {
-                    sums[q][p] = T::add_products(s, sums[q][p], vectors[p], query);
-                }
+            add_each::<T, S, P, Q>(s, &mut sums, vectors, |q| queries[q][line_idx]);
+            if line_idx % N_CHAINED_KEYS == N_CHAINED_KEYS - 1 {
+                end_chains::<T, S, P, Q>(s, &mut sums);
             }
         }
         for (p, (page_idx, vector_idx)) in places.into_iter().enumerate() {
             let at = page_idx * shape.page_size + vector_idx * LANES;
-            for q in 0..Q {
-                let target = &mut scores[q * *scores_len + at..];
-                let target = target.first_chunk_mut().expect("room for one vector more");
-                s.store(T::scores(s, sums[q][p], query_scales[q], scales[p]), target);
+            for (q, sums) in sums.iter().enumerate() {
+                let target = scores[q * *scores_len + at..].first_chunk_mut();
+                s.store(
+                    T::scores(s, sums[p], query_scales[q], scales[p]),
+                    target.expect("room for one vector more"),
+                );
             }
         }
     }
@@ -496,10 +499,10 @@ impl<T: Element> ItemKernel<'_, T> {
         query_idx: usize,
         seen: Range<usize>,
         n_scores: usize,
-        largest: &mut f32,
-        total: &mut S::F,
+        sofar: &mut SoFar<S>,
     ) {
         let head_dim = self.inputs.kv.shape.head_dim;
+        let SoFar { largest, total } = sofar;
         let Scratch {
             scores,
             scores_len,
@@ -566,9 +569,14 @@ impl<T: Element> ItemKernel<'_, T> {
     fn add_values<S: Simd, const Q: usize>(&mut self, s: S, start: usize, end: usize) {
         let n_vectors = self.inputs.kv.shape.head_dim / LANES;
         let mut vector_idx = 0;
-        while S::IS_WIDE && vector_idx + 4 <= n_vectors {
+        while S::IS_WIDE && !T::ARE_SQUARES && vector_idx + 4 <= n_vectors {
             self.add_value_vectors::<S, Q, 4>(s, start, end, vector_idx);
             vector_idx += 4;
+        }
+        // Each sum is three in squares.
+        while S::IS_WIDE && T::ARE_SQUARES && vector_idx + 2 <= n_vectors {
+            self.add_value_vectors::<S, Q, 2>(s, start, end, vector_idx);
+            vector_idx += 2;
         }
         while vector_idx < n_vectors {
             self.add_value_vectors::<S, Q, 1>(s, start, end, vector_idx);
@@ -664,16 +672,46 @@ impl<T: Element, const Q: usize> PageValues<'_, T, Q> {
                     *vector = T::first_alone(s, *vector);
                 }
             }
-            for q in 0..Q {
-                let mut weight = weights[q][run_idx];
+            add_each::<T, S, V, Q>(s, lanes, vectors, |q| {
+                let weight = weights[q][run_idx];
                 if IS_ODD {
-                    weight = weight >> 16 & 0xffff | weights[q][run_idx + 1] << 16;
+                    weight >> 16 & 0xffff | weights[q][run_idx + 1] << 16
+                } else {
+                    weight
                 }
-                let weight = T::splat(s, weight);
-                for v in 0..V {
-                    lanes[q][v] = T::add_products(s, lanes[q][v], vectors[v], weight);
-                }
+            });
+            if run_idx % N_CHAINED_VALUES == N_CHAINED_VALUES - 1 || run_idx + 1 == n_runs {
+                end_chains::<T, S, V, Q>(s, lanes);
             }
+        }
+    }
+}
+
+/// Adds the products of some vectors with each query's factors.
+#[inline(always)]
+fn add_each<T: Element, S: Simd, const N: usize, const Q: usize>(
+    s: S,
+    sums: &mut [[T::Sums<S>; N]; Q],
+    vectors: [T::Factors<S>; N],
+    factors: impl Fn(usize) -> i32,
+) {
+    for (q, sums) in sums.iter_mut().enumerate() {
+        let factors = T::splat(s, factors(q));
+        for n in 0..N {
+            sums[n] = T::add_products(s, sums[n], vectors[n], factors);
+        }
+    }
+}
+
+/// Ends the chains of all sums, see [`Element::end_chains`].
+#[inline(always)]
+fn end_chains<T: Element, S: Simd, const N: usize, const Q: usize>(
+    s: S,
+    sums: &mut [[T::Sums<S>; N]; Q],
+) {
+    for sums in sums {
+        for sum in sums {
+            *sum = T::end_chains(s, *sum);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::attention::{self, Inputs};
 use super::upcoming::Upcoming;
 use super::{Vectors, attention::Scratch};
 use crate::buffer::Buffer;
-use crate::kv::KvPool;
+use crate::kv::{KvPool, Squared};
 use crate::pool::Pool;
 use crate::{AttentionLayer, AttentionSpan, Heads, KernelError, KvFormat, KvShape, Slot};
 
@@ -18,6 +18,7 @@ pub struct CpuKv(Pages);
 #[derive(Debug)]
 enum Pages {
     Bf16(KvPool<bf16>),
+    Squares(KvPool<Squared>),
     F32(KvPool<f32>),
     Codes(KvPool<i8>),
 }
@@ -27,6 +28,7 @@ macro_rules! with_pool {
     ($pages:expr, $pool:ident => $what:expr) => {
         match $pages {
             Pages::Bf16($pool) => $what,
+            Pages::Squares($pool) => $what,
             Pages::F32($pool) => $what,
             Pages::Codes($pool) => $what,
         }
@@ -46,10 +48,17 @@ pub(super) fn check(format: KvFormat) -> Result<(), KernelError> {
 }
 
 impl CpuKv {
-    /// A zeroed pool in a format that [`check`] has passed.
-    pub(super) fn new(format: KvFormat, shape: KvShape) -> Result<Self, KernelError> {
+    /// A zeroed pool in a format that [`check`] has passed, for the same vectors as later calls.
+    pub(super) fn new(
+        vectors: Vectors,
+        format: KvFormat,
+        shape: KvShape,
+    ) -> Result<Self, KernelError> {
         check(format)?;
         Ok(Self(match format {
+            KvFormat::Plain if vectors.has_unit() && attention::are_squares(shape) => {
+                Pages::Squares(KvPool::new(shape)?)
+            }
             KvFormat::Plain => Pages::Bf16(KvPool::new(shape)?),
             KvFormat::F32 => Pages::F32(KvPool::new(shape)?),
             KvFormat::Int8 | KvFormat::F16 | KvFormat::E4m3 => {

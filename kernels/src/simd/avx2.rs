@@ -440,6 +440,19 @@ impl<B: Bytes> Simd for Avx2<B> {
         [dot2_half(sum[0], a[0], b[0]), dot2_half(sum[1], a[1], b[1])]
     }
     #[inline(always)]
+    fn dot2_apart(self, sums: [Self::F; 2], a: Self::I, b: Self::I) -> [Self::F; 2] {
+        let [mut firsts, mut seconds] = sums;
+        for i in 0..2 {
+            firsts[i] = avx2!(_mm256_fmadd_ps(low_bf16(a[i]), low_bf16(b[i]), firsts[i]));
+            seconds[i] = avx2!(_mm256_fmadd_ps(
+                high_bf16(a[i]),
+                high_bf16(b[i]),
+                seconds[i]
+            ));
+        }
+        [firsts, seconds]
+    }
+    #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {
         avx2!({
             let start = bytes.as_ptr().cast::<__m128i>();

@@ -225,6 +225,18 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn dot2_apart(self, sums: [Self::F; 2], a: Self::I, b: Self::I) -> [Self::F; 2] {
+        avx512!({
+            let firsts = |pairs| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs));
+            let upper = _mm512_set1_epi32(!0xffff);
+            let seconds = |pairs| _mm512_castsi512_ps(_mm512_and_si512(pairs, upper));
+            [
+                _mm512_fmadd_ps(firsts(a), firsts(b), sums[0]),
+                _mm512_fmadd_ps(seconds(a), seconds(b), sums[1]),
+            ]
+        })
+    }
+    #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {
         avx512!(_mm512_cvtepi8_epi16(_mm256_loadu_si256(
             bytes.as_ptr().cast()

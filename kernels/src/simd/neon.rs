@@ -358,6 +358,13 @@ impl<B: Bytes> Simd for Neon<B> {
         each!(|i| dot2_quarter(sum[i], a[i], b[i]))
     }
     #[inline(always)]
+    fn dot2_apart(self, sums: [Self::F; 2], a: Self::I, b: Self::I) -> [Self::F; 2] {
+        [
+            each!(|i| neon!(vfmaq_f32(sums[0][i], low_bf16(a[i]), low_bf16(b[i])))),
+            each!(|i| neon!(vfmaq_f32(sums[1][i], high_bf16(a[i]), high_bf16(b[i])))),
+        ]
+    }
+    #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {
         quarters!(|i| vreinterpretq_u32_s16(vmovl_s8(vld1_s8(bytes.as_ptr().add(8 * i)))))
     }

@@ -169,6 +169,13 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
+    fn dot2_apart(self, sums: [Self::F; 2], a: Self::I, b: Self::I) -> [Self::F; 2] {
+        [
+            lanes(|i| low_bf16(a[i]).mul_add(low_bf16(b[i]), sums[0][i])),
+            lanes(|i| high_bf16(a[i]).mul_add(high_bf16(b[i]), sums[1][i])),
+        ]
+    }
+    #[inline(always)]
     fn load_signed_bytes(self, bytes: &[i8; 2 * LANES]) -> Self::I {
         let (pairs, _) = bytes.as_chunks::<2>();
         lanes(|i| i32::from(pairs[i][0]) & 0xffff | i32::from(pairs[i][1]) << 16)

@@ -123,14 +123,37 @@ impl Case {
     }
 }
 
+/// Heads and pages that no unit for squares is used for.
 fn case() -> impl Strategy<Value = Case> {
-    let page_size = prop_oneof![Just(1usize), Just(5), Just(16), Just(32), Just(150)];
+    case_of(
+        &[1, 5, 16, 32, 150],
+        &[16, 32],
+        (1..3usize, 1..5usize, 1..300usize),
+    )
+}
+
+/// Those that one is used for.
+fn case_of_squares() -> impl Strategy<Value = Case> {
+    case_of(
+        &[16, 32, 48],
+        &[64, 128],
+        (1..3usize, 1..4usize, 1..300usize),
+    )
+}
+
+fn case_of(
+    page_sizes: &'static [usize],
+    head_dims: &'static [usize],
+    rest: impl Strategy<Value = (usize, usize, usize)>,
+) -> impl Strategy<Value = Case> {
+    let sizes = (
+        proptest::sample::select(page_sizes),
+        proptest::sample::select(head_dims),
+    );
     let window = prop_oneof![1 => Just(None), 1 => (1..200usize).prop_map(Some)];
     let softcap = prop_oneof![2 => Just(None), 1 => (0.5f32..4.0).prop_map(Some)];
-    let shape = (page_size, 1..3usize, 1..5usize, 1..3usize, 1..300usize);
-    (shape, window, softcap).prop_flat_map(
-        |((page_size, n_kv_heads, group_len, n_vectors, n_positions), window, softcap)| {
-            let head_dim = 16 * n_vectors;
+    (sizes, rest, window, softcap).prop_flat_map(
+        |((page_size, head_dim), (n_kv_heads, group_len, n_positions), window, softcap)| {
             let n_pages = n_positions.div_ceil(page_size) as u32;
             let pages = Just((0..n_pages).collect::<Vec<_>>()).prop_shuffle();
             let width = (group_len + 2) * n_kv_heads * head_dim;
@@ -188,6 +211,45 @@ proptest! {
                 let chunked = case.run_over(&mut cpu(2, format), chunk, stale);
                 prop_assert_eq!(
                     bits(&expected), bits(&chunked), "{:?}, chunks of {} over {}", format, chunk, stale
+                );
+            }
+        }
+    }
+}
+
+/// Devices that attend by squares: in plain loops, and on the machine's unit if it has one.
+fn by_squares(n_threads: usize) -> Vec<Cpu> {
+    let mut all = vec![Cpu::with_scalar_unit(n_threads)];
+    all.extend(Some(Cpu::new(n_threads)).filter(|device| device.tier() == Tier::Amx));
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn squares_agree_with_the_reference(mut case in case_of_squares()) {
+        for x in &mut case.x {
+            *x = (*x / 8.0).clamp(-1.0, 1.0);
+        }
+        let expected = case.run(&mut Reference::new(1), case.n_positions);
+        for mut device in by_squares(1) {
+            let error = error(&expected, &case.run(&mut device, case.n_positions));
+            // As without squares.
+            prop_assert!(error < 1.6e-2, "{error}");
+        }
+    }
+
+    #[test]
+    fn squares_give_the_same_bits_however_rows_are_cut(case in case_of_squares(), chunk in 1..40usize) {
+        let expected = case.run(&mut Cpu::with_scalar_unit(1), case.n_positions);
+        for mut device in by_squares(3) {
+            let whole = case.run(&mut device, case.n_positions);
+            prop_assert_eq!(bits(&expected), bits(&whole), "{:?}", device.tier());
+            for stale in [0.0, f32::NAN] {
+                let chunked = case.run_over(&mut device, chunk, stale);
+                prop_assert_eq!(
+                    bits(&expected), bits(&chunked), "{:?}, chunks of {} over {}", device.tier(), chunk, stale
                 );
             }
         }

@@ -10,6 +10,8 @@
 
 use half::bf16;
 
+use super::ItemKernel;
+use crate::cpu::Vectors;
 use crate::cpu::round::without_tiny;
 use crate::kv::KvElement;
 use crate::simd::{LANES, ROUND, Simd};
@@ -23,6 +25,9 @@ pub(crate) const CODES_LIMITS: [usize; 2] = [512, 256];
 
 /// A number that keys and values are stored as, and attention over it.
 pub(crate) trait Element: KvElement {
+    /// Whether a unit for squares multiplies these, if there are many.
+    const ARE_SQUARES: bool = false;
+
     /// A vector of stored numbers or of factors.
     type Factors<S: Simd>: Copy;
     /// Sixteen sums of products.
@@ -47,6 +52,12 @@ pub(crate) trait Element: KvElement {
         factors: Self::Factors<S>,
     ) -> Self::Sums<S>;
 
+    /// Sums of which each chain of products is done, where there are such.
+    #[inline(always)]
+    fn end_chains<S: Simd>(_: S, sums: Self::Sums<S>) -> Self::Sums<S> {
+        sums
+    }
+
     /// Scores, of a query's scale and those of the keys.
     fn scores<S: Simd>(s: S, sums: Self::Sums<S>, query_scale: f32, key_scales: &[f32]) -> S::F;
 
@@ -54,6 +65,11 @@ pub(crate) trait Element: KvElement {
     fn begin<S: Simd>(s: S, so_far: S::F) -> Self::Sums<S>;
     /// What there is then.
     fn end<S: Simd>(s: S, sums: Self::Sums<S>, so_far: S::F, weight_scale: f32) -> S::F;
+
+    /// Runs a kernel; the thread's unit, if these are squares, is set up.
+    fn run(vectors: Vectors, kernel: ItemKernel<'_, Self>) {
+        vectors.run(kernel);
+    }
 
     /// Writes the factors of a vector of weights, where values have no scales.
     fn round_weights<S: Simd>(s: S, weights: S::F, lanes: &mut [i32]);

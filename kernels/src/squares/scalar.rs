@@ -1,0 +1,92 @@
+//! What a unit does, in plain loops: for tests, also on machines without one.
+
+use super::{Lines, N_ELEMENTS, N_POSITIONS, Unit};
+use crate::simd::LANES;
+
+/// A unit that any machine has.
+#[derive(Clone, Copy)]
+pub(crate) struct Scalar;
+
+impl<T: Copy> Lines<T> {
+    /// # Safety
+    /// There is such a number.
+    unsafe fn at(self, line: usize, idx: usize) -> *mut T {
+        // SAFETY: the caller says so.
+        unsafe { self.start.byte_add(line * self.stride).add(idx) }
+    }
+}
+
+/// `sum` with a product of pairs.
+fn add_products(sum: f32, pairs: impl Iterator<Item = (i32, i32)>) -> f32 {
+    let first = |pair: i32| f32::from_bits(pair.cast_unsigned() << 16);
+    let second = |pair: i32| f32::from_bits(pair.cast_unsigned() & 0xffff_0000);
+    let (mut firsts, mut seconds) = (0.0f32, 0.0f32);
+    for (a, b) in pairs {
+        // A product of two numbers of eight bits is exact: this is fused.
+        firsts += first(a) * first(b);
+        seconds += second(a) * second(b);
+    }
+    sum + (firsts + seconds)
+}
+
+impl Unit for Scalar {
+    fn set_up(self) {}
+    fn release(self) {}
+
+    unsafe fn add_scores(
+        self,
+        queries: Lines<i32>,
+        keys: &[*const u8],
+        key_stride: usize,
+        scores: Lines<f32>,
+        are_first: bool,
+    ) {
+        for (vector_idx, &keys) in keys.iter().enumerate() {
+            let keys = Lines {
+                start: keys.cast_mut().cast::<i32>(),
+                stride: key_stride,
+            };
+            for (row, column) in (0..LANES).flat_map(|i| (0..LANES).map(move |j| (i, j))) {
+                // SAFETY: the caller says so.
+                unsafe {
+                    let score = scores.at(row, vector_idx * N_POSITIONS + column);
+                    let start = if are_first { 0.0 } else { *score };
+                    *score = (0..2).fold(start, |sum, square| {
+                        let pairs = square * LANES..(square + 1) * LANES;
+                        add_products(
+                            sum,
+                            pairs.map(|pair| (*queries.at(row, pair), *keys.at(pair, column))),
+                        )
+                    });
+                }
+            }
+        }
+    }
+
+    unsafe fn add_values(
+        self,
+        weights: Lines<i32>,
+        values: &[*const u8],
+        value_stride: usize,
+        sums: Lines<f32>,
+    ) {
+        const N_LINES: usize = N_POSITIONS / 2;
+        for (vector_idx, &values) in values.iter().enumerate() {
+            let values = Lines {
+                start: values.cast_mut().cast::<i32>(),
+                stride: value_stride,
+            };
+            for (row, column) in (0..LANES).flat_map(|i| (0..N_ELEMENTS).map(move |j| (i, j))) {
+                // SAFETY: the caller says so.
+                unsafe {
+                    let sum = sums.at(row, column);
+                    let pairs = (0..N_LINES).map(|line| {
+                        let weight = *weights.at(row, vector_idx * N_LINES + line);
+                        (weight, *values.at(line, column))
+                    });
+                    *sum = add_products(*sum, pairs);
+                }
+            }
+        }
+    }
+}
