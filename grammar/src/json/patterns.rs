@@ -149,7 +149,7 @@ impl Patterns {
 
     /// Whether a text is a regex.
     pub(crate) fn is_regex(&self, text: &str) -> bool {
-        syntax::parse_boolean(text, &self.limits).is_ok()
+        syntax::is_boolean(text, &self.limits)
     }
 
     /// The strings of a format; `None` if it is not one of the standard's.

@@ -38,6 +38,12 @@ pub(crate) fn parse_boolean(pattern: &str, limits: &Limits) -> Result<Boolean, G
     boolean::search(parser::parse(pattern, Flags::default(), limits)?)
 }
 
+/// Whether [`parse_boolean`] reads a pattern. One without lookarounds is a condition as it is: its regex need not be made.
+pub(crate) fn is_boolean(pattern: &str, limits: &Limits) -> bool {
+    let node = parser::parse(pattern, Flags::default(), limits);
+    node.is_ok_and(|node| node.first_around().is_none() || boolean::search(node).is_ok())
+}
+
 /// A pattern that texts match as a whole.
 pub(crate) enum Whole {
     Hir(Hir),
