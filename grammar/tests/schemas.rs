@@ -183,6 +183,50 @@ fn ways_are_followed_side_by_side_and_not_multiplied() {
     }
 }
 
+/// No branch need say of another one that it does not hold.
+#[test]
+fn branches_are_told_apart_by_what_is_required_beside_them() {
+    let kinds: Vec<String> = (0..20).map(|kind| format!("k{kind}")).collect();
+    let branch = |kind: &String| json!({"properties": {"kind": {"enum": [kind]}, "value": {"minLength": kind.len()}}});
+    let branches: Vec<Value> = kinds.iter().map(branch).collect();
+    let limits = Limits {
+        parses: kinds.len(),
+        ..Limits::default()
+    };
+    for schema in [
+        json!({"required": ["kind"], "oneOf": branches}),
+        json!({"allOf": [{"type": "object", "required": ["kind"]}, {"oneOf": branches}]}),
+    ] {
+        let constraint = Constraint::json_schema(&schema, &limits).unwrap();
+        for (text, expected) in [
+            (r#"{"kind":"k7","value":"abcd"}"#, true),
+            (r#"{"kind":"k17","value":"abc"}"#, true),
+            (r#"{"kind":"k17","value":"ab"}"#, false),
+            (r#"{"value":"abc"}"#, false),
+            ("17", false),
+        ] {
+            let given = accepts(&constraint, &vocabulary(), text.as_bytes());
+            assert_eq!(given, expected, "{schema}: {text}");
+        }
+    }
+}
+
+/// What is required beside branches for names is said of the object, and not of the names.
+#[test]
+fn branches_of_names_are_told_apart_by_themselves() {
+    let names = json!({"oneOf": [{"pattern": "a"}, {"pattern": "b"}]});
+    let schema = json!({"type": "object", "required": ["a"], "not": {"propertyNames": names}});
+    check_texts(
+        &schema,
+        &[
+            (r#"{"a":1,"ab":1}"#, true),
+            (r#"{"a":1,"b":0,"c":1}"#, true),
+            (r#"{"a":1,"b":1}"#, false),
+            (r#"{"a":1}"#, false),
+        ],
+    );
+}
+
 /// `\/` spells a slash, too, but names have one spelling.
 #[test]
 fn a_name_begins_only_with_what_it_can_go_on_from() {

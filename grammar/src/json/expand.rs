@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::json::draft::{MAX_NAME_LENGTH, string_tests};
 use crate::json::form::{Bounds, FALSE, Form, FormId, Members, SchemaId, types};
 use crate::json::judge::Judge;
+use crate::json::overlap::{Beside, Known, Overlap};
 use crate::json::patterns::Test;
 use crate::json::plain::PlainForms;
 use crate::json::schema::Schemas;
@@ -25,7 +26,7 @@ pub(crate) type Conjunction = Vec<FormId>;
 /// References, `allOf` and `anyOf` within each other at one place.
 const MAX_REFERENCES: usize = 256;
 /// Alternatives of one place beyond which a part becomes a guard.
-const MANY: usize = 64;
+pub(super) const MANY: usize = 64;
 /// Alternatives of a negation beyond which it becomes a guard.
 const MANY_NEGATIVE: usize = 12;
 /// Branches of a `oneOf` that are told apart pair by pair.
@@ -39,11 +40,11 @@ pub(crate) struct Expander {
     path: Vec<(SchemaId, bool)>,
     n_steps: usize,
     max: usize,
-    disjoint: HashMap<(FormId, FormId), bool>,
     /// Alternatives of schemas that no reference back was cut in.
-    known: HashMap<(SchemaId, bool), Vec<Conjunction>>,
+    known: HashMap<(SchemaId, bool), Known>,
     /// References back that were cut so far.
-    n_cut: usize,
+    pub(super) n_cut: usize,
+    pub(super) beside: Beside,
     plain: PlainForms,
 }
 
@@ -53,9 +54,9 @@ impl Expander {
             path: Vec::new(),
             n_steps: 0,
             max: limits.alternatives,
-            disjoint: HashMap::new(),
             known: HashMap::new(),
             n_cut: 0,
+            beside: Beside::default(),
             plain: PlainForms::default(),
         }
     }
@@ -67,6 +68,7 @@ impl Expander {
         forms: &[FormId],
     ) -> Result<Vec<Conjunction>, GrammarError> {
         self.n_steps = 0;
+        self.beside.truncate(0);
         self.all(schemas, forms)
     }
 
@@ -75,10 +77,12 @@ impl Expander {
         schemas: &mut Schemas<'_>,
         parts: &[FormId],
     ) -> Result<Vec<Conjunction>, GrammarError> {
+        let n_beside = self.beside.add(schemas, parts)?;
         let mut expanded = Vec::with_capacity(parts.len());
         for &part in parts {
             expanded.push((part, self.one(schemas, part)?));
         }
+        self.beside.truncate(n_beside);
         // Fewest first, so that what they exclude is never multiplied.
         expanded.sort_by_key(|(_, alternatives)| alternatives.len());
         let mut result = vec![Conjunction::new()];
@@ -92,7 +96,7 @@ impl Expander {
         Ok(result)
     }
 
-    fn one(
+    pub(super) fn one(
         &mut self,
         schemas: &mut Schemas<'_>,
         id: FormId,
@@ -140,7 +144,11 @@ impl Expander {
         let others = schemas.forms.not(names);
         let mut wanted = Vec::new();
         let mut tests = Vec::new();
-        for conjunction in self.all(schemas, &[strings, others])? {
+        // A name is another value than the object.
+        let beside = self.beside.take();
+        let names = self.all(schemas, &[strings, others]);
+        self.beside.restore(beside);
+        for conjunction in names? {
             let shared = |id: FormId| schemas.forms.shared(id);
             let parts: Vec<Arc<Form>> = conjunction.into_iter().map(shared).collect();
             let listed = parts.iter().find_map(|part| part.listed());
@@ -184,10 +192,12 @@ impl Expander {
             self.n_cut += 1;
             return Ok(Vec::new());
         }
-        if let Some(known) = self.known.get(&(schema, negated)) {
-            return Ok(known.clone());
+        if let Some(known) = self.known.get(&(schema, negated))
+            && let Some(alternatives) = known.beside(&mut self.beside)
+        {
+            return Ok(alternatives);
         }
-        let n_cut = self.n_cut;
+        let (n_cut, n_asked) = (self.n_cut, self.beside.n_asked());
         if self.path.len() >= MAX_REFERENCES {
             return Err(self.limit(schemas, "references", MAX_REFERENCES));
         }
@@ -202,12 +212,13 @@ impl Expander {
         self.path.pop();
         let alternatives = alternatives?;
         if self.n_cut == n_cut {
-            self.known.insert((schema, negated), alternatives.clone());
+            let known = self.known.entry((schema, negated)).or_default();
+            known.learn(&self.beside, n_asked, &alternatives);
         }
         Ok(alternatives)
     }
 
-    /// Each branch, and none of those others that it may meet.
+    /// Each branch, and none of those others that it may meet beside what holds at the place anyway.
     fn exactly_one(
         &mut self,
         schemas: &mut Schemas<'_>,
@@ -225,8 +236,17 @@ impl Expander {
         for (idx, &part) in parts.iter().enumerate() {
             let mut alternatives = self.one(schemas, part)?;
             for (other_idx, &other) in parts.iter().enumerate() {
-                if other_idx == idx || self.are_disjoint(schemas, part, other)? {
+                if other_idx == idx {
                     continue;
+                }
+                match self.overlap(schemas, part, other)? {
+                    Overlap::None => continue,
+                    Overlap::Types(both) => {
+                        let others = schemas.forms.types(!both & types::ALL);
+                        alternatives = self.both(schemas, &alternatives, &[vec![others]])?;
+                        continue;
+                    }
+                    Overlap::Some => {}
                 }
                 let not = schemas.forms.not(other);
                 let negative = self.one(schemas, not)?;
@@ -261,30 +281,12 @@ impl Expander {
         let mut union = self.all(schemas, &not)?;
         for (idx, &part) in parts.iter().enumerate() {
             for &other in &parts[idx + 1..] {
-                if !self.are_disjoint(schemas, part, other)? {
+                if self.overlap(schemas, part, other)? != Overlap::None {
                     union.extend(self.all(schemas, &[part, other])?);
                 }
             }
         }
         Ok(distinct(union))
-    }
-
-    /// Whether it is plain that no value satisfies both.
-    fn are_disjoint(
-        &mut self,
-        schemas: &mut Schemas<'_>,
-        a: FormId,
-        b: FormId,
-    ) -> Result<bool, GrammarError> {
-        let key = (a.min(b), a.max(b));
-        if let Some(&known) = self.disjoint.get(&key) {
-            return Ok(known);
-        }
-        let (left, right) = (self.one(schemas, a)?, self.one(schemas, b)?);
-        let few = left.len() * right.len() <= MANY * MANY;
-        let disjoint = few && self.both(schemas, &left, &right)?.is_empty();
-        self.disjoint.insert(key, disjoint);
-        Ok(disjoint)
     }
 
     fn both_or_guard(
@@ -301,7 +303,7 @@ impl Expander {
         self.both(schemas, left, right)
     }
 
-    fn both(
+    pub(super) fn both(
         &mut self,
         schemas: &mut Schemas<'_>,
         left: &[Conjunction],

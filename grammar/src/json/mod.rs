@@ -31,6 +31,7 @@ mod nearest;
 mod number;
 mod object;
 mod opening;
+mod overlap;
 mod patterns;
 mod plain;
 mod programs;
