@@ -3,7 +3,7 @@
 //! Three devices live here. [`Reference`] holds every weight in f32 and does each operation in the
 //! plainest loop that is right: the yardstick. [`Cpu`] keeps weights quantised in tiles of 16 output
 //! rows, quantises activations to int8 and runs the same source on AVX-512, AVX2, NEON or portable
-//! vectors, chosen at run time. [`Cuda`] runs kernels of its own on an NVIDIA GPU.
+//! vectors, chosen at run time, and attention on AMX. [`Cuda`] runs kernels of its own on an NVIDIA GPU.
 //!
 //! All reduce every output element in an order that depends on positions alone, never on what else
 //! is in the batch or on the number of threads: an answer is the same, bit for bit, however the work
