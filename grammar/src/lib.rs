@@ -19,6 +19,7 @@ mod cfg;
 mod closers;
 mod constraint;
 mod error;
+mod fragments;
 mod json;
 mod language;
 mod limits;

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::TokenId;
 use crate::closers::Closers;
+use crate::fragments::Fragments;
 use crate::json::inside::Interior;
 use crate::json::machine::ends_value;
 use crate::memo::MaskMemo;
 use crate::openers::{NumberTokens, Openers};
+use crate::regex::fold::folded;
 use crate::runs::is_plain;
 use crate::trie::TokenTrie;
 
@@ -27,6 +29,9 @@ pub struct Vocabulary {
     quoted: TokenTrie,
     /// Of whole characters that stand for themselves, and the others.
     unquoted: [TokenTrie; 2],
+    /// The first of these, to patterns that tell no visible characters apart.
+    folded: TokenTrie,
+    fragments: Fragments,
     closers: Closers,
     openers: Openers,
     numbers: NumberTokens,
@@ -86,6 +91,7 @@ impl Vocabulary {
         let after_values = TokenTrie::new(&after_values.collect::<Vec<_>>());
         let quoted = TokenTrie::new(&quoted);
         let unquoted = unquoted_tries(unquoted, tokens.len());
+        let (folded, fragments) = plain_tokens(&unquoted[0], &tokens);
         let id = NEXT_VOCABULARY.fetch_add(1, Ordering::Relaxed);
         Self {
             tokens,
@@ -93,6 +99,8 @@ impl Vocabulary {
             all,
             quoted,
             unquoted,
+            folded,
+            fragments,
             closers,
             openers,
             numbers,
@@ -180,6 +188,22 @@ impl Vocabulary {
         &self.unquoted
     }
 
+    /// The first of these, each visible character as one that stands for all.
+    pub(crate) fn folded(&self) -> &TokenTrie {
+        &self.folded
+    }
+
+    /// The tokens of whole characters that stand for themselves which hold a text of three bytes at least, perhaps some of
+    /// them more than once.
+    pub(crate) fn holding(&self, text: &[u8]) -> Vec<TokenId> {
+        let holds = |&token: &TokenId| {
+            let bytes = self.bytes(token).unwrap_or_default();
+            bytes.windows(text.len()).any(|place| place == text)
+        };
+        let candidates = self.fragments.candidates(text).iter();
+        candidates.copied().filter(holds).collect()
+    }
+
     /// Bytes of the longest token.
     pub(crate) fn longest(&self) -> usize {
         self.all.max_depth()
@@ -210,6 +234,22 @@ impl Vocabulary {
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
+}
+
+/// The tokens of a trie with their visible characters folded, and by their fragments.
+fn plain_tokens(trie: &TokenTrie, tokens: &[Option<Box<[u8]>>]) -> (TokenTrie, Fragments) {
+    let bytes = |&token: &TokenId| Some((tokens[token as usize].as_deref()?, token));
+    let plain: Vec<(&[u8], TokenId)> = trie.tokens().iter().filter_map(bytes).collect();
+    let fold = |&(bytes, token): &(&[u8], TokenId)| (folded(bytes), token);
+    let mut sorted: Vec<(Vec<u8>, TokenId)> = plain.iter().map(fold).collect();
+    sorted.sort_unstable();
+    let sorted: Vec<(&[u8], TokenId)> = sorted
+        .iter()
+        .map(|(bytes, token)| (&**bytes, *token))
+        .collect();
+    let folded = TokenTrie::new(&sorted);
+    folded.all(tokens.len());
+    (folded, Fragments::new(&plain))
 }
 
 /// Of tokens without a `"`, sorted by bytes, of a vocabulary of `n_tokens`.

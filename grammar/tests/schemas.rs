@@ -126,6 +126,76 @@ fn masks_are_right_whichever_members_came() {
     }
 }
 
+/// Of words that are counted characters are told apart within escapes alone.
+#[test]
+fn masks_of_counted_words_equal_brute_force() {
+    let words = |n: usize| json!({"pattern": format!(r"^(?:\S+\s+){{0,{n}}}\S+$")});
+    let mut short = words(30);
+    short["maxLength"] = json!(9);
+    let names = json!({"patternProperties": {words(20)["pattern"].as_str().unwrap(): {}}, "additionalProperties": false});
+    let vocabulary = vocabulary();
+    let mut mask = TokenMask::new(vocabulary.n_tokens());
+    for schema in [words(40), words(2), short, names] {
+        let constraint = compile(&schema);
+        for text in [
+            r#""one two \n \u00e9\ud83d\ude00é 日""#,
+            r#""a b c ""#,
+            r#""{ \\x\" y z!""#,
+            r#"{"a b":{"c é\" ":1}}"#,
+        ] {
+            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
+            for &byte in text.as_bytes() {
+                matcher.mask(&mut mask).unwrap();
+                let expected = brute_force_mask(&matcher, &vocabulary);
+                assert_eq!(mask, expected, "{schema} {text}");
+                if matcher.accept(byte_token(byte)).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Tokens that complete a word that may not come beside another one are few among those that need not be followed.
+#[test]
+fn masks_of_words_searched_for_equal_brute_force() {
+    let list = |words: &[&str]| -> Vec<Value> {
+        let pattern = |word: &&str| json!({ "pattern": word });
+        words.iter().map(pattern).collect()
+    };
+    let words = ["abc", "cde|name", "red", "fal", "(?:x|aa)bcd?e"];
+    let one = json!({"type": "string", "oneOf": list(&words)});
+    let mut long = one.clone();
+    long["minLength"] = json!(8);
+    let without = json!({
+        "type": "string",
+        "anyOf": list(&words[..3]),
+        "not": {"anyOf": list(&words[3..])},
+    });
+    let vocabulary = vocabulary();
+    let mut mask = TokenMask::new(vocabulary.n_tokens());
+    for schema in [one, long, without] {
+        let constraint = compile(&schema);
+        for text in [
+            r#""ab red-""#,
+            r#""nam\u0065 aa""#,
+            r#""xb fa abcf""#,
+            r#""\u0061bc rere n""#,
+            r#""aabc faaab""#,
+        ] {
+            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
+            for &byte in text.as_bytes() {
+                matcher.mask(&mut mask).unwrap();
+                let expected = brute_force_mask(&matcher, &vocabulary);
+                assert_eq!(mask, expected, "{schema} {text}");
+                if matcher.accept(byte_token(byte)).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// Of a name that is as long as names may be, a token that ends it and begins it again comes to nothing. A mask that was
 /// found within another name does not say so.
 #[test]

@@ -58,6 +58,14 @@ impl Automaton {
         }
     }
 
+    /// Whether it has many states, and tells no visible characters apart.
+    pub(crate) fn is_of_words(&self) -> bool {
+        match self {
+            Self::One(dfa) => dfa.program().is_of_words,
+            Self::Product(product, _) => product.is_of_words(),
+        }
+    }
+
     /// Which of a product's marks hold, as bits.
     pub(crate) fn marks(&self, state: DfaState) -> u64 {
         match self {

@@ -144,10 +144,7 @@ impl JsonLanguage {
         let reach = match known.filter(|known| known.measured || !measured) {
             Some(known) => known,
             None => {
-                let mut found = Reach::new(vocabulary, measured);
-                for tokens in self.staying(&stack.top, vocabulary) {
-                    self.interior(&stack.top, tokens, &mut found)?;
-                }
+                let mut found = self.find_inside(&stack.top, vocabulary, measured)?;
                 found.mask.share();
                 let found = Arc::new(found);
                 if interior.is_common() {
@@ -162,12 +159,54 @@ impl JsonLanguage {
         Ok(Some(Inside { reach, offsets }))
     }
 
+    /// Finds the tokens that stay in the top string.
+    fn find_inside(
+        &mut self,
+        top: &Frame,
+        vocabulary: &Vocabulary,
+        measured: bool,
+    ) -> Result<Reach, GrammarError> {
+        let mut found = Reach::new(vocabulary, measured);
+        let is_of_words = !measured && self.is_of_words(top);
+        let is_searched = !measured && self.searched(top, vocabulary, &mut found)?;
+        let [plain, ..] = vocabulary.unquoted();
+        for tokens in self.staying(top, vocabulary) {
+            let walked = match std::ptr::eq(tokens, plain) {
+                true if is_searched => continue,
+                true if is_of_words => Walked::Bytewise(vocabulary.folded()),
+                false if is_searched || is_of_words => Walked::Bytewise(tokens),
+                _ => Walked::InRuns(tokens),
+            };
+            self.interior(top, walked, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Whether the next character of the top string leads to the same place whichever visible one it is, and so on, and
+    /// runs are long to find.
+    fn is_of_words(&self, top: &Frame) -> bool {
+        let automata = &self.parser.verdicts.patterns.automata;
+        let (text, automaton) = match top {
+            Frame::String { shape, body } => {
+                let pattern = self.parser.tables.string(*shape).pattern;
+                (body.text, pattern.map(|(automaton, _)| automaton as usize))
+            }
+            Frame::Name { members, name } => {
+                let others = &self.parser.tables.object(members.shape).others;
+                let text = name.other.map_or(BOUNDARY, |other| other.text);
+                (text, object_automaton(others))
+            }
+            _ => return false,
+        };
+        text == BOUNDARY && automaton.is_some_and(|automaton| automata[automaton].is_of_words())
+    }
+
     /// Adds the tokens of a trie, none of which can leave it, that the top string takes; of a name, where it
     /// is not declared.
     pub(super) fn interior(
         &mut self,
         top: &Frame,
-        tokens: &TokenTrie,
+        tokens: Walked<'_>,
         reach: &mut Reach,
     ) -> Result<(), GrammarError> {
         let Parser {
@@ -226,6 +265,14 @@ impl JsonLanguage {
     }
 }
 
+/// How the tokens of a trie are followed.
+#[derive(Clone, Copy)]
+pub(super) enum Walked<'v> {
+    InRuns(&'v TokenTrie),
+    /// Without runs, for their trie is small.
+    Bytewise(&'v TokenTrie),
+}
+
 /// A place within a string, how bytes move it on, and what is known of those that may follow.
 struct InString<S, F, R, D> {
     start: S,
@@ -245,9 +292,13 @@ where
     fn add(
         &self,
         mut context: (&mut [Automaton], &mut Runs),
-        tokens: &TokenTrie,
+        tokens: Walked<'_>,
         reach: &mut Reach,
     ) -> Result<(), GrammarError> {
+        let (tokens, in_runs) = match tokens {
+            Walked::InRuns(tokens) => (tokens, true),
+            Walked::Bytewise(tokens) => (tokens, false),
+        };
         if reach.measured {
             return tokens.walk(
                 &mut context.0,
@@ -261,7 +312,10 @@ where
             &mut context,
             (self.start, &classes),
             |(automata, _), &state, byte| (self.step)(automata, state, byte),
-            |(automata, runs), &state| (self.run)(automata, runs, state),
+            |(automata, runs), &state| match in_runs {
+                true => (self.run)(automata, runs, state),
+                false => Ok(Run::NONE),
+            },
             &mut reach.mask,
         )
     }

@@ -37,6 +37,7 @@ mod plain;
 mod programs;
 mod schema;
 mod search;
+mod searched;
 mod shape;
 mod string;
 #[cfg(test)]

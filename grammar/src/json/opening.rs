@@ -7,6 +7,7 @@ use foldhash::HashMap;
 
 use crate::json::context::{Found, place};
 use crate::json::frame::{Frame, Name, Stack};
+use crate::json::inside::Walked;
 use crate::json::machine::{JsonLanguage, JsonState};
 use crate::json::number::Number;
 use crate::json::shape::{Others, ShapeId};
@@ -47,7 +48,8 @@ impl JsonLanguage {
                     let key = (shape, number, prefix_idx);
                     self.number_tails(key, &opener.staying, vocabulary, found);
                 } else if self.cut_at_quote(&stack.top) {
-                    self.interior(&stack.top, &opener.staying, &mut found.reach)?;
+                    let staying = Walked::InRuns(&opener.staying);
+                    self.interior(&stack.top, staying, &mut found.reach)?;
                     self.declared_tokens(stack, (vocabulary, &opener.staying), found)?;
                     self.closing_tokens(&opened, stack, (vocabulary, cut), found)?;
                 } else {

@@ -8,6 +8,7 @@ use regex_syntax::hir::Hir;
 use crate::json::{escape, formats};
 use crate::regex::program::Program;
 use crate::regex::syntax;
+use crate::regex::words::searched_words;
 use crate::{GrammarError, Limits};
 
 /// How the texts of an automaton are written.
@@ -54,12 +55,16 @@ impl Regex {
                 if let Some(known) = known {
                     return Ok(Arc::clone(known));
                 }
-                let hir = match spelling {
+                let spelled = match spelling {
                     Spelling::Json => escape::search(hir),
                     Spelling::Name => escape::plain(&syntax::searched(hir)),
                     Spelling::Text => syntax::searched(hir),
                 };
-                let program = counted(Program::ending_in_any_text(&hir, limits)?, limits);
+                let program = Program {
+                    words: searched_words(hir),
+                    ..Program::ending_in_any_text(&spelled, limits)?
+                };
+                let program = counted(program, limits);
                 Ok(Arc::clone(known.insert(program)))
             }
         }

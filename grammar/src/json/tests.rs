@@ -1,11 +1,16 @@
 //! The leaves of the JSON parser against independent ways to know the same: decimals, numbers,
-//! text.
+//! text, what patterns tell apart.
 
 use serde_json::{Number as JsonNumber, Value, json};
 
+use crate::Limits;
 use crate::json::decimal::{MAX_VALUE, OnGrid, POWERS};
+use crate::json::escape;
 use crate::json::number::{NEVER, Number, NumberRules, NumberShape};
 use crate::json::text::BOUNDARY;
+use crate::regex::fold::takes_visible_alike;
+use crate::regex::program::Program;
+use crate::regex::syntax;
 use crate::trie::TokenTrie;
 
 fn number(text: &str) -> JsonNumber {
@@ -255,5 +260,37 @@ fn names_have_one_spelling() {
             .bytes()
             .try_fold(BOUNDARY, |text, byte| text.step_canonical(byte));
         assert_eq!(end, None, "{spelling}");
+    }
+}
+
+/// Within escapes they do.
+#[test]
+fn patterns_of_words_tell_no_visible_characters_apart() {
+    let is_alike = |pattern: &str| {
+        let hir = syntax::parse(pattern, &Limits::default()).unwrap();
+        let program = Program::new(&escape::search(&hir), &Limits::default()).unwrap();
+        takes_visible_alike(&program.nfa)
+    };
+    for pattern in [
+        r"^(?:\S+\s+){0,9}\S+$",
+        "^.*$",
+        "",
+        "é+",
+        r"^[^\u0000-\u001F]{3}$",
+        r"^\n\s*$",
+        r#"^[^"\\]*$"#,
+        r#"\\""#,
+    ] {
+        assert!(is_alike(pattern), "{pattern}");
+    }
+    for pattern in [
+        "a",
+        r"^\w*$",
+        "^[^~]$",
+        "^[!-z]$",
+        r"^\n\S*!$",
+        r"^\S*\n(?:\S|z\n)$",
+    ] {
+        assert!(!is_alike(pattern), "{pattern}");
     }
 }

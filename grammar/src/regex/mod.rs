@@ -4,6 +4,7 @@
 mod boolean;
 pub(crate) mod condition;
 pub(crate) mod dfa;
+pub(crate) mod fold;
 mod marked;
 mod node;
 pub(crate) mod parser;

@@ -10,6 +10,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
@@ -241,6 +242,14 @@ pub(crate) struct Product {
     max_visited: usize,
 }
 
+/// Words that have not come.
+#[derive(Debug, Default)]
+pub(crate) struct Missing {
+    pub(crate) words: Vec<Box<[u8]>>,
+    /// What is left to write of those that are half written.
+    pub(crate) ends: Vec<Box<[u8]>>,
+}
+
 #[derive(Debug)]
 struct Tuple {
     parts: Box<[u32]>,
@@ -346,6 +355,48 @@ impl Product {
             (matched >> idx & 1 == 0 || covers(state, other))
                 && (unmatched >> idx & 1 == 0 || covers(other, state))
         })
+    }
+
+    /// Whether its parts have many states, and tell no visible characters apart.
+    pub(crate) fn is_of_words(&self) -> bool {
+        self.parts.iter().all(|part| part.program().is_of_words)
+    }
+
+    /// The words that have not come, if all parts search for words and for nothing else.
+    pub(crate) fn missing_words(
+        &mut self,
+        state: DfaState,
+    ) -> Result<Option<Missing>, GrammarError> {
+        let mut missing = Missing::default();
+        for (part, &state) in self
+            .parts
+            .iter_mut()
+            .zip(&self.states[state as usize].parts)
+        {
+            let program = Arc::clone(part.program());
+            let Some(words) = program.words.as_ref().filter(|_| state != DEAD) else {
+                return Ok(None);
+            };
+            if part.is_accepting(state) {
+                continue;
+            }
+            for word in words {
+                for end in (1..word.len()).map(|start| &word[start..]) {
+                    let mut after = Some(state);
+                    for &byte in end {
+                        after = match after {
+                            Some(state) => part.step(state, byte)?,
+                            None => break,
+                        };
+                    }
+                    if after.is_some_and(|state| part.is_accepting(state)) {
+                        missing.ends.push(end.into());
+                    }
+                }
+            }
+            missing.words.extend(words.iter().cloned());
+        }
+        Ok(Some(missing))
     }
 
     /// Which of the marks hold, as bits.

@@ -5,8 +5,12 @@ use regex_automata::nfa::thompson::{self, NFA, State, WhichCaptures};
 use regex_automata::util::primitives::StateID;
 use regex_syntax::hir::Hir;
 
+use crate::regex::fold::takes_visible_alike;
 use crate::regex::reach::{UNREACHABLE, distances};
 use crate::{GrammarError, Limits};
+
+/// NFA states from which on runs are long to find: they pass through many states of the automaton, too.
+const MANY_STATES: usize = 512;
 
 /// A compiled pattern.
 #[derive(Debug)]
@@ -19,6 +23,10 @@ pub(crate) struct Program {
     /// Byte to class. [256]
     pub(crate) classes: [u8; 256],
     pub(crate) n_classes: usize,
+    /// Whether it has many states, and tells no visible characters apart: see [`crate::regex::fold`].
+    pub(crate) is_of_words: bool,
+    /// The words of which one is searched for, if it is known that the pattern asks no more: see [`crate::regex::words`].
+    pub(crate) words: Option<Box<[Box<[u8]>]>>,
     /// The NFA state from which every text matches, of a pattern that ends with any text.
     pub(crate) total: Option<StateID>,
 }
@@ -62,7 +70,9 @@ impl Program {
             distances,
             n_classes: usize::from(classes.iter().max().copied().unwrap_or(0)) + 1,
             classes,
+            is_of_words: nfa.states().len() >= MANY_STATES && takes_visible_alike(&nfa),
             nfa,
+            words: None,
             total: None,
         })
     }

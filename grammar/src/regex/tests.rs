@@ -12,7 +12,7 @@ use crate::regex::parser::{self, Flags};
 use crate::regex::program::Program;
 use crate::regex::syntax::{self, Boolean, Whole};
 use crate::regex::table::Table;
-use crate::regex::words::words;
+use crate::regex::words::{searched_words, words};
 use crate::{GrammarError, Limits};
 
 fn build(pattern: &str) -> Result<(Dfa, u32), GrammarError> {
@@ -284,5 +284,23 @@ fn words_are_all_that_a_pattern_is_found_in() {
         "(?:^a|b)$",
     ] {
         assert_eq!(listed(pattern), None, "{pattern}");
+    }
+}
+
+/// Unless it asks for more, or they may be written in several ways.
+#[test]
+fn the_words_that_a_pattern_searches_for_are_known() {
+    let searched = |pattern: &str| {
+        let hir = syntax::parse(pattern, &Limits::default()).unwrap();
+        let found = searched_words(&hir)?;
+        Some(found.iter().map(|word| word.to_vec()).collect::<Vec<_>>())
+    };
+    let some = |list: &[&str]| Some(list.iter().map(|word| word.as_bytes().to_vec()).collect());
+    assert_eq!(searched("customer"), some(&["customer"]));
+    assert_eq!(searched("(?:x|aa)bcd"), some(&["xbcd", "aabcd"]));
+    for pattern in [
+        "^abc", "abc$", "ab", "abc|de", "abc+", "ab\"", "abé", "[a-z]{3}", "a\\\\b",
+    ] {
+        assert_eq!(searched(pattern), None, "{pattern}");
     }
 }

@@ -5,6 +5,9 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
+use crate::fragments::N_BYTES;
+use crate::runs;
+
 /// Most words of a list, and bytes of one.
 const MAX_WORDS: usize = 64;
 const MAX_WORD_BYTES: usize = 256;
@@ -39,6 +42,22 @@ pub(crate) fn words(hir: &Hir) -> Option<Vec<String>> {
     let found = distinct(matches(hir)?.into_iter())?;
     let is_whole = found.iter().all(|word| word.begins && word.ends);
     is_whole.then(|| found.into_iter().map(|word| word.text).collect())
+}
+
+/// The words of which a pattern without anchors matches one, if they are few, of some length, and of printable ASCII that JSON
+/// writes as it is.
+pub(crate) fn searched_words(hir: &Hir) -> Option<Box<[Box<[u8]>]>> {
+    let properties = hir.properties();
+    let is_short = properties
+        .maximum_len()
+        .is_some_and(|longest| longest <= MAX_WORD_BYTES);
+    if !is_short || properties.minimum_len() < Some(N_BYTES) || !properties.look_set().is_empty() {
+        return None;
+    }
+    let found = matches(hir)?;
+    let is_plain = |word: &Word| word.text.is_ascii() && runs::is_plain(word.text.as_bytes());
+    let each = || found.iter().map(|word| word.text.as_bytes().into());
+    found.iter().all(is_plain).then(|| each().collect())
 }
 
 /// What a part of a pattern matches, each once.
