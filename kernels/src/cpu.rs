@@ -22,11 +22,13 @@ use crate::simd::{
     avx2::{Avx2, Maddubs, Vnni},
     avx512::Avx512,
 };
+use crate::squares::UnitKernel;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::squares::amx::Amx;
 #[cfg(test)]
 use crate::squares::scalar::Scalar;
-use crate::squares::{Unit, UnitKernel, WithUnit};
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+use crate::squares::{Unit, WithUnit};
 use crate::{
     Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
     KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
@@ -172,6 +174,10 @@ impl Vectors {
     }
 
     /// As [`Vectors::run`], with the unit, which is set up. There is one wherever something is kept in squares.
+    #[cfg_attr(
+        not(any(test, all(target_arch = "x86_64", target_os = "linux"))),
+        expect(unused_variables, reason = "no such machine has a unit")
+    )]
     fn run_with_unit<K: UnitKernel>(self, kernel: K) -> K::Output {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -30,6 +30,10 @@ mod sampling;
 mod share;
 mod shared;
 mod simd;
+#[cfg_attr(
+    not(all(target_arch = "x86_64", target_os = "linux")),
+    allow(dead_code, reason = "no such machine has a unit but in tests")
+)]
 mod squares;
 
 #[cfg(test)]
