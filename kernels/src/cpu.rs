@@ -23,12 +23,12 @@ use crate::simd::{
     avx512::Avx512,
 };
 use crate::squares::UnitKernel;
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+use crate::squares::WithUnit;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::squares::amx::Amx;
 #[cfg(test)]
 use crate::squares::scalar::Scalar;
-#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
-use crate::squares::{Unit, WithUnit};
 use crate::{
     Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
     KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
@@ -151,25 +151,12 @@ impl Vectors {
         }
     }
 
-    /// Sets the calling thread's unit up, for [`Vectors::run_with_unit`].
-    fn set_up_unit(self) {
+    /// Works with the calling thread's unit set up, for [`Vectors::run_with_unit`], if there is one.
+    fn set_up(self, work: impl FnOnce()) {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Vectors::Amx(_, unit) => unit.set_up(),
-            #[cfg(test)]
-            Vectors::Scalar(_, unit) => unit.set_up(),
-            _ => {}
-        }
-    }
-
-    /// Ends that.
-    fn release_unit(self) {
-        match self {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Vectors::Amx(_, unit) => unit.release(),
-            #[cfg(test)]
-            Vectors::Scalar(_, unit) => unit.release(),
-            _ => {}
+            Vectors::Amx(_, unit) => unit.set_up(work),
+            _ => work(),
         }
     }
 

@@ -139,7 +139,7 @@ impl KvElement for bf16 {
 /// A bf16 that units for squares multiply: its products are added in their order (see `squares`), also without one.
 #[derive(Debug, Clone, Copy)]
 #[repr(transparent)]
-pub(crate) struct Squared(pub(crate) bf16);
+pub(crate) struct Squared(bf16);
 
 impl Squared {
     pub(crate) fn as_bf16(numbers: &[Self]) -> &[bf16] {

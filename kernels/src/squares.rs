@@ -28,40 +28,43 @@ pub(crate) struct Lines<T> {
     pub(crate) stride: usize,
 }
 
+/// Scores of sixteen queries and some vectors of sixteen positions, one behind the other.
+pub(crate) struct Scores<'a> {
+    /// Sixteen lines of two times sixteen pairs.
+    pub(crate) queries: Lines<i32>,
+    /// Two squares of keys each, one behind the other: lines of sixteen pairs, so many bytes apart.
+    pub(crate) keys: &'a [*const u8],
+    pub(crate) key_stride: usize,
+    /// Sixteen lines.
+    pub(crate) scores: Lines<f32>,
+    /// Whether nothing has been written there yet.
+    pub(crate) are_first: bool,
+}
+
+/// Weighted values of some vectors of sixteen positions, one behind the other, of sixteen queries.
+pub(crate) struct Values<'a> {
+    /// Sixteen lines, of each vector eight pairs.
+    pub(crate) weights: Lines<i32>,
+    /// Eight lines of four times sixteen pairs each, so many bytes apart.
+    pub(crate) values: &'a [*const u8],
+    pub(crate) value_stride: usize,
+    /// Sixteen lines of [`N_ELEMENTS`].
+    pub(crate) sums: Lines<f32>,
+}
+
 /// A machine's unit. A value exists only where there is one.
 pub(crate) trait Unit: Copy {
-    /// Sets the calling thread's unit up for what follows.
-    fn set_up(self);
-    /// Ends that: the system has nothing to save then when it takes the thread from its core.
-    fn release(self);
-
-    /// Scores of sixteen queries and, for each of `keys`, sixteen positions: the products of [`N_ELEMENTS`] elements, two squares one
-    /// behind the other, are added to zero (`are_first`) or to what there is. Each vector of positions goes behind the last.
+    /// Adds the products of [`N_ELEMENTS`] elements to scores.
     ///
     /// # Safety
-    /// The thread's unit is set up. Of `queries`, sixteen lines of two times sixteen pairs can be read; from each of `keys` on, two
-    /// times sixteen lines of sixteen pairs, `key_stride` bytes apart; and sixteen lines of `scores` be written.
-    unsafe fn add_scores(
-        self,
-        queries: Lines<i32>,
-        keys: &[*const u8],
-        key_stride: usize,
-        scores: Lines<f32>,
-        are_first: bool,
-    );
+    /// The thread's unit is set up; what is described can be read, and the scores be written.
+    unsafe fn add_scores(self, of: Scores<'_>);
 
-    /// Adds to `sums`, sixteen queries' [`N_ELEMENTS`] sums, the values of sixteen positions after another, each eight lines of four times
-    /// sixteen pairs from one of `values` on, times their weights, of which each query has eight pairs after another.
+    /// Adds weighted values to sums.
     ///
     /// # Safety
-    /// The thread's unit is set up. All that has been said can be read, and the sums be written.
-    unsafe fn add_values(
-        self,
-        weights: Lines<i32>,
-        values: &[*const u8],
-        value_stride: usize,
-        sums: Lines<f32>,
-    );
+    /// The thread's unit is set up; what is described can be read, and the sums be written.
+    unsafe fn add_values(self, of: Values<'_>);
 }
 
 /// Work that has a way to use a unit, which is set up.

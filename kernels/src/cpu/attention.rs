@@ -107,32 +107,33 @@ pub(crate) fn attention<T: Element>(
         let items = items(inputs, &runs, n_item_rows);
         let mut items = items.skip(n_skipped).step_by(step);
         let mut next = items.next();
-        if uses_unit {
-            vectors.set_up_unit();
-        }
-        while let Some(item) = next {
-            next = items.next();
-            // Those of many rows are read often enough to be in the caches, where nothing else should take their place.
-            if item.first == 0 && item.span.n_rows < N_ROWS {
-                upcoming.note(
-                    inputs.kv,
-                    inputs.layer.idx,
-                    item.kv_head,
-                    item.pages(inputs),
-                );
+        let mut attend = || {
+            while let Some(item) = next {
+                next = items.next();
+                // Those of many rows are read often enough to be in the caches, where nothing else should take their place.
+                if item.first == 0 && item.span.n_rows < N_ROWS {
+                    upcoming.note(
+                        inputs.kv,
+                        inputs.layer.idx,
+                        item.kv_head,
+                        item.pages(inputs),
+                    );
+                }
+                let kernel = ItemKernel {
+                    inputs,
+                    item,
+                    next,
+                    out: &out,
+                    width,
+                    scratch,
+                };
+                T::run(vectors, kernel);
             }
-            let kernel = ItemKernel {
-                inputs,
-                item,
-                next,
-                out: &out,
-                width,
-                scratch,
-            };
-            T::run(vectors, kernel);
-        }
+        };
         if uses_unit {
-            vectors.release_unit();
+            vectors.set_up(attend);
+        } else {
+            attend();
         }
     });
 }

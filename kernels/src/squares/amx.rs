@@ -7,7 +7,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::{Lines, Unit};
+use super::{Scores, Unit, Values};
 
 /// Proof that the machine multiplies squares of bf16 and that the system lets this process do it.
 #[derive(Clone, Copy)]
@@ -20,6 +20,16 @@ impl Amx {
         IS_USABLE
             .get_or_init(|| has_instructions() && is_permitted())
             .then_some(Self(()))
+    }
+
+    /// Works with the calling thread's unit set up. Then ends that: the system has nothing to save when it takes the thread from
+    /// its core.
+    pub(crate) fn set_up(self, work: impl FnOnce()) {
+        // SAFETY: the machine has the instruction, and the set-up is a valid one.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SET_UP, options(nostack, readonly)) };
+        work();
+        // SAFETY: the machine has the instruction.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
     }
 }
 
@@ -77,25 +87,15 @@ static SET_UP: SetUp = SetUp {
 };
 
 impl Unit for Amx {
-    fn set_up(self) {
-        // SAFETY: the machine has the instruction, and the set-up is a valid one.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SET_UP, options(nostack, readonly)) };
-    }
-
-    fn release(self) {
-        // SAFETY: the machine has the instruction.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) };
-    }
-
     #[inline(always)]
-    unsafe fn add_scores(
-        self,
-        queries: Lines<i32>,
-        keys: &[*const u8],
-        key_stride: usize,
-        scores: Lines<f32>,
-        are_first: bool,
-    ) {
+    unsafe fn add_scores(self, of: Scores<'_>) {
+        let Scores {
+            queries,
+            keys,
+            key_stride,
+            scores,
+            are_first,
+        } = of;
         if keys.is_empty() {
             return;
         }
@@ -143,13 +143,13 @@ impl Unit for Amx {
     }
 
     #[inline(always)]
-    unsafe fn add_values(
-        self,
-        weights: Lines<i32>,
-        values: &[*const u8],
-        value_stride: usize,
-        sums: Lines<f32>,
-    ) {
+    unsafe fn add_values(self, of: Values<'_>) {
+        let Values {
+            weights,
+            values,
+            value_stride,
+            sums,
+        } = of;
         if values.is_empty() {
             return;
         }

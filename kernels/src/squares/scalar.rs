@@ -1,6 +1,6 @@
 //! What a unit does, in plain loops: for tests, also on machines without one.
 
-use super::{Lines, N_ELEMENTS, N_POSITIONS, Unit};
+use super::{Lines, N_ELEMENTS, N_POSITIONS, Scores, Unit, Values};
 use crate::simd::LANES;
 
 /// A unit that any machine has.
@@ -30,27 +30,18 @@ fn add_products(sum: f32, pairs: impl Iterator<Item = (i32, i32)>) -> f32 {
 }
 
 impl Unit for Scalar {
-    fn set_up(self) {}
-    fn release(self) {}
-
-    unsafe fn add_scores(
-        self,
-        queries: Lines<i32>,
-        keys: &[*const u8],
-        key_stride: usize,
-        scores: Lines<f32>,
-        are_first: bool,
-    ) {
-        for (vector_idx, &keys) in keys.iter().enumerate() {
+    unsafe fn add_scores(self, of: Scores<'_>) {
+        let (queries, scores) = (of.queries, of.scores);
+        for (vector_idx, &keys) in of.keys.iter().enumerate() {
             let keys = Lines {
                 start: keys.cast_mut().cast::<i32>(),
-                stride: key_stride,
+                stride: of.key_stride,
             };
             for (row, column) in (0..LANES).flat_map(|i| (0..LANES).map(move |j| (i, j))) {
                 // SAFETY: the caller says so.
                 unsafe {
                     let score = scores.at(row, vector_idx * N_POSITIONS + column);
-                    let start = if are_first { 0.0 } else { *score };
+                    let start = if of.are_first { 0.0 } else { *score };
                     *score = (0..2).fold(start, |sum, square| {
                         let pairs = square * LANES..(square + 1) * LANES;
                         add_products(
@@ -63,18 +54,13 @@ impl Unit for Scalar {
         }
     }
 
-    unsafe fn add_values(
-        self,
-        weights: Lines<i32>,
-        values: &[*const u8],
-        value_stride: usize,
-        sums: Lines<f32>,
-    ) {
+    unsafe fn add_values(self, of: Values<'_>) {
         const N_LINES: usize = N_POSITIONS / 2;
-        for (vector_idx, &values) in values.iter().enumerate() {
+        let (weights, sums) = (of.weights, of.sums);
+        for (vector_idx, &values) in of.values.iter().enumerate() {
             let values = Lines {
                 start: values.cast_mut().cast::<i32>(),
-                stride: value_stride,
+                stride: of.value_stride,
             };
             for (row, column) in (0..LANES).flat_map(|i| (0..N_ELEMENTS).map(move |j| (i, j))) {
                 // SAFETY: the caller says so.

@@ -8,9 +8,9 @@ use std::ops::Range;
 use half::bf16;
 
 use super::{Inputs, ItemKernel, Query, Scratch, SoFar};
-use crate::kv::Squared;
+use crate::kv::{KvElement, Squared};
 use crate::simd::{Kernel, LANES, Simd};
-use crate::squares::{Lines, N_ELEMENTS, N_POSITIONS, Unit, UnitKernel};
+use crate::squares::{Lines, N_ELEMENTS, N_POSITIONS, Scores, Unit, UnitKernel, Values};
 use crate::{AttentionSpan, KvShape};
 
 /// Vectors of positions that a unit is handed at once, at most.
@@ -79,15 +79,16 @@ impl<U: Unit> Together<'_, '_, U> {
     fn score(&mut self, start: usize, end: usize) {
         let (inputs, kv_head) = (self.item.inputs, self.item.item.kv_head);
         let (kv, shape) = (inputs.kv, inputs.kv.shape);
-        let line_len = bf16_pairs(shape.n_lanes());
+        let line_len = Squared::N_TOGETHER * shape.n_lanes();
         for first in (start..end).step_by(N_VECTORS * N_POSITIONS) {
             let positions = first..end.min(first + N_VECTORS * N_POSITIONS);
             for element in (0..shape.head_dim).step_by(N_ELEMENTS) {
                 let keys = vectors(positions.clone(), |position| {
                     let page = self.item.item.span.pages[position / shape.page_size];
-                    let at = element / 2 * line_len + bf16_pairs(position % shape.page_size);
+                    let at = shape.key_at::<Squared>(position % shape.page_size, element);
                     kv.keys(inputs.layer.idx, page, kv_head)[at..].as_ptr()
                 });
+                let keys = &keys[..positions.len().div_ceil(N_POSITIONS)];
                 let scratch = &mut *self.item.scratch;
                 let queries = &scratch.queries[element / 2..]
                     [..(LANES - 1) * shape.head_dim + N_ELEMENTS / 2];
@@ -97,13 +98,13 @@ impl<U: Unit> Together<'_, '_, U> {
                 // SAFETY: the unit is set up; sixteen lines of queries and of scores begin in the slices and end in them; a page has
                 // as many lines of keys as a head has pairs of elements, and whole vectors of positions.
                 unsafe {
-                    self.unit.add_scores(
-                        lines(queries.as_ptr().cast_mut(), shape.head_dim),
-                        keys.as_slice(),
-                        line_len * size_of::<bf16>(),
-                        lines(scores.as_mut_ptr(), scores_len),
-                        element == 0,
-                    );
+                    self.unit.add_scores(Scores {
+                        queries: lines(queries.as_ptr().cast_mut(), shape.head_dim),
+                        keys,
+                        key_stride: line_len * size_of::<Squared>(),
+                        scores: lines(scores.as_mut_ptr(), scores_len),
+                        are_first: element == 0,
+                    });
                 }
             }
         }
@@ -115,9 +116,11 @@ impl<U: Unit> Together<'_, '_, U> {
         let (inputs, kv_head) = (self.item.inputs, self.item.item.kv_head);
         let (kv, shape) = (inputs.kv, inputs.kv.shape);
         let pages = self.item.item.span.pages;
+        // The values of sixteen positions: in lines of two positions' elements.
+        let line_len = Squared::N_TOGETHER * shape.head_dim;
         let values_at = |position: usize| {
             let page = pages[position / shape.page_size];
-            let at = position % shape.page_size * shape.head_dim;
+            let at = shape.value_at::<Squared>(position % shape.page_size, 0);
             &kv.values(inputs.layer.idx, page, kv_head)[at..][..N_POSITIONS * shape.head_dim]
         };
         let n_last = end % N_POSITIONS;
@@ -138,34 +141,31 @@ impl<U: Unit> Together<'_, '_, U> {
                 ..
             } = &mut *self.item.scratch;
             for element in (0..shape.head_dim).step_by(N_ELEMENTS) {
+                let at = shape.value_at::<Squared>(0, element);
                 let values = vectors(positions.clone(), |position| {
                     if position + N_POSITIONS > end {
-                        last_values[bf16_pairs(element)..].as_ptr().cast()
+                        last_values[at..].as_ptr().cast()
                     } else {
-                        values_at(position)[bf16_pairs(element)..].as_ptr()
+                        values_at(position)[at..].as_ptr()
                     }
                 });
+                let values = &values[..positions.len().div_ceil(N_POSITIONS)];
                 let weights = &weights[(first - start) / 2..]
                     [..(LANES - 1) * *scores_len + values.len() * N_POSITIONS / 2];
                 let sums = &mut sums[element..][..(LANES - 1) * shape.head_dim + N_ELEMENTS];
                 // SAFETY: the unit is set up; sixteen lines of weights and of sums begin in the slices and end in them; values are
                 // eight lines of as many pairs as a head has elements, from one of its sixty-fourths on.
                 unsafe {
-                    self.unit.add_values(
-                        lines(weights.as_ptr().cast_mut(), *scores_len),
-                        values.as_slice(),
-                        bf16_pairs(shape.head_dim) * size_of::<bf16>(),
-                        lines(sums.as_mut_ptr(), shape.head_dim),
-                    );
+                    self.unit.add_values(Values {
+                        weights: lines(weights.as_ptr().cast_mut(), *scores_len),
+                        values,
+                        value_stride: line_len * size_of::<Squared>(),
+                        sums: lines(sums.as_mut_ptr(), shape.head_dim),
+                    });
                 }
             }
         }
     }
-}
-
-/// The elements of some pairs.
-const fn bf16_pairs(n: usize) -> usize {
-    2 * n
 }
 
 /// Lines of `len` numbers of 32 bits.
@@ -176,25 +176,15 @@ fn lines<T>(start: *mut T, len: usize) -> Lines<T> {
     }
 }
 
-/// Where the vectors of some positions begin.
-struct Starts([*const u8; N_VECTORS], usize);
-
-impl Starts {
-    fn len(&self) -> usize {
-        self.1
-    }
-
-    fn as_slice(&self) -> &[*const u8] {
-        &self.0[..self.1]
-    }
-}
-
+/// Where the vectors of some positions begin, up to [`N_VECTORS`].
 #[inline(always)]
-fn vectors(positions: Range<usize>, start_of: impl Fn(usize) -> *const Squared) -> Starts {
-    let mut starts = Starts([std::ptr::null(); N_VECTORS], 0);
-    for position in positions.step_by(N_POSITIONS) {
-        starts.0[starts.1] = start_of(position).cast();
-        starts.1 += 1;
+fn vectors(
+    positions: Range<usize>,
+    start_of: impl Fn(usize) -> *const Squared,
+) -> [*const u8; N_VECTORS] {
+    let mut starts = [std::ptr::null(); N_VECTORS];
+    for (start, position) in starts.iter_mut().zip(positions.step_by(N_POSITIONS)) {
+        *start = start_of(position).cast();
     }
     starts
 }

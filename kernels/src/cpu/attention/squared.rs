@@ -6,7 +6,7 @@ use half::bf16;
 use super::{Element, ItemKernel};
 use crate::cpu::Vectors;
 use crate::kv::Squared;
-use crate::simd::Simd;
+use crate::simd::{LANES, Simd};
 
 /// A sum, and the chains of products that will be added to it: those of first numbers of pairs and of second ones.
 #[derive(Clone, Copy)]
@@ -91,7 +91,7 @@ impl Element for Squared {
         bf16::round_weights(s, weights, lanes);
     }
     #[inline(always)]
-    fn round_scaled_weights<S: Simd>(s: S, weights: &[[f32; 16]], lanes: &mut [i32]) -> f32 {
+    fn round_scaled_weights<S: Simd>(s: S, weights: &[[f32; LANES]], lanes: &mut [i32]) -> f32 {
         bf16::round_scaled_weights(s, weights, lanes)
     }
 }
