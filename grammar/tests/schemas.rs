@@ -11,7 +11,9 @@ use common::{
     Random, accepts, assert_masks_equal_brute_force, brute_force_mask, byte_token, random_output,
     vocabulary,
 };
-use lmrun_grammar::{Constraint, GrammarError, JsonOptions, KeyOrder, Limits, Matcher, TokenMask};
+use lmrun_grammar::{
+    Constraint, GrammarError, JsonOptions, KeyOrder, Limits, Matcher, TokenMask, Vocabulary,
+};
 use serde_json::{Value, json};
 
 struct Case {
@@ -62,6 +64,20 @@ fn masks_equal_brute_force() {
     }
 }
 
+/// Follows a text, byte by byte as far as it is legal: each mask is brute force's.
+fn check_masks(constraint: &Constraint, vocabulary: &Arc<Vocabulary>, text: &str, schema: &Value) {
+    let mut matcher = Matcher::new(constraint.clone(), Arc::clone(vocabulary)).unwrap();
+    let mut mask = TokenMask::new(vocabulary.n_tokens());
+    for &byte in text.as_bytes() {
+        matcher.mask(&mut mask).unwrap();
+        let expected = brute_force_mask(&matcher, vocabulary);
+        assert_eq!(mask, expected, "{schema} {text}");
+        if matcher.accept(byte_token(byte)).is_err() {
+            break;
+        }
+    }
+}
+
 /// Masks are remembered by less than all that came, so one constraint follows outputs that differ in what
 /// came, byte by byte.
 #[test]
@@ -99,7 +115,6 @@ fn masks_are_right_whichever_members_came() {
         r#"{"b":2,"a":""}"#,
     ];
     let vocabulary = vocabulary();
-    let mut mask = TokenMask::new(vocabulary.n_tokens());
     let options = JsonOptions {
         key_order: KeyOrder::Any,
         ..JsonOptions::default()
@@ -113,15 +128,12 @@ fn masks_are_right_whichever_members_came() {
         let limits = Limits::default();
         let constraint = Constraint::json_schema_with(&nested, &options, &limits).unwrap();
         for text in texts.iter().chain(&texts) {
-            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
-            for &byte in format!("[{text},{text}]").as_bytes() {
-                matcher.mask(&mut mask).unwrap();
-                let expected = brute_force_mask(&matcher, &vocabulary);
-                assert_eq!(mask, expected, "{schema} {text}");
-                if matcher.accept(byte_token(byte)).is_err() {
-                    break;
-                }
-            }
+            check_masks(
+                &constraint,
+                &vocabulary,
+                &format!("[{text},{text}]"),
+                &schema,
+            );
         }
     }
 }
@@ -134,7 +146,6 @@ fn masks_of_counted_words_equal_brute_force() {
     short["maxLength"] = json!(9);
     let names = json!({"patternProperties": {words(20)["pattern"].as_str().unwrap(): {}}, "additionalProperties": false});
     let vocabulary = vocabulary();
-    let mut mask = TokenMask::new(vocabulary.n_tokens());
     for schema in [words(40), words(2), short, names] {
         let constraint = compile(&schema);
         for text in [
@@ -143,15 +154,7 @@ fn masks_of_counted_words_equal_brute_force() {
             r#""{ \\x\" y z!""#,
             r#"{"a b":{"c é\" ":1}}"#,
         ] {
-            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
-            for &byte in text.as_bytes() {
-                matcher.mask(&mut mask).unwrap();
-                let expected = brute_force_mask(&matcher, &vocabulary);
-                assert_eq!(mask, expected, "{schema} {text}");
-                if matcher.accept(byte_token(byte)).is_err() {
-                    break;
-                }
-            }
+            check_masks(&constraint, &vocabulary, text, &schema);
         }
     }
 }
@@ -173,7 +176,6 @@ fn masks_of_words_searched_for_equal_brute_force() {
         "not": {"anyOf": list(&words[3..])},
     });
     let vocabulary = vocabulary();
-    let mut mask = TokenMask::new(vocabulary.n_tokens());
     for schema in [one, long, without] {
         let constraint = compile(&schema);
         for text in [
@@ -183,15 +185,7 @@ fn masks_of_words_searched_for_equal_brute_force() {
             r#""\u0061bc rere n""#,
             r#""aabc faaab""#,
         ] {
-            let mut matcher = Matcher::new(constraint.clone(), Arc::clone(&vocabulary)).unwrap();
-            for &byte in text.as_bytes() {
-                matcher.mask(&mut mask).unwrap();
-                let expected = brute_force_mask(&matcher, &vocabulary);
-                assert_eq!(mask, expected, "{schema} {text}");
-                if matcher.accept(byte_token(byte)).is_err() {
-                    break;
-                }
-            }
+            check_masks(&constraint, &vocabulary, text, &schema);
         }
     }
 }
