@@ -104,6 +104,8 @@ pub(crate) trait Simd: Copy {
     fn low_halves(self, a: Self::I) -> Self::I;
     /// The nearest bf16, ties to even, of each lane, which is a number and not denormal.
     fn to_bf16(self, a: Self::F) -> [u16; LANES];
+    /// The floats whose bits these are.
+    fn with_bits(self, bits: Self::I) -> Self::F;
     /// The bits of `a` less those of `b`.
     fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I;
     /// The lowest byte of each lane.

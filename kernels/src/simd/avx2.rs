@@ -413,6 +413,10 @@ impl<B: Bytes> Simd for Avx2<B> {
         avx2!([_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])])
     }
     #[inline(always)]
+    fn with_bits(self, bits: Self::I) -> Self::F {
+        avx2!([_mm256_castsi256_ps(bits[0]), _mm256_castsi256_ps(bits[1])])
+    }
+    #[inline(always)]
     fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
         avx2!([
             _mm256_sub_epi32(_mm256_castps_si256(a[0]), _mm256_castps_si256(b[0])),

@@ -172,6 +172,10 @@ impl Simd for Avx512 {
         avx512!(_mm512_cvtepi32_ps(a))
     }
     #[inline(always)]
+    fn with_bits(self, bits: Self::I) -> Self::F {
+        avx512!(_mm512_castsi512_ps(bits))
+    }
+    #[inline(always)]
     fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
         avx512!(_mm512_sub_epi32(
             _mm512_castps_si512(a),

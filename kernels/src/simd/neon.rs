@@ -324,6 +324,10 @@ impl<B: Bytes> Simd for Neon<B> {
         quarters!(|i| vcvtq_f32_s32(vreinterpretq_s32_u32(a[i])))
     }
     #[inline(always)]
+    fn with_bits(self, bits: Self::I) -> Self::F {
+        quarters!(|i| vreinterpretq_f32_u32(bits[i]))
+    }
+    #[inline(always)]
     fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
         quarters!(|i| vsubq_u32(vreinterpretq_u32_f32(a[i]), vreinterpretq_u32_f32(b[i])))
     }

@@ -124,6 +124,10 @@ impl Simd for Portable {
         lanes(|i| a[i] as f32)
     }
     #[inline(always)]
+    fn with_bits(self, bits: Self::I) -> Self::F {
+        lanes(|i| f32::from_bits(bits[i] as u32))
+    }
+    #[inline(always)]
     fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
         lanes(|i| {
             a[i].to_bits()

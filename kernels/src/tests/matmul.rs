@@ -478,6 +478,38 @@ fn extremes_are_the_same_on_every_tier() {
     }
 }
 
+proptest! {
+    /// A dot of whole numbers times a scale is rounded once, and a minimum's product and both together once, on every tier.
+    #[test]
+    fn dots_are_scaled_exactly(
+        (format, bytes, mut activations) in proptest::sample::select(&BlockFormat::ALL[..5]).prop_flat_map(|format| (
+            Just(format),
+            prop_oneof![blocks(format, 16), Just(vec![0xbb; 16 * format.block_bytes()])],
+            proptest::collection::vec(prop_oneof![Just(127i8), Just(-127), -127..=127i8], 32),
+        )),
+    ) {
+        // Then the scale of the activations is one.
+        activations[0] = 127;
+        let x: Vec<f32> = activations.iter().map(|&x| f32::from(x)).collect();
+        let offset = format.coding().offset;
+        let mut expected = Vec::new();
+        format.unpack(&bytes, |block| {
+            let codes = block.codes.iter().map(|&code| i32::from(code) - offset);
+            let dot: i32 = codes.zip(&activations).map(|(code, &x)| code * i32::from(x)).sum();
+            let total: f32 = x.iter().sum();
+            expected.push(block.minimum.mul_add(total, dot as f32 * block.scales[0]));
+        });
+        let part = MatrixPart { n_rows: 16, data: MatrixData::Blocks(format, &bytes) };
+        for tier in TIERS {
+            let mut device = Cpu::with_tier(1, tier);
+            let matrix = device.matrix(32, &[part], Grain::ThirtyTwo).unwrap();
+            let mut out = device.buffer(16);
+            device.matmul(&matrix, None, &buffer(32, &x), None, &mut out);
+            prop_assert_eq!(bits(out.values()), bits(&expected), "{:?}", tier);
+        }
+    }
+}
+
 #[test]
 fn misshapen_matrices_are_refused() {
     let device = Cpu::new(1);

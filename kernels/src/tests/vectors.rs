@@ -150,6 +150,7 @@ impl Kernel for Operands {
             s.max(any_a, any_b),
             s.times_power(s.max(a, s.splat(0.5)), s.load(&self.exponents)),
             s.to_f32(x),
+            s.with_bits(y),
             s.max_of_each(turned(s, any_a)),
             s.add_of_each(turned(s, a)),
         ];

@@ -3,9 +3,9 @@
 use super::super::matrix::BlockLayout;
 use super::super::quantise::{Block, GROUPS};
 use super::{Group, Weights};
-use crate::BlockFormat;
 use crate::lines::LINE;
-use crate::simd::Simd;
+use crate::simd::{self, Simd};
+use crate::{BLOCK_LEN, BlockFormat};
 
 /// A block of code once for each of some numbers, which are constants in it: what a step does is known when it is compiled.
 macro_rules! unrolled {
@@ -16,6 +16,11 @@ macro_rules! unrolled {
         })*
     };
 }
+
+/// What dots of integers begin with, as bits: floats from 2^23 to 2^24 are whole numbers, whose bits count on by one.
+const BEGINNING: f32 = simd::ROUND;
+/// So a dot may be this large, and no code and activation make a larger one.
+const _: () = assert!(BLOCK_LEN * 255 * 127 < 1 << 22);
 
 /// Tiles in the layout of the format of number `FORMAT`, whose activations have `H` scales a block.
 pub(super) struct Coded<const FORMAT: usize, const H: usize>;
@@ -87,16 +92,15 @@ fn blocks_product<S: Simd, const FORMAT: usize, const H: usize, const T: usize, 
         let blocks: [&Block; C] = std::array::from_fn(|c| &columns[c][block_idx]);
         group.fetching.run(block, pair.len());
         // All codes before the scales behind them: lines in ascending order are what the machine fetches best.
-        let mut scaled = [[s.splat(0.0); C]; T];
         let product = BlockProduct::<S, FORMAT, H, T, C> {
             s,
             block,
             first,
             columns: &blocks,
         };
-        product.add_part::<0>(&mut scaled, &mut sums);
+        product.add_part::<0>(&mut sums);
         if H == 2 {
-            product.add_part::<1>(&mut scaled, &mut sums);
+            product.add_part::<1>(&mut sums);
         }
         if layout.coding.has_minimum {
             for (t, sums) in sums.iter_mut().enumerate() {
@@ -126,46 +130,37 @@ impl<S: Simd, const FORMAT: usize, const H: usize, const T: usize, const C: usiz
     /// Steps of four inputs that share a scale as activations.
     const N_STEPS: usize = GROUPS / H;
 
-    /// Adds the products of one scale's part of the activations. Parts are scaled as activations and, once all that share a
-    /// scale as weights have come, as those.
+    /// Adds the products of one scale's part of the activations, scaled as weights and then as activations. A dot that began
+    /// with the bits of [`BEGINNING`] is that float and the dot, so one fused multiply-add makes it a float of its own and scales it:
+    /// scales of weights have eleven bits, so what is taken off is exact, and rounded is the scaled dot alone.
     #[inline(always)]
-    fn add_part<const HALF: usize>(&self, scaled: &mut [[S::F; C]; T], sums: &mut [[S::F; C]; T]) {
+    fn add_part<const HALF: usize>(&self, sums: &mut [[S::F; C]; T]) {
         let (s, layout) = (self.s, const { Self::LAYOUT });
         let dots = self.dots::<HALF>();
-        let is_alone = layout.coding.n_scales == 2;
-        for c in 0..C {
-            let scale = s.splat(self.columns[c].scales[HALF]);
-            for t in 0..T {
-                let dot = s.to_f32(dots[t][c]);
-                scaled[t][c] = if HALF == 0 || is_alone {
-                    s.mul(dot, scale)
-                } else {
-                    s.mul_add(dot, scale, scaled[t][c])
-                };
-            }
-        }
-        if HALF + 1 < H && !is_alone {
-            return;
-        }
-        let scale_idx = if is_alone { HALF } else { 0 };
+        let scale_idx = if layout.coding.n_scales == 2 { HALF } else { 0 };
         for t in 0..T {
             let scales = halves(s, self.block, layout.scales_at(self.first + t, scale_idx));
+            let beginning = s.mul(scales, s.splat(-BEGINNING));
             for c in 0..C {
-                sums[t][c] = s.mul_add(scaled[t][c], scales, sums[t][c]);
+                let scaled = s.mul_add(s.with_bits(dots[t][c]), scales, beginning);
+                let scale = s.splat(self.columns[c].scales[HALF]);
+                sums[t][c] = s.mul_add(scaled, scale, sums[t][c]);
             }
         }
     }
 
-    /// The integer products of one scale's part, one step of four inputs after another: the weights of a step are loaded once
-    /// for all columns, its codes once for all tiles.
+    /// The integer products of one scale's part, on top of the bits of [`BEGINNING`], one step of four inputs after another: the
+    /// weights of a step are loaded once for all columns, its codes once for all tiles.
     #[inline(always)]
     fn dots<const HALF: usize>(&self) -> [[S::I; C]; T] {
         let s = self.s;
-        let mut dots = [[s.splat_int(0); C]; T];
+        let beginning = const { BEGINNING.to_bits().cast_signed() };
+        let mut dots = [[s.splat_int(beginning); C]; T];
         let offset = const { Coded::<FORMAT, H>::offset::<S>() };
         if offset != 0 {
             for c in 0..C {
-                let start = s.splat_int(self.columns[c].sums[HALF].wrapping_mul(-offset));
+                let taken = self.columns[c].sums[HALF].wrapping_mul(offset);
+                let start = s.splat_int(beginning.wrapping_sub(taken));
                 for dots in &mut dots {
                     dots[c] = start;
                 }
