@@ -247,6 +247,67 @@ fn ways_are_followed_side_by_side_and_not_multiplied() {
     }
 }
 
+/// Alternatives that say the same of all members but one, or are covered by another, are one parse.
+#[test]
+fn alternatives_that_differ_in_one_member_are_one() {
+    let any_of = |name: &str| {
+        let is = |value: Value| json!({"properties": {name: value}, "required": [name]});
+        let absent = json!({"properties": {name: false}});
+        json!({"anyOf": [is(json!({"type": "integer"})), is(json!({"enum": ["x"]})), is(json!({"enum": ["y"]})), absent]})
+    };
+    let names = ["a", "b", "c"];
+    let multiplied = json!({"type": "object", "allOf": names.map(any_of), "properties": {"a": true, "b": true, "c": true}});
+    let of = |a: Value, b: Value| json!({"properties": {"a": a, "b": b}});
+    let covered = json!({"type": "object", "anyOf": [
+        of(json!({"type": "integer"}), json!({"type": "integer"})),
+        of(json!({"type": ["integer", "string"]}), json!({"type": ["integer", "string"]})),
+        of(json!({"type": "string"}), json!({"type": "integer"})),
+    ]});
+    let all = [
+        (&multiplied, r#"{"a":1,"b":"y","c":2,"d":0}"#, true),
+        (&multiplied, r#"{"a":"y","c":"x"}"#, true),
+        (&multiplied, r#"{"b":"z"}"#, false),
+        (&multiplied, r#"{"a":1,"c":null}"#, false),
+        (&covered, r#"{"a":"s","b":1}"#, true),
+        (&covered, r#"{"a":"s","b":null}"#, false),
+        (&covered, r#"{"a":null}"#, false),
+        (&covered, r#"{"b":"y"}"#, true),
+    ];
+    for key_order in [KeyOrder::Declared, KeyOrder::Any] {
+        let options = JsonOptions {
+            key_order,
+            ..JsonOptions::default()
+        };
+        let limits = Limits {
+            parses: 2,
+            ..Limits::default()
+        };
+        for (schema, text, expected) in all {
+            let constraint = Constraint::json_schema_with(schema, &options, &limits).unwrap();
+            let given = accepts(&constraint, &vocabulary(), text.as_bytes());
+            assert_eq!(given, expected, "{key_order:?}, {schema}: {text}");
+        }
+    }
+}
+
+/// Values of two members that go together stay together.
+#[test]
+fn alternatives_that_differ_in_more_are_told_apart() {
+    let of = |a: &str, b: &str| json!({"properties": {"a": {"enum": [a]}, "b": {"enum": [b]}}, "required": ["a"]});
+    let schema = json!({"type": "object", "anyOf": [of("x", "x"), of("y", "y"), of("x", "z")]});
+    check_texts(
+        &schema,
+        &[
+            (r#"{"a":"x","b":"x"}"#, true),
+            (r#"{"a":"x","b":"z"}"#, true),
+            (r#"{"a":"y","b":"y"}"#, true),
+            (r#"{"a":"y","b":"z"}"#, false),
+            (r#"{"a":"x","b":"y"}"#, false),
+            (r#"{"b":"x"}"#, false),
+        ],
+    );
+}
+
 /// No branch need say of another one that it does not hold.
 #[test]
 fn branches_are_told_apart_by_what_is_required_beside_them() {

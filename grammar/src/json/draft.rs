@@ -44,6 +44,26 @@ pub(crate) enum Draft {
     Object(DraftObject),
 }
 
+impl Draft {
+    /// The places of what is within.
+    pub(crate) fn each_place(&self, mut each: impl FnMut(NodeId)) {
+        match self {
+            Self::Literals(_) | Self::String { .. } | Self::Number(_) => {}
+            Self::Array { prefix, rest, .. } => {
+                prefix.iter().flatten().chain(rest).copied().for_each(each);
+            }
+            Self::Object(object) => {
+                object.members.iter().for_each(|member| each(member.node));
+                object.others.each_place(&mut each);
+                if let Some(exception) = &object.exception {
+                    exception.nodes.iter().copied().for_each(&mut each);
+                    exception.others.each_place(&mut each);
+                }
+            }
+        }
+    }
+}
+
 /// An object in the making.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DraftObject {
@@ -85,6 +105,16 @@ pub(crate) enum DraftOthers {
         /// Tests of names: all of some list must pass.
         names: Option<Vec<Vec<Test>>>,
     },
+}
+
+impl DraftOthers {
+    fn each_place(&self, each: &mut impl FnMut(NodeId)) {
+        match self {
+            Self::None => {}
+            Self::Any(node) => each(*node),
+            Self::Matching { sets, .. } => sets.iter().for_each(|set| each(set.node)),
+        }
+    }
 }
 
 /// The names that match some patterns, and none of the others.

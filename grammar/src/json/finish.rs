@@ -6,7 +6,8 @@ use foldhash::{HashMap, HashSet};
 
 use crate::GrammarError;
 use crate::bytes::ByteSet;
-use crate::json::compile::{Compiler, NameId, Names, unspelled};
+use crate::json::alternatives::Places;
+use crate::json::compile::{Choice, Compiler, NameId, Names, unspelled};
 use crate::json::draft::{Draft, DraftMember, DraftObject, DraftOthers, DraftSet};
 use crate::json::frame::Other;
 use crate::json::members::is_final;
@@ -26,31 +27,48 @@ const LONGER_NAME_BYTES: usize = 24;
 const MAX_LISTED: usize = 64;
 const MAX_LISTED_BYTES: usize = 64;
 
-/// The tables of what was drafted.
-pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables, GrammarError> {
+/// What was drafted, without what nothing satisfies, and its alternatives merged.
+fn places(compiler: &mut Compiler<'_>) -> Places {
     let drafts = std::mem::take(&mut compiler.drafts);
     let (costs, draft_costs) = all_costs(compiler, &drafts);
+    compiler.draft_ids.clear();
+    let mut nodes = std::mem::take(&mut compiler.nodes);
+    let is_live = |&(draft, _): &Choice| draft_costs[draft as usize] != NEVER;
+    nodes.iter_mut().for_each(|choices| choices.retain(is_live));
+    let mut places = Places {
+        nodes,
+        costs,
+        drafts,
+    };
+    places.merge(compiler.ordered);
+    places
+}
+
+/// The tables of what was drafted.
+pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables, GrammarError> {
+    let places = places(compiler);
+    let is_used = places.used(root);
+    let Places {
+        nodes,
+        costs,
+        drafts,
+    } = places;
     if costs[root as usize] == NEVER {
         return Err(GrammarError::Empty {
             reason: "no finite value satisfies the schema".into(),
         });
     }
-    let nodes = compiler.nodes.iter().zip(&costs).map(|(choices, &cost)| {
-        let live = choices
-            .iter()
-            .filter(|&&(draft, _)| draft_costs[draft as usize] != NEVER);
-        let first = live
-            .clone()
-            .map(|&(draft, _)| first_bytes(&drafts[draft as usize]));
+    let nodes = nodes.into_iter().zip(&costs).map(|(choices, &cost)| {
+        let each = choices.iter();
+        let first = each.map(|&(draft, _)| first_bytes(&drafts[draft as usize]));
         Node {
-            shapes: live.copied().collect(),
-            cost,
             first: first.fold(ByteSet::default(), ByteSet::union),
+            shapes: choices,
+            cost,
         }
     });
     let nodes: Vec<Node> = nodes.collect();
     let values = values(&nodes, &drafts);
-    compiler.draft_ids.clear();
     let mut objects = Objects {
         tries: HashMap::default(),
         exceptions: Vec::new(),
@@ -58,6 +76,10 @@ pub(crate) fn finish(compiler: &mut Compiler<'_>, root: NodeId) -> Result<Tables
     };
     let mut shapes = Vec::with_capacity(drafts.len());
     for (id, draft) in drafts.into_iter().enumerate() {
+        if !is_used[id] {
+            shapes.push(Shape::Literals(literals(Vec::new())));
+            continue;
+        }
         let id = id as ShapeId;
         shapes.push(finish_draft(
             compiler,

@@ -5,6 +5,7 @@
 //! place by place ([`schema`]), and the shapes of each set of schemas that meet at one place are
 //! compiled and pruned ([`compile`]).
 
+mod alternatives;
 pub(crate) mod automaton;
 mod closing;
 mod compile;
