@@ -308,6 +308,28 @@ fn alternatives_that_differ_in_more_are_told_apart() {
     );
 }
 
+/// What is excluded has an end, so any text goes on; whether it may end is another matter.
+#[test]
+fn strings_that_exclude_words_take_any_text() {
+    for excluded in [
+        json!({"enum": ["a", "ab", "\u{e9}", 1]}),
+        json!({"pattern": "^(a|foo)?$"}),
+        json!({"anyOf": [{"const": "a\"b"}, {"pattern": "^.{0,2}$"}]}),
+    ] {
+        for schema in [
+            json!({"type": "string", "not": excluded}),
+            json!({"type": "string", "not": excluded, "minLength": 2}),
+            json!({"type": "string", "not": excluded, "maxLength": 3}),
+            json!({"anyOf": [{"type": "string", "not": excluded}, {"pattern": "^b*$"}]}),
+        ] {
+            for text in ["\"", r#""a"#, r#""\u0"#, r#""aaa"#, "\"\u{e9}"] {
+                let constraint = compile(&schema);
+                check_masks(&constraint, &vocabulary(), text, &schema);
+            }
+        }
+    }
+}
+
 /// No branch need say of another one that it does not hold.
 #[test]
 fn branches_are_told_apart_by_what_is_required_beside_them() {

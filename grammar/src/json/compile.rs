@@ -276,14 +276,15 @@ impl Compiler<'_> {
         &mut self,
         pattern: Option<(AutomatonId, DfaState)>,
         bounds: (u32, Option<u32>),
+        goes_on: bool,
     ) -> Result<Option<StringShape>, GrammarError> {
         let Some((id, start)) = pattern else {
-            return StringShape::new(None, bounds, None);
+            return StringShape::new(None, bounds, None, goes_on);
         };
         let automaton = &mut self.schemas.patterns.automata[id as usize];
         let limits = &mut self.limits;
         let table = self.lengths.table((id, start), automaton, bounds, limits);
-        StringShape::new(Some((id, automaton, start)), bounds, table)
+        StringShape::new(Some((id, automaton, start)), bounds, table, goes_on)
     }
 
     fn intern(&mut self, draft: Draft) -> Result<ShapeId, GrammarError> {
@@ -291,8 +292,13 @@ impl Compiler<'_> {
             return Ok(id);
         }
         let id = self.drafts.len() as ShapeId;
-        if let Draft::String { automaton, bounds } = draft {
-            let shape = self.string(automaton, (bounds.min, bounds.max))?;
+        if let Draft::String {
+            automaton,
+            bounds,
+            goes_on,
+        } = draft
+        {
+            let shape = self.string(automaton, (bounds.min, bounds.max), goes_on)?;
             self.strings.extend(shape.map(|shape| (id, shape)));
         }
         let draft = Arc::new(draft);

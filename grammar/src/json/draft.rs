@@ -30,6 +30,8 @@ pub(crate) enum Draft {
     String {
         automaton: Option<(AutomatonId, DfaState)>,
         bounds: Bounds,
+        /// Whether every text is the beginning of one.
+        goes_on: bool,
     },
     Number(NumberShape),
     Array {
@@ -144,7 +146,11 @@ pub(crate) fn strings(
             None => return Ok(None),
         },
     };
-    Ok(Some(Draft::String { automaton, bounds }))
+    Ok(Some(Draft::String {
+        automaton,
+        bounds,
+        goes_on: bounds.max.is_none() && schemas.patterns.exclude_few(lists),
+    }))
 }
 
 pub(crate) fn string_tests(schemas: &mut Schemas<'_>, parts: &[Arc<Form>]) -> Option<StringRules> {

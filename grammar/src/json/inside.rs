@@ -115,7 +115,10 @@ impl JsonLanguage {
             Frame::String { shape, body } => {
                 let strings = self.parser.tables.string(*shape);
                 let automata = &self.parser.verdicts.patterns.automata;
-                let key = strings.interior_key(*shape, body, longest, automata);
+                let key = match strings.goes_on() && !measured {
+                    true => InteriorKey::of_any(body.text),
+                    false => strings.interior_key(*shape, body, longest, automata),
+                };
                 (
                     Interior::String(key),
                     strings.interior_offsets(body, longest),
@@ -188,7 +191,8 @@ impl JsonLanguage {
         let automata = &self.parser.verdicts.patterns.automata;
         let (text, automaton) = match top {
             Frame::String { shape, body } => {
-                let pattern = self.parser.tables.string(*shape).pattern;
+                let strings = self.parser.tables.string(*shape);
+                let pattern = strings.pattern.filter(|_| !strings.goes_on());
                 (body.text, pattern.map(|(automaton, _)| automaton as usize))
             }
             Frame::Name { members, name } => {
@@ -216,22 +220,8 @@ impl JsonLanguage {
         match top {
             Frame::String { shape, body } => {
                 let strings = tables.string(*shape);
-                let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
-                let place = InString {
-                    start: *body,
-                    step: |automata: &mut [Automaton], body, byte| {
-                        strings.step(body, byte, automata)
-                    },
-                    run: |automata: &mut [Automaton], runs: &mut Runs, body: Body| {
-                        let automaton = automaton.map(|idx| &mut automata[idx]);
-                        string_run(strings, automaton, runs, body)
-                    },
-                    distance: |automata: &[Automaton], body: &Body| {
-                        strings.interior_distance(body, automata)
-                    },
-                };
-                let runs = runs_of(&mut self.masks.runs, automaton, automata);
-                place.add((automata, runs), tokens, reach)
+                let runs = &mut self.masks.runs;
+                in_string((strings, *body), (automata, runs), tokens, reach)
             }
             Frame::Name {
                 members,
@@ -319,6 +309,41 @@ where
             &mut reach.mask,
         )
     }
+}
+
+/// Adds the tokens of a trie that a string takes. If any text goes on, the string's automaton is not asked, unless for
+/// distances.
+fn in_string(
+    (strings, body): (&StringShape, Body),
+    (automata, runs): (&mut [Automaton], &mut HashMap<Option<usize>, Runs>),
+    tokens: Walked<'_>,
+    reach: &mut Reach,
+) -> Result<(), GrammarError> {
+    if strings.goes_on() && !reach.measured {
+        let place = InString {
+            start: body.text,
+            step: |_: &mut [Automaton], text: Text, byte| Ok(text.step(byte)),
+            run: |_: &mut [Automaton], runs: &mut Runs, text| match text {
+                BOUNDARY => runs.run(0, None),
+                _ => Ok(Run::NONE),
+            },
+            distance: |_: &[Automaton], text: &Text| text.distance(),
+        };
+        let runs = runs_of(runs, None, automata);
+        return place.add((automata, runs), tokens, reach);
+    }
+    let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
+    let place = InString {
+        start: body,
+        step: |automata: &mut [Automaton], body, byte| strings.step(body, byte, automata),
+        run: |automata: &mut [Automaton], runs: &mut Runs, body: Body| {
+            let automaton = automaton.map(|idx| &mut automata[idx]);
+            string_run(strings, automaton, runs, body)
+        },
+        distance: |automata: &[Automaton], body: &Body| strings.interior_distance(body, automata),
+    };
+    let runs = runs_of(runs, automaton, automata);
+    place.add((automata, runs), tokens, reach)
 }
 
 /// The longest run from a place in a string.

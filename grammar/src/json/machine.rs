@@ -298,9 +298,9 @@ impl Parser {
     }
 
     /// Whether the top is a string that any text may go on with.
-    pub(crate) fn is_free_string(&self, top: &Frame) -> bool {
+    pub(crate) fn takes_any_text(&self, top: &Frame) -> bool {
         match top {
-            Frame::String { shape, body } => self.tables.string(*shape).is_free(body),
+            Frame::String { shape, body } => self.tables.string(*shape).takes_any(body),
             _ => false,
         }
     }

@@ -88,8 +88,8 @@ impl JsonLanguage {
             let mut parses = state.parses.iter();
             return parses.try_for_each(|s| self.near_end(state, s, vocabulary, limit, mask));
         }
-        let is_free = |stack: &Stack| self.parser.is_free_string(&stack.top);
-        let takes_any = state.parses.len() > 1 && state.parses.iter().any(is_free);
+        let is_any = |stack: &Stack| self.parser.takes_any_text(&stack.top);
+        let takes_any = state.parses.len() > 1 && state.parses.iter().any(is_any);
         for (idx, stack) in state.parses.iter().enumerate() {
             let plain = stack.without_used(vocabulary);
             let mut used = match plain {
@@ -99,7 +99,7 @@ impl JsonLanguage {
             // What other parses allow stays allowed.
             used.retain(|&token| idx == 0 || !mask.is_allowed(token));
             let stack = plain.as_ref().unwrap_or(stack);
-            let is_covered = takes_any && !self.parser.is_free_string(&stack.top);
+            let is_covered = takes_any && !self.parser.takes_any_text(&stack.top);
             let known = match is_covered && self.cut_at_quote(&stack.top) {
                 true => self.leaving(state, stack, vocabulary)?,
                 false => self.outside(state, stack, vocabulary, false)?,

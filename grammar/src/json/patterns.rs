@@ -147,6 +147,13 @@ impl Patterns {
         self.patterns[regex as usize].longest
     }
 
+    /// Whether every text goes on to some that passes all of one of these lists of tests: all that this one excludes is of
+    /// bounded length.
+    pub(crate) fn exclude_few(&self, lists: &[Vec<Test>]) -> bool {
+        let excludes_few = |&(pattern, negated): &Test| negated && self.longest(pattern).is_some();
+        lists.iter().any(|list| list.iter().all(excludes_few))
+    }
+
     /// Whether a text is a regex.
     pub(crate) fn is_regex(&self, text: &str) -> bool {
         syntax::is_boolean(text, &self.limits)
@@ -170,7 +177,10 @@ impl Patterns {
         }
         let hirs = literals.iter().map(|text| Hir::literal(text.as_bytes()));
         let hir = Hir::alternation(hirs.collect());
-        self.add(key, Regex::Spelled(escape::whole(&hir)))
+        let id = self.add(key, Regex::Spelled(escape::whole(&hir)));
+        let lengths = literals.iter().map(|text| text.chars().count());
+        self.patterns[id as usize].longest = lengths.max();
+        id
     }
 
     /// Strings of so many characters.

@@ -32,7 +32,7 @@ impl JsonLanguage {
         let Automaton::Product(product, _) = &mut automata[pattern as usize] else {
             return Ok(false);
         };
-        if body.text != BOUNDARY || strings.max.is_some() {
+        if body.text != BOUNDARY || strings.max.is_some() || strings.goes_on() {
             return Ok(false);
         }
         let Some(missing) = product.missing_words(body.state)? else {

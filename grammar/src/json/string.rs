@@ -20,6 +20,8 @@ pub(crate) struct StringShape {
     pub(crate) min: u32,
     pub(crate) max: Option<u32>,
     table: Option<LengthTable>,
+    /// Whether every text is the beginning of one of them, whatever came before it.
+    goes_on: bool,
 }
 
 /// A string in the making, after its opening quote.
@@ -59,6 +61,17 @@ const NONE: u32 = u32::MAX;
 const FAR: u32 = 1 << 31;
 
 impl InteriorKey {
+    /// Of a string that any text goes on with.
+    pub(crate) fn of_any(text: Text) -> Self {
+        Self {
+            pattern: NONE,
+            state: 0,
+            text,
+            left: NONE,
+            table: (NONE, 0),
+        }
+    }
+
     /// Whether it speaks of no pattern, and so means the same in every constraint.
     pub(crate) fn is_common(&self) -> bool {
         self.pattern == NONE
@@ -66,12 +79,13 @@ impl InteriorKey {
 }
 
 impl StringShape {
-    /// `None` if no string satisfies it. Pass the automaton that `pattern` names, and what is known
-    /// of its lengths.
+    /// `None` if no string satisfies it. Pass the automaton that `pattern` names, what is known of its
+    /// lengths, and whether every text is the beginning of a string.
     pub(crate) fn new(
         mut pattern: Option<(u32, &mut Automaton, DfaState)>,
         (min, max): (u32, Option<u32>),
         table: Option<LengthTable>,
+        goes_on: bool,
     ) -> Result<Option<Self>, GrammarError> {
         if max.is_some_and(|max| max < min) {
             return Ok(None);
@@ -87,6 +101,7 @@ impl StringShape {
             min,
             max,
             table,
+            goes_on,
         }))
     }
 
@@ -184,6 +199,16 @@ impl StringShape {
     pub(crate) fn is_free(&self, body: &Body) -> bool {
         let is_bound = self.pattern.is_some() || self.max.is_some() || body.count < self.min;
         !is_bound && body.text == BOUNDARY
+    }
+
+    /// Whether any text may go on from here, if not to the closing quote.
+    pub(crate) fn takes_any(&self, body: &Body) -> bool {
+        self.goes_on && body.text == BOUNDARY
+    }
+
+    /// Whether its inside is that of a string that nothing is asked of.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.goes_on
     }
 
     /// For how many characters the pattern's state alone decides what may follow; 0 if lengths soon do, too.
