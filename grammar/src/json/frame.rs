@@ -221,8 +221,8 @@ pub(crate) struct Link {
     frame_hash: u64,
 }
 
-/// What two outer graphs have become together.
-type United = HashMap<(*const Outer, *const Outer), Arc<Outer>>;
+/// What some outer graphs have become together.
+type United = HashMap<SmallVec<[*const Outer; 2]>, Arc<Outer>>;
 
 impl Outer {
     /// Around a whole text.
@@ -265,27 +265,30 @@ impl Outer {
         })
     }
 
-    /// All ways of two. What they share stays shared.
-    fn union(left: &Arc<Self>, right: &Arc<Self>, united: &mut United) -> Arc<Self> {
-        if left == right {
-            return Arc::clone(left);
+    /// All ways of some. What they share stays shared.
+    fn union(mut all: SmallVec<[Arc<Self>; 2]>, united: &mut United) -> Arc<Self> {
+        all.sort_unstable_by_key(|outer| outer.hash);
+        all.dedup();
+        if all.len() == 1 {
+            return all.remove(0);
         }
-        let key = (Arc::as_ptr(left), Arc::as_ptr(right));
+        let key: SmallVec<[*const Self; 2]> = all.iter().map(Arc::as_ptr).collect();
         if let Some(known) = united.get(&key) {
             return Arc::clone(known);
         }
-        let mut links = SmallVec::new();
-        let mut rest = right.links.iter().peekable();
-        for link in &left.links {
-            let before = |other: &&Link| other.frame_hash < link.frame_hash;
-            links.extend(std::iter::from_fn(|| rest.next_if(before).cloned()));
-            links.push(match rest.next_if(|other| other.frame == link.frame) {
-                Some(other) => link.with(other, united),
-                None => link.clone(),
-            });
+        let mut links: SmallVec<[&Link; 4]> = all.iter().flat_map(|outer| &outer.links).collect();
+        links.sort_by_key(|link| link.frame_hash);
+        let mut ways = SmallVec::new();
+        for alike in links.chunk_by(|a, b| a.frame_hash == b.frame_hash) {
+            let mut rest: SmallVec<[&Link; 4]> = SmallVec::from_slice(alike);
+            while let Some(&first) = rest.first() {
+                let is_same = |link: &&Link| link.frame == first.frame;
+                let (same, others) = rest.into_iter().partition::<SmallVec<_>, _>(is_same);
+                ways.push(Link::union(&same, united));
+                rest = others;
+            }
         }
-        links.extend(rest.cloned());
-        let union = Self::of(links);
+        let union = Self::of(ways);
         united.insert(key, Arc::clone(&union));
         union
     }
@@ -313,16 +316,18 @@ impl Link {
         around || self.frame.asks_for_text()
     }
 
-    /// The ways of two with equal frames.
-    fn with(&self, other: &Self, united: &mut United) -> Self {
-        let outer = match (&self.outer, &other.outer) {
-            (Some(left), Some(right)) => Some(Outer::union(left, right, united)),
-            _ => None,
-        };
+    /// The ways of some with equal frames.
+    fn union(all: &[&Self], united: &mut United) -> Self {
+        let link = all[0].clone();
+        if all.len() == 1 {
+            return link;
+        }
+        let outers: SmallVec<_> = all.iter().filter_map(|link| link.outer.clone()).collect();
+        let costs = all.iter().map(|link| link.cost);
         Self {
-            cost: self.cost.min(other.cost),
-            outer,
-            ..self.clone()
+            cost: costs.min().unwrap_or(link.cost),
+            outer: (!outers.is_empty()).then(|| Outer::union(outers, united)),
+            ..link
         }
     }
 }
@@ -373,11 +378,14 @@ impl Stack {
         !self.outer.as_ref().is_some_and(|outer| outer.is_judged)
     }
 
-    /// Adds the parses of another stack with this top.
-    pub(crate) fn unite(&mut self, other: &Self) {
-        if let (Some(left), Some(right)) = (&self.outer, &other.outer) {
-            self.outer = Some(Outer::union(left, right, &mut United::new()));
-        }
+    /// Adds the parses of other stacks with this top.
+    pub(crate) fn unite(&mut self, others: impl Iterator<Item = Self>) {
+        let own = self.outer.take();
+        let all: SmallVec<_> = own
+            .into_iter()
+            .chain(others.filter_map(|stack| stack.outer))
+            .collect();
+        self.outer = (!all.is_empty()).then(|| Outer::union(all, &mut United::new()));
     }
 }
 

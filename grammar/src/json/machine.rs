@@ -26,6 +26,9 @@ use crate::json::values::hash;
 use crate::json::verdict::Verdicts;
 use crate::{GrammarError, JsonOptions, Limits, Whitespace};
 
+/// Parses up to which tops are compared with each other, and not hashed.
+const FEW_PARSES: usize = 8;
+
 /// The parses of one output that are still possible, all different; never empty.
 pub(crate) type Parses = SmallVec<[Stack; 1]>;
 
@@ -227,16 +230,33 @@ impl Parser {
     /// Makes one stack of those with equal tops.
     fn merge(&self, parses: &mut Parses) -> Result<(), GrammarError> {
         let mut merged = Parses::new();
+        // Those with the top of one before, and which that is.
+        let mut same: SmallVec<[(usize, Stack); 1]> = SmallVec::new();
         let mut known: HashMap<u64, usize> = HashMap::new();
+        let are_few = parses.len() <= FEW_PARSES;
         for stack in parses.drain(..) {
-            let place = *known
-                .entry(FixedState::default().hash_one(&stack.top))
-                .or_insert(merged.len());
-            match merged.get_mut(place) {
-                Some(same) if same.top == stack.top => same.unite(&stack),
-                // New, or with another's hash: then they stay apart, which is as right.
-                _ => merged.push(stack),
+            let place = match are_few {
+                true => merged.iter().position(|known| known.top == stack.top),
+                false => {
+                    let hash = FixedState::default().hash_one(&stack.top);
+                    let place = *known.entry(hash).or_insert(merged.len());
+                    // One with another's hash stays apart, which is as right.
+                    merged
+                        .get(place)
+                        .is_some_and(|known| known.top == stack.top)
+                        .then_some(place)
+                }
+            };
+            match place {
+                Some(place) => same.push((place, stack)),
+                None => merged.push(stack),
             }
+        }
+        same.sort_by_key(|(place, _)| *place);
+        let mut same = same.into_iter().peekable();
+        while let Some(&(place, _)) = same.peek() {
+            let alike = std::iter::from_fn(|| same.next_if(|(other, _)| *other == place));
+            merged[place].unite(alike.map(|(_, stack)| stack));
         }
         *parses = merged;
         if parses.len() > self.max_parses {
