@@ -1,5 +1,5 @@
 //! Attention over bf16 in the order of a unit for squares (see [`crate::squares`]), also where queries are too few to use one:
-//! a unit takes sixteen of them in the time of one, and what follows on vectors is slower for a while.
+//! a unit takes as long for one as for sixteen.
 
 use half::bf16;
 
