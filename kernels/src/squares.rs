@@ -23,7 +23,7 @@ pub(crate) const N_POSITIONS: usize = LANES;
 
 /// Where a square begins, and the bytes from one of its lines to the next.
 #[derive(Clone, Copy)]
-pub(crate) struct Lines<T> {
+pub(crate) struct Strided<T> {
     pub(crate) start: *mut T,
     pub(crate) stride: usize,
 }
@@ -31,12 +31,12 @@ pub(crate) struct Lines<T> {
 /// Scores of sixteen queries and some vectors of sixteen positions, one behind the other.
 pub(crate) struct Scores<'a> {
     /// Sixteen lines of two times sixteen pairs.
-    pub(crate) queries: Lines<i32>,
+    pub(crate) queries: Strided<i32>,
     /// Two squares of keys each, one behind the other: lines of sixteen pairs, so many bytes apart.
     pub(crate) keys: &'a [*const u8],
     pub(crate) key_stride: usize,
     /// Sixteen lines.
-    pub(crate) scores: Lines<f32>,
+    pub(crate) scores: Strided<f32>,
     /// Whether nothing has been written there yet.
     pub(crate) are_first: bool,
 }
@@ -44,12 +44,12 @@ pub(crate) struct Scores<'a> {
 /// Weighted values of some vectors of sixteen positions, one behind the other, of sixteen queries.
 pub(crate) struct Values<'a> {
     /// Sixteen lines, of each vector eight pairs.
-    pub(crate) weights: Lines<i32>,
+    pub(crate) weights: Strided<i32>,
     /// Eight lines of four times sixteen pairs each, so many bytes apart.
     pub(crate) values: &'a [*const u8],
     pub(crate) value_stride: usize,
     /// Sixteen lines of [`N_ELEMENTS`].
-    pub(crate) sums: Lines<f32>,
+    pub(crate) sums: Strided<f32>,
 }
 
 /// A machine's unit. A value exists only where there is one.

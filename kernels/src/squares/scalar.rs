@@ -1,13 +1,13 @@
 //! What a unit does, in plain loops: for tests, also on machines without one.
 
-use super::{Lines, N_ELEMENTS, N_POSITIONS, Scores, Unit, Values};
+use super::{N_ELEMENTS, N_POSITIONS, Scores, Strided, Unit, Values};
 use crate::simd::LANES;
 
 /// A unit that any machine has.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
 
-impl<T: Copy> Lines<T> {
+impl<T: Copy> Strided<T> {
     /// # Safety
     /// There is such a number.
     unsafe fn at(self, line: usize, idx: usize) -> *mut T {
@@ -33,7 +33,7 @@ impl Unit for Scalar {
     unsafe fn add_scores(self, of: Scores<'_>) {
         let (queries, scores) = (of.queries, of.scores);
         for (vector_idx, &keys) in of.keys.iter().enumerate() {
-            let keys = Lines {
+            let keys = Strided {
                 start: keys.cast_mut().cast::<i32>(),
                 stride: of.key_stride,
             };
@@ -58,7 +58,7 @@ impl Unit for Scalar {
         const N_LINES: usize = N_POSITIONS / 2;
         let (weights, sums) = (of.weights, of.sums);
         for (vector_idx, &values) in of.values.iter().enumerate() {
-            let values = Lines {
+            let values = Strided {
                 start: values.cast_mut().cast::<i32>(),
                 stride: of.value_stride,
             };

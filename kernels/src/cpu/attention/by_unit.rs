@@ -10,7 +10,7 @@ use half::bf16;
 use super::{Inputs, ItemKernel, Query, Scratch, SoFar};
 use crate::kv::{KvElement, Squared};
 use crate::simd::{Kernel, LANES, Simd};
-use crate::squares::{Lines, N_ELEMENTS, N_POSITIONS, Scores, Unit, UnitKernel, Values};
+use crate::squares::{N_ELEMENTS, N_POSITIONS, Scores, Strided, Unit, UnitKernel, Values};
 use crate::{AttentionSpan, KvShape};
 
 /// Vectors of positions that a unit is handed at once, at most.
@@ -169,8 +169,8 @@ impl<U: Unit> Together<'_, '_, U> {
 }
 
 /// Lines of `len` numbers of 32 bits.
-fn lines<T>(start: *mut T, len: usize) -> Lines<T> {
-    Lines {
+fn lines<T>(start: *mut T, len: usize) -> Strided<T> {
+    Strided {
         start,
         stride: len * size_of::<T>(),
     }
