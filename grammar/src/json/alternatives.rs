@@ -31,7 +31,8 @@ impl Places {
     /// Merges the alternatives of each place. Places with the values of two are added, at most as many as there are: else
     /// they might be all subsets of the alternatives.
     pub(crate) fn merge(&mut self, ordered: bool) {
-        let is_object = |&&(draft, _): &&Choice| self.is_object(draft);
+        let is_object =
+            |&&(draft, _): &&Choice| matches!(*self.drafts[draft as usize], Draft::Object(_));
         let may_merge = |choices: &Vec<Choice>| choices.iter().filter(is_object).count() > 1;
         if !self.nodes.iter().any(may_merge) {
             return;
@@ -62,10 +63,6 @@ impl Places {
             }
         }
         used
-    }
-
-    fn is_object(&self, draft: ShapeId) -> bool {
-        matches!(*self.drafts[draft as usize], Draft::Object(_))
     }
 }
 
@@ -198,13 +195,16 @@ impl<'p> Merger<'p> {
     /// The alternatives of a place.
     fn merge(&mut self, node: usize) -> Vec<Choice> {
         let choices = self.places.nodes[node].clone();
-        let objects = choices.iter().filter_map(|&choice| self.object(choice));
-        let objects: Vec<Object> = objects.collect();
+        let (mut objects, mut merged) = (Vec::new(), Vec::new());
+        for &choice in &choices {
+            match self.object(choice) {
+                Some(object) => objects.push(object),
+                None => merged.push(choice),
+            }
+        }
         if objects.len() < 2 {
             return choices;
         }
-        let is_object = |choice: &Choice| objects.iter().any(|object| object.choice == *choice);
-        let mut merged: Vec<Choice> = choices.into_iter().filter(|c| !is_object(c)).collect();
         let objects = self.merge_objects(objects);
         let is_covered = |idx: usize| {
             let covers = |a: usize, b: usize| self.covers(&objects[a], &objects[b]);

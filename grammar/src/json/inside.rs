@@ -115,10 +115,8 @@ impl JsonLanguage {
             Frame::String { shape, body } => {
                 let strings = self.parser.tables.string(*shape);
                 let automata = &self.parser.verdicts.patterns.automata;
-                let key = match strings.goes_on() && !measured {
-                    true => InteriorKey::of_any(body.text),
-                    false => strings.interior_key(*shape, body, longest, automata),
-                };
+                let (inside, place) = strings.inside(body, measured);
+                let key = inside.interior_key(*shape, &place, longest, automata);
                 (
                     Interior::String(key),
                     strings.interior_offsets(body, longest),
@@ -191,9 +189,9 @@ impl JsonLanguage {
         let automata = &self.parser.verdicts.patterns.automata;
         let (text, automaton) = match top {
             Frame::String { shape, body } => {
-                let strings = self.parser.tables.string(*shape);
-                let pattern = strings.pattern.filter(|_| !strings.goes_on());
-                (body.text, pattern.map(|(automaton, _)| automaton as usize))
+                let (strings, body) = self.parser.tables.string(*shape).inside(body, false);
+                let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
+                (body.text, automaton)
             }
             Frame::Name { members, name } => {
                 let others = &self.parser.tables.object(members.shape).others;
@@ -219,9 +217,23 @@ impl JsonLanguage {
         let automata = verdicts.patterns.automata.as_mut_slice();
         match top {
             Frame::String { shape, body } => {
-                let strings = tables.string(*shape);
-                let runs = &mut self.masks.runs;
-                in_string((strings, *body), (automata, runs), tokens, reach)
+                let (strings, start) = tables.string(*shape).inside(body, reach.measured);
+                let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
+                let place = InString {
+                    start,
+                    step: |automata: &mut [Automaton], body, byte| {
+                        strings.step(body, byte, automata)
+                    },
+                    run: |automata: &mut [Automaton], runs: &mut Runs, body: Body| {
+                        let automaton = automaton.map(|idx| &mut automata[idx]);
+                        string_run(strings, automaton, runs, body)
+                    },
+                    distance: |automata: &[Automaton], body: &Body| {
+                        strings.interior_distance(body, automata)
+                    },
+                };
+                let runs = runs_of(&mut self.masks.runs, automaton, automata);
+                place.add((automata, runs), tokens, reach)
             }
             Frame::Name {
                 members,
@@ -309,41 +321,6 @@ where
             &mut reach.mask,
         )
     }
-}
-
-/// Adds the tokens of a trie that a string takes. If any text goes on, the string's automaton is not asked, unless for
-/// distances.
-fn in_string(
-    (strings, body): (&StringShape, Body),
-    (automata, runs): (&mut [Automaton], &mut HashMap<Option<usize>, Runs>),
-    tokens: Walked<'_>,
-    reach: &mut Reach,
-) -> Result<(), GrammarError> {
-    if strings.goes_on() && !reach.measured {
-        let place = InString {
-            start: body.text,
-            step: |_: &mut [Automaton], text: Text, byte| Ok(text.step(byte)),
-            run: |_: &mut [Automaton], runs: &mut Runs, text| match text {
-                BOUNDARY => runs.run(0, None),
-                _ => Ok(Run::NONE),
-            },
-            distance: |_: &[Automaton], text: &Text| text.distance(),
-        };
-        let runs = runs_of(runs, None, automata);
-        return place.add((automata, runs), tokens, reach);
-    }
-    let automaton = strings.pattern.map(|(automaton, _)| automaton as usize);
-    let place = InString {
-        start: body,
-        step: |automata: &mut [Automaton], body, byte| strings.step(body, byte, automata),
-        run: |automata: &mut [Automaton], runs: &mut Runs, body: Body| {
-            let automaton = automaton.map(|idx| &mut automata[idx]);
-            string_run(strings, automaton, runs, body)
-        },
-        distance: |automata: &[Automaton], body: &Body| strings.interior_distance(body, automata),
-    };
-    let runs = runs_of(runs, automaton, automata);
-    place.add((automata, runs), tokens, reach)
 }
 
 /// The longest run from a place in a string.

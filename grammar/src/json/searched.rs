@@ -25,14 +25,14 @@ impl JsonLanguage {
         let Frame::String { shape, body } = top else {
             return Ok(false);
         };
-        let strings = tables.string(*shape);
+        let (strings, body) = tables.string(*shape).inside(body, false);
         let Some((pattern, _)) = strings.pattern else {
             return Ok(false);
         };
         let Automaton::Product(product, _) = &mut automata[pattern as usize] else {
             return Ok(false);
         };
-        if body.text != BOUNDARY || strings.max.is_some() || strings.goes_on() {
+        if body.text != BOUNDARY || strings.max.is_some() {
             return Ok(false);
         }
         let Some(missing) = product.missing_words(body.state)? else {
@@ -48,7 +48,7 @@ impl JsonLanguage {
         }
         let mut mask = plain.all(vocabulary.n_tokens()).clone();
         for token in completing {
-            let mut body = Some(*body);
+            let mut body = Some(body);
             for &byte in vocabulary.bytes(token).unwrap_or_default() {
                 body = match body {
                     Some(body) => strings.step(body, byte, automata)?,

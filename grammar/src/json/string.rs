@@ -24,6 +24,15 @@ pub(crate) struct StringShape {
     goes_on: bool,
 }
 
+/// Strings that nothing is asked of.
+static ANY: StringShape = StringShape {
+    pattern: None,
+    min: 0,
+    max: None,
+    table: None,
+    goes_on: true,
+};
+
 /// A string in the making, after its opening quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Body {
@@ -61,17 +70,6 @@ const NONE: u32 = u32::MAX;
 const FAR: u32 = 1 << 31;
 
 impl InteriorKey {
-    /// Of a string that any text goes on with.
-    pub(crate) fn of_any(text: Text) -> Self {
-        Self {
-            pattern: NONE,
-            state: 0,
-            text,
-            left: NONE,
-            table: (NONE, 0),
-        }
-    }
-
     /// Whether it speaks of no pattern, and so means the same in every constraint.
     pub(crate) fn is_common(&self) -> bool {
         self.pattern == NONE
@@ -206,9 +204,19 @@ impl StringShape {
         self.goes_on && body.text == BOUNDARY
     }
 
-    /// Whether its inside is that of a string that nothing is asked of.
-    pub(crate) fn goes_on(&self) -> bool {
-        self.goes_on
+    /// What decides which texts stay inside, and where in it this place is: if all do, and no distance is asked for (`measured`), it
+    /// is a string that nothing is asked of.
+    pub(crate) fn inside(&self, body: &Body, measured: bool) -> (&Self, Body) {
+        match self.goes_on && !measured {
+            true => (
+                &ANY,
+                Body {
+                    text: body.text,
+                    ..ANY.open()
+                },
+            ),
+            false => (self, *body),
+        }
     }
 
     /// For how many characters the pattern's state alone decides what may follow; 0 if lengths soon do, too.
