@@ -141,7 +141,8 @@ pub(crate) fn run<S: Copy + Eq, F: Followed<S>>(
         return Ok(all);
     }
     let together = first.list.iter().map(|&(target, groups)| {
-        let others = first.list.iter().filter(|other| other.0 != target);
+        let others = first.list.iter();
+        let others = others.filter(|other| other.0 != target && !automaton.covers(other.0, target));
         others.fold(groups & !first.dead, |groups, other| groups & !other.1)
     });
     let together = together.max_by_key(|&groups| weight(groups)).unwrap_or(0);
