@@ -174,7 +174,9 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
             if n_characters > 0 && weight(dying) * 4 > weight(groups) {
                 let mut all_end = all_followed && !comes_back;
                 for &state in &seen[level..n_reached] {
-                    all_end &= automaton.targets(state)?.alive == 0;
+                    let next = automaton.targets(state)?.alive;
+                    all_end &= next & groups == 0;
+                    alive |= next;
                 }
                 let known = Run::at_least(groups, n_characters);
                 return Ok(match all_end {
