@@ -48,10 +48,6 @@ impl Cut {
     pub(crate) fn ending(&self, rest: u32) -> &[(u32, TokenId)] {
         &self.by_rest[rest as usize]
     }
-
-    pub(crate) fn n_heads(&self) -> usize {
-        self.by_head.len()
-    }
 }
 
 /// What is before a token's closing quote, and after it.
@@ -141,6 +137,10 @@ impl Closers {
     /// The bytes of a head.
     pub(crate) fn head_bytes(&self, head: u32) -> &[u8] {
         &self.head_bytes[head as usize]
+    }
+
+    pub(crate) fn n_heads(&self) -> usize {
+        self.head_bytes.len()
     }
 
     /// The rests, as tokens, but for the empty one.

@@ -35,16 +35,16 @@ struct Rests {
 }
 
 impl JsonLanguage {
-    /// Finds the tokens of a `cut` that close the top string, whose next quote is no part of it.
+    /// Finds the tokens of some `cuts` that close the top string, whose next quote is no part of it.
     pub(crate) fn closing_tokens(
         &mut self,
         state: &JsonState,
         stack: &Stack,
-        (vocabulary, cut): (&Vocabulary, &Cut),
+        (vocabulary, cuts): (&Vocabulary, &[&Cut]),
         found: &mut Found,
     ) -> Result<(), GrammarError> {
         let groups = self.parser.closing_heads(stack, vocabulary.closers())?;
-        self.closing_by(&groups, state, stack, (vocabulary, cut), found)
+        self.closing_by(&groups, state, stack, (vocabulary, cuts), found)
     }
 
     /// Finds the tokens that close the top name, among those of other names, of which they have all
@@ -70,7 +70,7 @@ impl JsonLanguage {
                 add(&mut groups, Way::Declared(idx), head);
             }
         }
-        self.closing_by(&groups, state, stack, (vocabulary, cut), found)
+        self.closing_by(&groups, state, stack, (vocabulary, &[cut]), found)
     }
 
     /// Finds the tokens that close the top string after some heads.
@@ -79,13 +79,13 @@ impl JsonLanguage {
         groups: &[Group],
         state: &JsonState,
         stack: &Stack,
-        (vocabulary, cut): (&Vocabulary, &Cut),
+        (vocabulary, cuts): (&Vocabulary, &[&Cut]),
         found: &mut Found,
     ) -> Result<(), GrammarError> {
         let measured = found.reach.measured;
         for group in groups {
-            let mut heads = group.heads.iter();
-            let Some(&first) = heads.find(|&&head| !cut.tokens(head).is_empty()) else {
+            let has_tokens = |head: &&u32| cuts.iter().any(|cut| !cut.tokens(**head).is_empty());
+            let Some(&first) = group.heads.iter().find(has_tokens) else {
                 continue;
             };
             let start = state.of(stack.clone());
@@ -95,10 +95,10 @@ impl JsonLanguage {
                 distances,
                 undecided,
             } = self.rests(start, head, vocabulary, measured)?;
-            let mut heads = TokenMask::new(cut.n_heads());
+            let mut heads = TokenMask::new(vocabulary.closers().n_heads());
             heads.allow_all(&group.heads);
             let tokens = |rest: u32| {
-                let ending = cut.ending(rest).iter();
+                let ending = cuts.iter().flat_map(move |cut| cut.ending(rest));
                 ending.filter(|(head, _)| heads.is_allowed(*head))
             };
             for rest in legal.mask.to_list() {

@@ -182,6 +182,14 @@ impl Parser {
         }
     }
 
+    /// Makes the kept bytes of the output those of a state and some more.
+    pub(crate) fn rewrite(&mut self, state: &JsonState, more: &[u8]) {
+        if self.keeps_text {
+            self.truncate(state.n_bytes);
+            self.text.extend_from_slice(more);
+        }
+    }
+
     /// The parses after one more byte than `n_bytes`; `None` if none is left.
     fn step(
         &mut self,

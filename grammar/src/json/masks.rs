@@ -236,7 +236,7 @@ impl JsonLanguage {
             }
             _ if is_cut => {
                 let cut = vocabulary.closers().whole();
-                self.closing_tokens(state, stack, (vocabulary, cut), &mut found)?;
+                self.closing_tokens(state, stack, (vocabulary, &[cut]), &mut found)?;
             }
             Frame::String { .. } | Frame::Name { .. } => {
                 let tokens = self.outside_tokens(stack, vocabulary);
@@ -290,7 +290,7 @@ impl JsonLanguage {
         self.parser.reads.begin(stack);
         let mut found = Found::new(vocabulary, false);
         let cut = vocabulary.closers().whole();
-        self.closing_tokens(state, stack, (vocabulary, cut), &mut found)?;
+        self.closing_tokens(state, stack, (vocabulary, &[cut]), &mut found)?;
         let known = Known::new(found, vocabulary, stack, self.parser.reads);
         let parser = &self.parser;
         self.masks.leaving.insert(vocabulary, stack, parser, &known);

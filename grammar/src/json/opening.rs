@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use smallvec::SmallVec;
 
+use crate::closers::Cut;
 use crate::json::context::{Found, place};
 use crate::json::frame::{Frame, Name, Stack};
 use crate::json::inside::Walked;
@@ -13,12 +15,13 @@ use crate::json::number::Number;
 use crate::json::shape::{Others, ShapeId};
 use crate::literals::{LiteralNode, LiteralTrie};
 use crate::memo::Reach;
+use crate::openers::Opener;
 use crate::trie::TokenTrie;
 use crate::{GrammarError, TokenId, Vocabulary};
 
 impl JsonLanguage {
     /// Adds the tokens that may follow a value's place or end: of those that open a string or a number, what
-    /// that takes, and what may follow once it is closed.
+    /// that takes, and what may follow once it is closed. Prefixes that lead to one state (`"` and ` "`) are asked for together.
     pub(super) fn opening_tokens(
         &mut self,
         start: &JsonState,
@@ -27,36 +30,79 @@ impl JsonLanguage {
     ) -> Result<(), GrammarError> {
         let openers = vocabulary.openers();
         self.survey(openers.others(), start.clone(), found)?;
-        let openers = openers.each().iter().zip(vocabulary.closers().tails());
-        'prefixes: for (prefix_idx, (opener, cut)) in openers.enumerate() {
-            let tails = [&opener.staying, &opener.leaving];
-            let mut opened = start.clone();
-            for &byte in &opener.prefix {
-                let next = self.step(&opened, byte)?;
-                if self.parser.reads.take_text() {
-                    let tokens = tails.iter().flat_map(|tails| tails.tokens());
-                    found.undecided.extend(tokens);
-                    continue 'prefixes;
-                }
-                match next {
-                    Some(next) => opened = next,
-                    None => continue 'prefixes,
-                }
+        let mut opened: Vec<(JsonState, Vec<usize>)> = Vec::new();
+        for (idx, opener) in openers.each().iter().enumerate() {
+            let Some(state) = self.open(start, opener, found)? else {
+                continue;
+            };
+            let is_same = |known: &&mut (JsonState, _)| known.0.parses == state.parses;
+            match opened.iter_mut().find(is_same) {
+                Some((_, prefixes)) => prefixes.push(idx),
+                None => opened.push((state, vec![idx])),
             }
-            for stack in &opened.parses {
+        }
+        for (state, prefixes) in opened {
+            let prefix = &openers.each()[prefixes[0]].prefix;
+            self.parser.rewrite(start, prefix);
+            self.opened_tokens(&state, (vocabulary, &prefixes), found)?;
+        }
+        Ok(())
+    }
+
+    /// The state after a prefix, if it can follow and its tokens do not depend on the text of the output; those that do are
+    /// undecided.
+    fn open(
+        &mut self,
+        start: &JsonState,
+        opener: &Opener,
+        found: &mut Found,
+    ) -> Result<Option<JsonState>, GrammarError> {
+        let mut opened = start.clone();
+        for &byte in &opener.prefix {
+            let next = self.step(&opened, byte)?;
+            if self.parser.reads.take_text() {
+                let tails = [&opener.staying, &opener.leaving];
+                let tokens = tails.iter().flat_map(|tails| tails.tokens());
+                found.undecided.extend(tokens);
+                return Ok(None);
+            }
+            match next {
+                Some(next) => opened = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(opened))
+    }
+
+    /// Adds the tokens of some prefixes, by what may follow them in the state that they lead to.
+    fn opened_tokens(
+        &mut self,
+        opened: &JsonState,
+        (vocabulary, prefixes): (&Vocabulary, &[usize]),
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
+        let cuts = vocabulary.closers().tails();
+        let cuts: SmallVec<[&Cut; 2]> = prefixes.iter().map(|&idx| &cuts[idx]).collect();
+        for stack in &opened.parses {
+            let is_cut = self.cut_at_quote(&stack.top);
+            for &idx in prefixes {
+                let Opener {
+                    staying, leaving, ..
+                } = &vocabulary.openers().each()[idx];
                 if let Frame::Number { shape, number } = stack.top {
-                    let key = (shape, number, prefix_idx);
-                    self.number_tails(key, &opener.staying, vocabulary, found);
-                } else if self.cut_at_quote(&stack.top) {
-                    let staying = Walked::InRuns(&opener.staying);
-                    self.interior(&stack.top, staying, &mut found.reach)?;
-                    self.declared_tokens(stack, (vocabulary, &opener.staying), found)?;
-                    self.closing_tokens(&opened, stack, (vocabulary, cut), found)?;
+                    self.number_tails((shape, number, idx), staying, vocabulary, found);
+                } else if is_cut {
+                    let tails = Walked::InRuns(staying);
+                    self.interior(&stack.top, tails, &mut found.reach)?;
+                    self.declared_tokens(stack, (vocabulary, staying), found)?;
                 } else {
-                    for tails in tails {
+                    for tails in [staying, leaving] {
                         self.survey(tails, opened.of(stack.clone()), found)?;
                     }
                 }
+            }
+            if is_cut {
+                self.closing_tokens(opened, stack, (vocabulary, &cuts), found)?;
             }
         }
         Ok(())
