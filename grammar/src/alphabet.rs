@@ -4,7 +4,7 @@ use foldhash::{HashMap, HashMapExt};
 use smallvec::SmallVec;
 
 use crate::json::text::{CLASSES, PLAIN, kind};
-use crate::runs::{BEYOND_ASCII, BROKEN, Groups, group};
+use crate::runs::{BEYOND_ASCII, BROKEN, Groups, LEADS, group, group_of_lead};
 
 /// The class of each byte: bytes of one class are neither told apart by an automaton nor by a string.
 pub(crate) fn byte_classes(class: impl Fn(u8) -> u16) -> [u8; 256] {
@@ -35,12 +35,19 @@ pub(crate) struct Targets<S> {
     pub(crate) list: SmallVec<[(S, Groups); 4]>,
     /// Groups with characters that cannot follow, or not as they are.
     pub(crate) dead: Groups,
-    /// Groups with characters that can. Those of a group that is dead, too, are not all in the list.
+    /// Groups with characters that can, or might. Those of a group that is dead, too, are not all in the list.
     pub(crate) alive: Groups,
 }
 
-/// A state within a character, the bytes that are still to come, and the bounds of the first of them.
-type Within<S> = (S, usize, (u8, u8));
+/// Bytes that may follow a lead byte.
+const MAX_CONTINUATIONS: usize = 3;
+
+/// Bytes that continue a character up to which an automaton that tells them apart is asked where each leads. To one with
+/// classes of Unicode's letters nearly all differ: a walk, then, asks for those that tokens have.
+const MAX_TOLD_APART: usize = 24;
+
+/// A state within characters, the bounds of the next byte, and the groups of these characters.
+type Within<S> = (S, (u8, u8), Groups);
 
 impl<S: Copy + Eq> Targets<S> {
     fn add(&mut self, target: Option<S>, added: Groups) {
@@ -61,7 +68,8 @@ impl<S: Copy + Eq> Targets<S> {
 pub(crate) struct Alphabet {
     /// An ASCII byte of each class, and the groups that have bytes of it.
     ascii: Vec<(u8, Groups)>,
-    leads: Vec<u8>,
+    /// Likewise of those that begin a character beyond ASCII; UTF-8 itself tells some apart.
+    leads: Vec<(u8, Groups)>,
     continuations: Vec<u8>,
 }
 
@@ -69,44 +77,24 @@ impl Alphabet {
     /// Of an automaton over the bodies of JSON strings that does not tell bytes of one class apart.
     pub(crate) fn new(class: impl Fn(u8) -> u16) -> Self {
         let class = |byte: u8| (class(byte), kind(byte));
-        let mut ascii: Vec<(u8, Groups)> = Vec::new();
-        for byte in 0..=0x7F {
-            match ascii
-                .iter_mut()
-                .find(|(known, _)| class(*known) == class(byte))
-            {
-                Some((_, groups)) => *groups |= group(byte),
-                None => ascii.push((byte, group(byte))),
-            }
-        }
-        // UTF-8 itself tells these apart (RFC 3629, section 4).
-        let ranges = [
-            0x80..=0x8F,
-            0x90..=0x9F,
-            0xA0..=0xBF,
-            0xC2..=0xDF,
-            0xE0..=0xE0,
-            0xE1..=0xEC,
-            0xED..=0xED,
-            0xEE..=0xEF,
-            0xF0..=0xF0,
-            0xF1..=0xF3,
-            0xF4..=0xF4,
-        ];
-        let mut beyond: Vec<u8> = Vec::new();
-        for range in ranges {
-            let n_before = beyond.len();
+        let ascii = (0..=0x7F).map(|byte| (byte, class(byte), group(byte)));
+        let leads = LEADS.into_iter().flatten();
+        let leads = leads.map(|byte| (byte, (class(byte), after_lead(byte)), group_of_lead(byte)));
+        let mut continuations: Vec<u8> = Vec::new();
+        // UTF-8 tells these apart behind some lead bytes (RFC 3629, section 4).
+        for range in [0x80..=0x8F, 0x90..=0x9F, 0xA0..=0xBF] {
+            let n_before = continuations.len();
             for byte in range {
-                if beyond[n_before..].iter().all(|&b| class(b) != class(byte)) {
-                    beyond.push(byte);
+                let known = &continuations[n_before..];
+                if known.iter().all(|&known| class(known) != class(byte)) {
+                    continuations.push(byte);
                 }
             }
         }
-        let leads = beyond.partition_point(|&byte| byte < 0xC2);
         Self {
-            ascii,
-            leads: beyond.split_off(leads),
-            continuations: beyond,
+            ascii: one_of_each(ascii),
+            leads: one_of_each(leads),
+            continuations,
         }
     }
 
@@ -137,44 +125,62 @@ impl Alphabet {
         step: &mut impl FnMut(S, u8) -> Result<Option<S>, E>,
         targets: &mut Targets<S>,
     ) -> Result<(), E> {
-        let mut open: SmallVec<[Within<S>; 8]> = SmallVec::new();
-        // Once some can follow and some cannot, no more is told; the last ones are the likeliest to die.
-        for &lead in self.leads.iter().rev() {
-            match step(state, lead)? {
-                None => targets.add(None, BEYOND_ASCII),
-                Some(next) => {
-                    targets.alive |= BEYOND_ASCII;
-                    let (n_left, bounds) = after_lead(lead);
-                    if !open.contains(&(next, n_left, bounds)) {
-                        open.push((next, n_left, bounds));
-                    }
-                }
-            }
-            if targets.dead & targets.alive & BEYOND_ASCII != 0 {
+        // Those with more bytes to come before those with fewer, so that each is complete when it is followed.
+        let mut open: [SmallVec<[Within<S>; 8]>; MAX_CONTINUATIONS] = Default::default();
+        for &(lead, groups) in &self.leads {
+            let Some(next) = step(state, lead)? else {
+                targets.dead |= groups;
+                continue;
+            };
+            if self.continuations.len() > MAX_TOLD_APART {
+                targets.alive |= BEYOND_ASCII;
+                targets.dead |= BEYOND_ASCII;
                 return Ok(());
             }
+            targets.alive |= groups;
+            let (n_left, bounds) = after_lead(lead);
+            add_within(&mut open[n_left - 1], (next, bounds, groups));
         }
-        if targets.dead & BEYOND_ASCII != 0 {
-            return Ok(());
-        }
-        let mut idx = 0;
-        while let Some(&(state, n_left, (low, high))) = open.get(idx) {
-            idx += 1;
-            let within = |byte: &&u8| (low..=high).contains(*byte);
-            for &byte in self.continuations.iter().filter(within) {
-                let next = step(state, byte)?;
-                match next {
-                    Some(next) if n_left > 1 => {
-                        let after = (next, n_left - 1, (0x80, 0xBF));
-                        if !open.contains(&after) {
-                            open.push(after);
-                        }
+        for n_left in (0..MAX_CONTINUATIONS).rev() {
+            for (state, (low, high), groups) in std::mem::take(&mut open[n_left]) {
+                for &byte in &self.continuations {
+                    // Of groups of which some can follow and some cannot no more is told.
+                    let groups = groups & !targets.dead;
+                    if groups == 0 || !(low..=high).contains(&byte) {
+                        continue;
                     }
-                    next => targets.add(next, BEYOND_ASCII),
+                    match step(state, byte)? {
+                        Some(next) if n_left > 0 => {
+                            add_within(&mut open[n_left - 1], (next, (0x80, 0xBF), groups));
+                        }
+                        next => targets.add(next, groups),
+                    }
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// A byte of each class, with the groups of all that are of it.
+fn one_of_each<K: Copy + Eq>(bytes: impl Iterator<Item = (u8, K, Groups)>) -> Vec<(u8, Groups)> {
+    let mut known: Vec<(K, (u8, Groups))> = Vec::new();
+    for (byte, class, group) in bytes {
+        match known.iter_mut().find(|known| known.0 == class) {
+            Some((_, (_, groups))) => *groups |= group,
+            None => known.push((class, (byte, group))),
+        }
+    }
+    known.into_iter().map(|(_, byte)| byte).collect()
+}
+
+/// Adds a state within characters to a list.
+fn add_within<S: Copy + Eq>(open: &mut SmallVec<[Within<S>; 8]>, added: Within<S>) {
+    let (state, bounds, groups) = added;
+    let mut known = open.iter_mut();
+    match known.find(|known| (known.0, known.1) == (state, bounds)) {
+        Some((.., known)) => *known |= groups,
+        None => open.push(added),
     }
 }
 

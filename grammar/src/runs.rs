@@ -6,6 +6,7 @@
 //! in any order. Only what is not settled so is walked, token by token.
 
 use std::hash::Hash;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
@@ -21,8 +22,33 @@ pub(crate) type Groups = u64;
 
 /// Bytes that are no characters: no run takes them.
 pub(crate) const BROKEN: Groups = 1 << 63;
+
+/// The lead bytes of characters beyond ASCII by groups: what classes of Unicode take whole or not at all, more or less, as
+/// are Greek, Cyrillic, Chinese and Korean letters.
+pub(crate) const LEADS: [RangeInclusive<u8>; 18] = [
+    0xC2..=0xC2,
+    0xC3..=0xC3,
+    0xC4..=0xC5,
+    0xC6..=0xCB,
+    0xCC..=0xCF,
+    0xD0..=0xD1,
+    0xD2..=0xDF,
+    0xE0..=0xE0,
+    0xE1..=0xE1,
+    0xE2..=0xE2,
+    0xE3..=0xE3,
+    0xE4..=0xE4,
+    0xE5..=0xE9,
+    0xEA..=0xEA,
+    0xEB..=0xEC,
+    0xED..=0xED,
+    0xEE..=0xEF,
+    0xF0..=0xF4,
+];
+/// The group of the first of [`LEADS`]; the others' follow it.
+const FIRST_LEAD: Groups = 1 << 43;
 /// All characters beyond ASCII, whole.
-pub(crate) const BEYOND_ASCII: Groups = 1 << 62;
+pub(crate) const BEYOND_ASCII: Groups = FIRST_LEAD * ((1 << LEADS.len()) - 1);
 
 /// Characters that stand for themselves: all but quotes, backslashes and control characters.
 const PLAIN: Groups = {
@@ -111,12 +137,18 @@ pub(crate) const fn group(byte: u8) -> Groups {
     }
 }
 
+/// The group of a character beyond ASCII.
+pub(crate) fn group_of_lead(lead: u8) -> Groups {
+    let place = LEADS.iter().position(|leads| leads.contains(&lead));
+    place.map_or(BROKEN, |place| FIRST_LEAD << place)
+}
+
 /// Roughly how many tokens some groups have a part in.
 fn weight(groups: Groups) -> u32 {
     let weight = |groups: Groups, each: u32| groups.count_ones() * each;
     weight(groups & 0b11, 100)
         + weight(groups & 0b1100, 20)
-        + weight(groups & BEYOND_ASCII, 40)
+        + weight(groups & BEYOND_ASCII, 2)
         + weight(groups, 1)
 }
 
@@ -333,7 +365,7 @@ pub(crate) fn measure(text: &[u8]) -> Vec<(Groups, u8)> {
                 let own = if n_bytes == 1 {
                     group(text[start])
                 } else {
-                    BEYOND_ASCII
+                    group_of_lead(text[start])
                 };
                 (groups | own, u8::saturating_add(n_characters, 1))
             }
