@@ -6,7 +6,7 @@
 //! in any order. Only what is not settled so is walked, token by token.
 
 use std::hash::Hash;
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
@@ -186,13 +186,32 @@ pub(crate) fn run<S: Copy + Eq, F: Followed<S>>(
 }
 
 /// The longest run from a state out of `groups`. Those of which little is lost are left out where
-/// they would end it. What covers a state that is followed need not be followed itself (antichains:
-/// De Wulf, Doyen, Henzinger, Raskin, CAV 2006).
+/// they would end it.
 fn run_of<S: Copy + Eq, F: Followed<S>>(
     mut groups: Groups,
     start: S,
     automaton: &mut F,
 ) -> Result<Run, GrammarError> {
+    groups &= !automaton.targets(start)?.dead;
+    loop {
+        match follow(groups, start, automaton)? {
+            ControlFlow::Break(run) => return Ok(run),
+            ControlFlow::Continue(others) => groups = others,
+        }
+    }
+}
+
+/// The longest run from a state out of `groups`, which all can follow it; or, if a few of these should rather be left out, as
+/// well as what only they lead to, the others. What covers a state that is followed need not be followed itself (antichains:
+/// De Wulf, Doyen, Henzinger, Raskin, CAV 2006).
+fn follow<S: Copy + Eq, F: Followed<S>>(
+    groups: Groups,
+    start: S,
+    automaton: &mut F,
+) -> Result<ControlFlow<Run, Groups>, GrammarError> {
+    if groups == 0 {
+        return Ok(ControlFlow::Break(Run::NONE));
+    }
     let mut seen: SmallVec<[S; 16]> = SmallVec::from_elem(start, 1);
     let mut n_done = 0;
     // The groups with characters that lead on from what was followed, whether all was, and whether a
@@ -203,7 +222,7 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
         while n_done < n_reached {
             let after = automaton.targets(seen[n_done])?;
             let dying = after.dead & groups;
-            if n_characters > 0 && weight(dying) * 4 > weight(groups) {
+            if weight(dying) * 4 > weight(groups) {
                 let mut all_end = all_followed && !comes_back;
                 for &state in &seen[level..n_reached] {
                     let next = automaton.targets(state)?.alive;
@@ -211,16 +230,18 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
                     alive |= next;
                 }
                 let known = Run::at_least(groups, n_characters);
-                return Ok(match all_end {
+                return Ok(ControlFlow::Break(match all_end {
                     true => Run {
                         alive,
                         most: n_characters,
                         ..known
                     },
                     false => known,
-                });
+                }));
             }
-            groups &= !dying;
+            if dying != 0 {
+                return Ok(ControlFlow::Continue(groups & !dying));
+            }
             alive |= after.alive;
             for &(target, of) in &after.list {
                 if of & groups == 0 {
@@ -239,22 +260,19 @@ fn run_of<S: Copy + Eq, F: Followed<S>>(
             }
             n_done += 1;
         }
-        if groups == 0 {
-            return Ok(Run::NONE);
-        }
         if seen.len() == n_reached {
             // No state is new, so none ever will be.
             let known = Run::at_least(groups, ENDLESS);
-            return Ok(match all_followed {
+            return Ok(ControlFlow::Break(match all_followed {
                 true => Run { alive, ..known },
                 false => known,
-            });
+            }));
         }
         if seen.len() - n_reached > MAX_NEW_STATES {
-            return Ok(Run::at_least(groups, n_characters + 1));
+            return Ok(ControlFlow::Break(Run::at_least(groups, n_characters + 1)));
         }
     }
-    Ok(Run::at_least(groups, MAX_FOLLOWED))
+    Ok(ControlFlow::Break(Run::at_least(groups, MAX_FOLLOWED)))
 }
 
 /// The runs of one automaton as far as they were asked for.
