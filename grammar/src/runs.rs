@@ -71,9 +71,9 @@ const MAX_NEW_STATES: usize = 4;
 /// Bytes of bookkeeping for each state that was looked at.
 const STATE_BYTES: usize = 160;
 
-/// Text of at most `n_characters` out of `groups` can always be continued. Other text without an escape
-/// may be *open*, if it has characters that are `alive` beside these; else it dies if it has more than
-/// `most` characters, or one that is not alive.
+/// Text of at most `n_characters` out of `groups` can always be continued. Other text without an escape may be *open*, if it
+/// has characters that are `alive` beside these. Else it dies if it has more than `most` characters, or at most
+/// `n_characters`, one of which is not of the `groups`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Run {
     pub(crate) groups: Groups,
@@ -84,21 +84,22 @@ pub(crate) struct Run {
 
 impl Run {
     /// No text at all.
-    pub(crate) const NONE: Self = Self::at_least(0, 0);
+    pub(crate) const NONE: Self = Self {
+        groups: 0,
+        n_characters: 0,
+        alive: PLAIN,
+        most: ENDLESS,
+    };
 
-    /// Text of these, and perhaps other.
-    const fn at_least(groups: Groups, n_characters: u8) -> Self {
-        Self {
-            groups,
-            n_characters,
-            alive: PLAIN,
-            most: ENDLESS,
-        }
-    }
-
-    /// Whether it tells of each text out of `groups` if that dies.
+    /// Whether it tells of each text out of `groups`, however long, if that dies.
     pub(crate) fn decides(self, groups: Groups) -> bool {
         self.n_characters == self.most && !self.is_open(groups)
+    }
+
+    /// Whether it tells of each text out of `groups` with at most so many characters if that dies.
+    pub(crate) fn tells(self, groups: Groups, n_characters: u8) -> bool {
+        (n_characters <= self.n_characters || self.n_characters == self.most)
+            && !self.is_open(groups)
     }
 
     /// Whether all text out of `groups` dies that has so many characters.
@@ -217,27 +218,26 @@ fn follow<S: Copy + Eq, F: Followed<S>>(
     // The groups with characters that lead on from what was followed, whether all was, and whether a
     // state comes again after more characters.
     let (mut alive, mut all_followed, mut comes_back) = (0, true, false);
+    let run = |n_characters, (alive, all_followed), ends| Run {
+        groups,
+        n_characters,
+        alive: if all_followed { alive } else { PLAIN },
+        most: if ends { n_characters } else { ENDLESS },
+    };
     for n_characters in 0..MAX_FOLLOWED {
         let (level, n_reached) = (n_done, seen.len());
         while n_done < n_reached {
             let after = automaton.targets(seen[n_done])?;
             let dying = after.dead & groups;
             if weight(dying) * 4 > weight(groups) {
-                let mut all_end = all_followed && !comes_back;
+                let mut ends = all_followed && !comes_back;
                 for &state in &seen[level..n_reached] {
                     let next = automaton.targets(state)?.alive;
-                    all_end &= next & groups == 0;
+                    ends &= next & groups == 0;
                     alive |= next;
                 }
-                let known = Run::at_least(groups, n_characters);
-                return Ok(ControlFlow::Break(match all_end {
-                    true => Run {
-                        alive,
-                        most: n_characters,
-                        ..known
-                    },
-                    false => known,
-                }));
+                let found = run(n_characters, (alive, all_followed), ends);
+                return Ok(ControlFlow::Break(found));
             }
             if dying != 0 {
                 return Ok(ControlFlow::Continue(groups & !dying));
@@ -260,19 +260,17 @@ fn follow<S: Copy + Eq, F: Followed<S>>(
             }
             n_done += 1;
         }
-        if seen.len() == n_reached {
+        let n_characters = match seen.len() - n_reached {
             // No state is new, so none ever will be.
-            let known = Run::at_least(groups, ENDLESS);
-            return Ok(ControlFlow::Break(match all_followed {
-                true => Run { alive, ..known },
-                false => known,
-            }));
-        }
-        if seen.len() - n_reached > MAX_NEW_STATES {
-            return Ok(ControlFlow::Break(Run::at_least(groups, n_characters + 1)));
-        }
+            0 => ENDLESS,
+            n_new if n_new > MAX_NEW_STATES => n_characters + 1,
+            _ => continue,
+        };
+        let found = run(n_characters, (alive, all_followed), false);
+        return Ok(ControlFlow::Break(found));
     }
-    Ok(ControlFlow::Break(Run::at_least(groups, MAX_FOLLOWED)))
+    let found = run(MAX_FOLLOWED, (alive, all_followed), false);
+    Ok(ControlFlow::Break(found))
 }
 
 /// The runs of one automaton as far as they were asked for.
@@ -361,7 +359,7 @@ pub(crate) fn is_plain(text: &[u8]) -> bool {
 }
 
 /// For each byte of a text, the groups of what stands from there on and how many characters it has;
-/// `BROKEN` is among them if that does not consist of characters. The last may be cut short: where each
+/// `BROKEN` is among them if that does not consist of characters, and their number is then the greatest. The last may be cut short: where each
 /// of its group can follow, so can a part of one.
 pub(crate) fn measure(text: &[u8]) -> Vec<(Groups, u8)> {
     let mut measures = vec![(0, 0); text.len() + 1];
@@ -377,7 +375,7 @@ pub(crate) fn measure(text: &[u8]) -> Vec<(Groups, u8)> {
             Err(error) => error.error_len().is_none(),
         };
         measures[start] = match is_character {
-            false => (BROKEN, 0),
+            false => (BROKEN, ENDLESS),
             true => {
                 let (groups, n_characters) = measures[end];
                 let own = if n_bytes == 1 {

@@ -59,8 +59,7 @@ impl Brief {
 
     /// Whether the run before it, with `n` characters that it takes, tells of all its tokens.
     pub(super) fn is_told(&self, run: Run, n: u8) -> bool {
-        run.decides(self.groups)
-            || run.takes(self.groups, self.most.saturating_add(n))
+        run.tells(self.groups, self.most.saturating_add(n))
             || run.ends(self.groups, self.fewest.saturating_add(n))
     }
 }

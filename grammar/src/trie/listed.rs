@@ -99,13 +99,12 @@ impl Listed {
             .lists
             .iter()
             .filter(move |list| !run.decides(list.groups));
-        lists.map(move |list| {
-            let start = self.end_of_taken(list, run);
-            let end = match run.is_open(list.groups) {
-                true => list.places.end,
-                false => self.at_most(list, run.most),
-            };
-            start..end.max(start)
+        lists.map(move |list| match run.is_open(list.groups) {
+            true => list.places.clone(),
+            false => {
+                let start = self.at_most(list, run.n_characters);
+                start..self.at_most(list, run.most).max(start)
+            }
         })
     }
 
