@@ -576,10 +576,10 @@ impl Stack {
         (name.other.is_some() && name.declared.is_some()).then(|| Self {
             top: Frame::Name {
                 members: members.clone(),
-                name: Name {
+                name: Box::new(Name {
                     declared: None,
-                    ..name.clone()
-                },
+                    ..Name::clone(name)
+                }),
             },
             outer: self.outer.clone(),
         })

@@ -52,7 +52,8 @@ pub(crate) enum Frame {
     },
     Name {
         members: Members,
-        name: Name,
+        /// Apart, for most frames are none.
+        name: Box<Name>,
     },
     /// After a name: its value's place, and the members with this one.
     Colon {

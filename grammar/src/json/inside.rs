@@ -10,7 +10,7 @@ use foldhash::HashMap;
 
 use crate::alphabet::Targets;
 use crate::json::automaton::Automaton;
-use crate::json::frame::{Frame, Name, Other, Stack};
+use crate::json::frame::{Frame, Other, Stack};
 use crate::json::machine::{JsonLanguage, Parser};
 use crate::json::members::{object_automaton, step_other};
 use crate::json::patterns::AutomatonId;
@@ -122,15 +122,10 @@ impl JsonLanguage {
                     strings.interior_offsets(body, longest),
                 )
             }
-            Frame::Name {
-                members,
-                name: Name {
-                    other: Some(other), ..
-                },
-            } => {
+            Frame::Name { members, name } if let Some(other) = name.other => {
                 let others = &self.parser.tables.object(members.shape).others;
                 let interior = match others {
-                    Others::Matching { automaton, .. } => Interior::Matching(*automaton, *other),
+                    Others::Matching { automaton, .. } => Interior::Matching(*automaton, other),
                     _ => Interior::Name(other.text),
                 };
                 (interior, self.parser.name_offsets(members))
@@ -235,15 +230,10 @@ impl JsonLanguage {
                 let runs = runs_of(&mut self.masks.runs, automaton, automata);
                 place.add((automata, runs), tokens, reach)
             }
-            Frame::Name {
-                members,
-                name: Name {
-                    other: Some(other), ..
-                },
-            } => {
+            Frame::Name { members, name } if let Some(start) = name.other => {
                 let automaton = object_automaton(&tables.object(members.shape).others);
                 let place = InString {
-                    start: *other,
+                    start,
                     step: |automata: &mut [Automaton], other, byte| {
                         step_other(automaton, automata, other, byte)
                     },

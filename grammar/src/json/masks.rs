@@ -176,15 +176,14 @@ impl JsonLanguage {
         vocabulary: &Vocabulary,
     ) -> Result<Vec<TokenId>, GrammarError> {
         let mut used = Vec::new();
-        let Frame::Name {
-            members,
-            name:
-                Name {
-                    other: Some(other),
-                    written,
-                    ..
-                },
-        } = top
+        let Frame::Name { members, name } = top else {
+            return Ok(used);
+        };
+        let Name {
+            other: Some(other),
+            written,
+            ..
+        } = &**name
         else {
             return Ok(used);
         };

@@ -120,7 +120,7 @@ impl Parser {
         Ok(match self.step_name(members, name, place, byte)? {
             Some(name) => Some(Frame::Name {
                 members: members.clone(),
-                name,
+                name: Box::new(name),
             }),
             None if byte == b'"' => {
                 self.reads.closed_name(place);
@@ -151,7 +151,7 @@ impl Parser {
         };
         Frame::Name {
             members: members.clone(),
-            name,
+            name: Box::new(name),
         }
     }
 
