@@ -3,11 +3,11 @@
 //! A stack is a value: its top frame inline, the rest a shared graph that is never changed. So a
 //! matcher's history and the walk of a trie may hold stacks for the price of a reference.
 
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use smallvec::SmallVec;
 
 use crate::json::number::Number;
@@ -222,8 +222,9 @@ pub(crate) struct Link {
     frame_hash: u64,
 }
 
-/// What some outer graphs have become together.
-type United = HashMap<SmallVec<[*const Outer; 2]>, Arc<Outer>>;
+/// What some outer graphs have become together. One is made for each step with parses to unite, and a seed of its own would
+/// cost as much as what it is for.
+type United = HashMap<SmallVec<[*const Outer; 2]>, Arc<Outer>, FixedState>;
 
 impl Outer {
     /// Around a whole text.
@@ -279,8 +280,12 @@ impl Outer {
         }
         let mut links: SmallVec<[&Link; 4]> = all.iter().flat_map(|outer| &outer.links).collect();
         links.sort_by_key(|link| link.frame_hash);
-        let mut ways = SmallVec::new();
+        let mut ways = SmallVec::with_capacity(links.len());
         for alike in links.chunk_by(|a, b| a.frame_hash == b.frame_hash) {
+            if let [only] = alike {
+                ways.push(Link::clone(only));
+                continue;
+            }
             let mut rest: SmallVec<[&Link; 4]> = SmallVec::from_slice(alike);
             while let Some(&first) = rest.first() {
                 let is_same = |link: &&Link| link.frame == first.frame;
@@ -335,17 +340,20 @@ impl Link {
 
 impl PartialEq for Outer {
     fn eq(&self, other: &Self) -> bool {
-        are_equal(self, other, &mut HashSet::new())
+        are_equal(self, other, &mut Compared::default())
     }
 }
 
 impl Eq for Outer {}
 
+/// Pairs of nodes.
+type Compared = HashSet<(*const Outer, *const Outer), FixedState>;
+
 /// Compares each pair of nodes once: paths may be many more.
 fn are_equal(
     left: &Outer,
     right: &Outer,
-    seen: &mut HashSet<(*const Outer, *const Outer)>,
+    seen: &mut Compared,
 ) -> bool {
     std::ptr::eq(left, right)
         || left.hash == right.hash
@@ -386,7 +394,7 @@ impl Stack {
             .into_iter()
             .chain(others.filter_map(|stack| stack.outer))
             .collect();
-        self.outer = (!all.is_empty()).then(|| Outer::union(all, &mut United::new()));
+        self.outer = (!all.is_empty()).then(|| Outer::union(all, &mut United::default()));
     }
 }
 

@@ -4,11 +4,11 @@
 //! White space stands where the options allow it, and is never mandatory. A name never comes twice
 //! in an object.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use foldhash::{HashMap, HashMapExt};
 use serde_json::Value;
 use smallvec::SmallVec;
 
@@ -237,36 +237,25 @@ impl Parser {
 
     /// Makes one stack of those with equal tops.
     fn merge(&self, parses: &mut Parses) -> Result<(), GrammarError> {
-        let mut merged = Parses::new();
-        // Those with the top of one before, and which that is.
-        let mut same: SmallVec<[(usize, Stack); 1]> = SmallVec::new();
-        let mut known: HashMap<u64, usize> = HashMap::new();
-        let are_few = parses.len() <= FEW_PARSES;
-        for stack in parses.drain(..) {
-            let place = match are_few {
-                true => merged.iter().position(|known| known.top == stack.top),
-                false => {
-                    let hash = FixedState::default().hash_one(&stack.top);
-                    let place = *known.entry(hash).or_insert(merged.len());
-                    // One with another's hash stays apart, which is as right.
-                    merged
-                        .get(place)
-                        .is_some_and(|known| known.top == stack.top)
-                        .then_some(place)
+        let places = places_of_tops(parses);
+        let n_merged = places.iter().max().map_or(0, |last| last + 1);
+        if n_merged < parses.len() {
+            let mut merged = Parses::with_capacity(n_merged);
+            let mut same: SmallVec<[(usize, Stack); 1]> = SmallVec::new();
+            for (stack, place) in parses.drain(..).zip(places) {
+                match place == merged.len() {
+                    true => merged.push(stack),
+                    false => same.push((place, stack)),
                 }
-            };
-            match place {
-                Some(place) => same.push((place, stack)),
-                None => merged.push(stack),
             }
+            same.sort_by_key(|(place, _)| *place);
+            let mut same = same.into_iter().peekable();
+            while let Some(&(place, _)) = same.peek() {
+                let alike = std::iter::from_fn(|| same.next_if(|(other, _)| *other == place));
+                merged[place].unite(alike.map(|(_, stack)| stack));
+            }
+            *parses = merged;
         }
-        same.sort_by_key(|(place, _)| *place);
-        let mut same = same.into_iter().peekable();
-        while let Some(&(place, _)) = same.peek() {
-            let alike = std::iter::from_fn(|| same.next_if(|(other, _)| *other == place));
-            merged[place].unite(alike.map(|(_, stack)| stack));
-        }
-        *parses = merged;
         if parses.len() > self.max_parses {
             return Err(over("the output", "parses", self.max_parses));
         }
@@ -721,6 +710,32 @@ impl Parser {
             Frame::Guard { .. } | Frame::Done => 0,
         }
     }
+}
+
+/// For each stack the place of its top among the different tops, which are numbered as they are met. [n_parses]
+fn places_of_tops(parses: &[Stack]) -> SmallVec<[usize; FEW_PARSES]> {
+    // The first stack of each.
+    let mut firsts: SmallVec<[&Stack; FEW_PARSES]> = SmallVec::new();
+    let mut known: HashMap<u64, usize, FixedState> = HashMap::default();
+    let are_few = parses.len() <= FEW_PARSES;
+    let mut places = SmallVec::with_capacity(parses.len());
+    for stack in parses {
+        let is_like = |first: &&Stack| first.top == stack.top;
+        let place = match are_few {
+            true => firsts.iter().position(is_like),
+            false => {
+                let hash = FixedState::default().hash_one(&stack.top);
+                let place = *known.entry(hash).or_insert(firsts.len());
+                // One with another's hash stays apart, which is as right.
+                Some(place).filter(|&place| firsts.get(place).is_some_and(is_like))
+            }
+        };
+        places.push(place.unwrap_or(firsts.len()));
+        if place.is_none() {
+            firsts.push(stack);
+        }
+    }
+    places
 }
 
 /// Whether the byte follows a value that has no closing byte of its own.
