@@ -68,6 +68,8 @@ pub(crate) const ENDLESS: u8 = u8::MAX;
 pub(crate) const MAX_FOLLOWED: u8 = 24;
 /// New states after a character up to which it is: making a state can be costly.
 const MAX_NEW_STATES: usize = 4;
+/// States in all up to which none is left out.
+const MAX_STATES: usize = 16;
 /// Bytes of bookkeeping for each state that was looked at.
 const STATE_BYTES: usize = 160;
 
@@ -187,28 +189,39 @@ pub(crate) fn run<S: Copy + Eq, F: Followed<S>>(
 }
 
 /// The longest run from a state out of `groups`. Those of which little is lost are left out where
-/// they would end it.
+/// they would end it. What covers a state that is followed need not be followed itself (antichains:
+/// De Wulf, Doyen, Henzinger, Raskin, CAV 2006), but then it is not known what dies: if some text might, and states are few,
+/// all are followed for that.
 fn run_of<S: Copy + Eq, F: Followed<S>>(
     mut groups: Groups,
     start: S,
     automaton: &mut F,
 ) -> Result<Run, GrammarError> {
     groups &= !automaton.targets(start)?.dead;
-    loop {
-        match follow(groups, start, automaton)? {
-            ControlFlow::Break(run) => return Ok(run),
+    let found = loop {
+        match follow(groups, start, automaton, true)? {
+            ControlFlow::Break(run) => break run,
             ControlFlow::Continue(others) => groups = others,
         }
+    };
+    if found.alive == PLAIN && found.groups & PLAIN != PLAIN {
+        let all = follow(found.groups, start, automaton, false)?;
+        if let ControlFlow::Break(all) = all
+            && all.n_characters == found.n_characters
+        {
+            return Ok(all);
+        }
     }
+    Ok(found)
 }
 
-/// The longest run from a state out of `groups`, which all can follow it; or, if a few of these should rather be left out, as
-/// well as what only they lead to, the others. What covers a state that is followed need not be followed itself (antichains:
-/// De Wulf, Doyen, Henzinger, Raskin, CAV 2006).
+/// The longest run from a state out of `groups`, which all can follow it, `leaving_out` states that cover another one; or, if
+/// a few of the groups should rather be left out, as well as what only they lead to, the other groups.
 fn follow<S: Copy + Eq, F: Followed<S>>(
     groups: Groups,
     start: S,
     automaton: &mut F,
+    leaving_out: bool,
 ) -> Result<ControlFlow<Run, Groups>, GrammarError> {
     if groups == 0 {
         return Ok(ControlFlow::Break(Run::NONE));
@@ -252,7 +265,7 @@ fn follow<S: Copy + Eq, F: Followed<S>>(
                     continue;
                 }
                 let is_covered = |&known: &S| automaton.covers(target, known);
-                if seen.iter().any(is_covered) {
+                if leaving_out && seen.iter().any(is_covered) {
                     all_followed = false;
                 } else {
                     seen.push(target);
@@ -264,6 +277,7 @@ fn follow<S: Copy + Eq, F: Followed<S>>(
             // No state is new, so none ever will be.
             0 => ENDLESS,
             n_new if n_new > MAX_NEW_STATES => n_characters + 1,
+            _ if !leaving_out && seen.len() > MAX_STATES => n_characters + 1,
             _ => continue,
         };
         let found = run(n_characters, (alive, all_followed), false);
