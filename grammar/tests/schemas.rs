@@ -330,6 +330,76 @@ fn strings_that_exclude_words_take_any_text() {
     }
 }
 
+/// A lead byte's characters may all be taken, none of them, or some.
+#[test]
+fn characters_beyond_ascii_are_told_apart() {
+    for pattern in [
+        "^[a-f\u{a3}]+$",
+        "^[\u{c0}-\u{ff}]*x?$",
+        "^[^\\s,]+(,[^\\s,]+)*$",
+        "^[\\u4e00-\\u9fff]{1,3}-?$",
+        "^\\p{L}{1,20}$",
+        "^(\u{65e5}|\u{1f600}.)*\u{df}",
+        "^[\u{400}-\u{4ff}a-z]*[^\u{65e5}]$",
+    ] {
+        let schema = json!({"pattern": pattern, "type": "string"});
+        let vocabulary = vocabulary();
+        for text in [
+            "\"\u{e9}a",
+            "\"\u{65e5}\u{672c}-",
+            "\"\u{1f600}\u{df}",
+            "\"ab,\u{a3}",
+        ] {
+            check_masks(&compile(&schema), &vocabulary, text, &schema);
+        }
+    }
+}
+
+/// A repetition of some characters that is bound on both sides is a length.
+#[test]
+fn characters_are_counted() {
+    let counted = json!({"type": "string", "pattern": "^[a-c\u{e9}]{2,18}$"});
+    let all = |more: Value| json!({"allOf": [counted, more]});
+    for schema in [
+        counted.clone(),
+        all(json!({"minLength": 3, "maxLength": 17})),
+        all(json!({"pattern": "^[b-d]{1,40}$"})),
+        all(json!({"not": {"pattern": "^[ab]{3,20}$"}})),
+        all(json!({"pattern": "ab"})),
+        json!({"anyOf": [counted, {"pattern": "^[a-b]{20,21}$", "type": "string"}]}),
+    ] {
+        let constraint = compile(&schema);
+        for character in ["a", "b", "c", "\u{e9}", "ab"] {
+            for n in [0, 1, 2, 3, 8, 9, 10, 17, 18, 19, 20, 21, 22] {
+                let value = json!(character.repeat(n));
+                let is_output = accepts(&constraint, &vocabulary(), value.to_string().as_bytes());
+                assert_eq!(
+                    is_output,
+                    jsonschema::is_valid(&schema, &value),
+                    "{schema} {value}"
+                );
+            }
+        }
+        check_masks(
+            &constraint,
+            &vocabulary(),
+            "\"abababababababababababab",
+            &schema,
+        );
+    }
+    for schema in [
+        all(json!({"minLength": 19})),
+        all(json!({"maxLength": 1})),
+        all(json!({"pattern": "^[a-c]{19,30}$"})),
+    ] {
+        let error = Constraint::json_schema(&schema, &Limits::default()).unwrap_err();
+        assert!(
+            matches!(error, GrammarError::Empty { .. }),
+            "{schema}: {error}"
+        );
+    }
+}
+
 /// No branch need say of another one that it does not hold.
 #[test]
 fn branches_are_told_apart_by_what_is_required_beside_them() {

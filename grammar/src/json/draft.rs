@@ -139,6 +139,18 @@ pub(crate) fn strings(
     lists: &[Vec<Test>],
     bounds: Bounds,
 ) -> Result<Option<Draft>, GrammarError> {
+    let counted;
+    let (lists, bounds) = match lists {
+        [tests] => {
+            let (tests, lengths) = schemas.patterns.with_lengths(tests);
+            counted = [tests];
+            (&counted[..], bounds.and(lengths))
+        }
+        lists => (lists, bounds),
+    };
+    if bounds.is_empty() {
+        return Ok(None);
+    }
     let automaton = match lists {
         lists if lists.iter().any(Vec::is_empty) => None,
         lists => match schemas.patterns.combine(lists, "")? {

@@ -350,11 +350,7 @@ impl Eq for Outer {}
 type Compared = HashSet<(*const Outer, *const Outer), FixedState>;
 
 /// Compares each pair of nodes once: paths may be many more.
-fn are_equal(
-    left: &Outer,
-    right: &Outer,
-    seen: &mut Compared,
-) -> bool {
+fn are_equal(left: &Outer, right: &Outer, seen: &mut Compared) -> bool {
     std::ptr::eq(left, right)
         || left.hash == right.hash
             && left.links.len() == right.links.len()

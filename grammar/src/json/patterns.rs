@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
-use regex_syntax::hir::{Hir, Look};
+use regex_syntax::hir::{Hir, HirKind, Look, Repetition};
 
 use crate::json::automaton::Automaton;
 use crate::json::escape;
+use crate::json::form::Bounds;
 use crate::json::naming::{NameAutomaton, NameSets, SetsKey};
 use crate::json::programs::{Regex, Spelling, format_program};
 use crate::json::schema::refuse;
@@ -17,6 +18,9 @@ use crate::regex::product::{Formula, Product};
 use crate::regex::syntax::{self, Boolean};
 use crate::regex::words::words;
 use crate::{GrammarError, Limits};
+
+/// Characters up to which a pattern's states may count them.
+const MIN_COUNTED: u32 = 16;
 
 /// Index of a pattern.
 pub(crate) type PatternId = u32;
@@ -55,6 +59,15 @@ pub(super) struct Pattern {
     words: Option<Arc<[String]>>,
     /// The most characters of a string of the language, if that is plain.
     longest: Option<usize>,
+    /// Where the language is that of all strings of some characters within bounds of length.
+    counted: Option<Counted>,
+}
+
+/// All strings of some characters, of whatever length, and bounds of their length.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    pub(super) pattern: PatternId,
+    pub(super) bounds: Bounds,
 }
 
 /// On which side of a match any text may stand.
@@ -117,12 +130,16 @@ impl Patterns {
         let condition = condition.map_err(|error| placed(error, at))?;
         let mut hirs = Vec::new();
         let formula = formula(&condition, &mut hirs);
-        let id = self.patterns.len() as PatternId;
         let ends = Ends::of(&condition);
         let words = match &condition {
             Boolean::Hir(hir) => words(hir),
             _ => None,
         };
+        let counted = match &condition {
+            Boolean::Hir(hir) => self.counted(hir),
+            _ => None,
+        };
+        let id = self.patterns.len() as PatternId;
         self.patterns.push(Pattern {
             regexes: hirs
                 .into_iter()
@@ -132,9 +149,69 @@ impl Patterns {
             ends,
             words: words.map(Arc::from),
             longest: longest(&condition),
+            counted,
         });
         self.ids.insert(key, id);
         Ok(id)
+    }
+
+    /// Reads `^[..]{m,n}$`. A length costs nothing, a repetition as many states.
+    fn counted(&mut self, hir: &Hir) -> Option<Counted> {
+        let HirKind::Concat(parts) = hir.kind() else {
+            return None;
+        };
+        let [start, repeated, end] = parts.as_slice() else {
+            return None;
+        };
+        let is_whole =
+            *start.kind() == HirKind::Look(Look::Start) && *end.kind() == HirKind::Look(Look::End);
+        let HirKind::Repetition(Repetition {
+            min,
+            max: Some(max),
+            sub,
+            ..
+        }) = repeated.kind()
+        else {
+            return None;
+        };
+        if !is_whole || *max < MIN_COUNTED || !matches!(sub.kind(), HirKind::Class(_)) {
+            return None;
+        }
+        let key = format!("c{sub:?}");
+        let pattern = match self.ids.get(&key) {
+            Some(&known) => known,
+            None => {
+                let any = Hir::repetition(Repetition {
+                    min: 0,
+                    max: None,
+                    greedy: true,
+                    sub: sub.clone(),
+                });
+                let parts = vec![start.clone(), any, end.clone()];
+                self.add(key, Regex::Search(Hir::concat(parts), [None, None, None]))
+            }
+        };
+        let (min, max) = (*min, Some(*max));
+        Some(Counted {
+            pattern,
+            bounds: Bounds { min, max },
+        })
+    }
+
+    /// The same tests, some as a bound of the length.
+    pub(crate) fn with_lengths(&self, tests: &[Test]) -> (Vec<Test>, Bounds) {
+        let mut bounds = Bounds::default();
+        let test = |&(pattern, negated): &Test| match self.patterns[pattern as usize].counted {
+            Some(counted) if !negated => {
+                bounds = bounds.and(counted.bounds);
+                (counted.pattern, false)
+            }
+            _ => (pattern, negated),
+        };
+        let mut tests: Vec<Test> = tests.iter().map(test).collect();
+        tests.sort_unstable();
+        tests.dedup();
+        (tests, bounds)
     }
 
     /// All strings that match a regex, if they are few.
@@ -221,6 +298,7 @@ impl Patterns {
             ends: Ends::default(),
             words: None,
             longest: None,
+            counted: None,
         });
         self.ids.insert(key, id);
         id
@@ -234,6 +312,7 @@ impl Patterns {
             ends: Ends::default(),
             words: None,
             longest: None,
+            counted: None,
         });
         self.ids.insert(key, id);
         id
