@@ -93,12 +93,8 @@ impl Run {
         most: ENDLESS,
     };
 
-    /// Whether it tells of each text out of `groups`, however long, if that dies.
-    pub(crate) fn decides(self, groups: Groups) -> bool {
-        self.n_characters == self.most && !self.is_open(groups)
-    }
-
-    /// Whether it tells of each text out of `groups` with at most so many characters if that dies.
+    /// Whether it tells of each text out of `groups` with at most so many characters if that dies; of `ENDLESS` ones, however
+    /// long it is.
     pub(crate) fn tells(self, groups: Groups, n_characters: u8) -> bool {
         (n_characters <= self.n_characters || self.n_characters == self.most)
             && !self.is_open(groups)
@@ -172,7 +168,7 @@ pub(crate) fn run<S: Copy + Eq, F: Followed<S>>(
 ) -> Result<Run, GrammarError> {
     let first = automaton.targets(start)?;
     let all = run_of(Groups::MAX, start, automaton)?;
-    if all.decides(PLAIN) || all.n_characters >= MAX_FOLLOWED {
+    if all.tells(PLAIN, ENDLESS) || all.n_characters >= MAX_FOLLOWED {
         return Ok(all);
     }
     let together = first.list.iter().map(|&(target, groups)| {
@@ -231,60 +227,60 @@ fn follow<S: Copy + Eq, F: Followed<S>>(
     // The groups with characters that lead on from what was followed, whether all was, and whether a
     // state comes again after more characters.
     let (mut alive, mut all_followed, mut comes_back) = (0, true, false);
-    let run = |n_characters, (alive, all_followed), ends| Run {
+    // The characters of the run, and whether all text out of `groups` ends with them.
+    let (n_characters, ends) = 'followed: {
+        for n_characters in 0..MAX_FOLLOWED {
+            let (level, n_reached) = (n_done, seen.len());
+            while n_done < n_reached {
+                let after = automaton.targets(seen[n_done])?;
+                let dying = after.dead & groups;
+                if weight(dying) * 4 > weight(groups) {
+                    let mut ends = all_followed && !comes_back;
+                    for &state in &seen[level..n_reached] {
+                        let next = automaton.targets(state)?.alive;
+                        ends &= next & groups == 0;
+                        alive |= next;
+                    }
+                    break 'followed (n_characters, ends);
+                }
+                if dying != 0 {
+                    return Ok(ControlFlow::Continue(groups & !dying));
+                }
+                alive |= after.alive;
+                for &(target, of) in &after.list {
+                    if of & groups == 0 {
+                        continue;
+                    }
+                    if let Some(place) = seen.iter().position(|&known| known == target) {
+                        comes_back |= place < n_reached;
+                        continue;
+                    }
+                    let is_covered = |&known: &S| automaton.covers(target, known);
+                    if leaving_out && seen.iter().any(is_covered) {
+                        all_followed = false;
+                    } else {
+                        seen.push(target);
+                    }
+                }
+                n_done += 1;
+            }
+            match seen.len() - n_reached {
+                // No state is new, so none ever will be.
+                0 => break 'followed (ENDLESS, false),
+                n_new if n_new > MAX_NEW_STATES || !leaving_out && seen.len() > MAX_STATES => {
+                    break 'followed (n_characters + 1, false);
+                }
+                _ => {}
+            }
+        }
+        (MAX_FOLLOWED, false)
+    };
+    Ok(ControlFlow::Break(Run {
         groups,
         n_characters,
         alive: if all_followed { alive } else { PLAIN },
         most: if ends { n_characters } else { ENDLESS },
-    };
-    for n_characters in 0..MAX_FOLLOWED {
-        let (level, n_reached) = (n_done, seen.len());
-        while n_done < n_reached {
-            let after = automaton.targets(seen[n_done])?;
-            let dying = after.dead & groups;
-            if weight(dying) * 4 > weight(groups) {
-                let mut ends = all_followed && !comes_back;
-                for &state in &seen[level..n_reached] {
-                    let next = automaton.targets(state)?.alive;
-                    ends &= next & groups == 0;
-                    alive |= next;
-                }
-                let found = run(n_characters, (alive, all_followed), ends);
-                return Ok(ControlFlow::Break(found));
-            }
-            if dying != 0 {
-                return Ok(ControlFlow::Continue(groups & !dying));
-            }
-            alive |= after.alive;
-            for &(target, of) in &after.list {
-                if of & groups == 0 {
-                    continue;
-                }
-                if let Some(place) = seen.iter().position(|&known| known == target) {
-                    comes_back |= place < n_reached;
-                    continue;
-                }
-                let is_covered = |&known: &S| automaton.covers(target, known);
-                if leaving_out && seen.iter().any(is_covered) {
-                    all_followed = false;
-                } else {
-                    seen.push(target);
-                }
-            }
-            n_done += 1;
-        }
-        let n_characters = match seen.len() - n_reached {
-            // No state is new, so none ever will be.
-            0 => ENDLESS,
-            n_new if n_new > MAX_NEW_STATES => n_characters + 1,
-            _ if !leaving_out && seen.len() > MAX_STATES => n_characters + 1,
-            _ => continue,
-        };
-        let found = run(n_characters, (alive, all_followed), false);
-        return Ok(ControlFlow::Break(found));
-    }
-    let found = run(MAX_FOLLOWED, (alive, all_followed), false);
-    Ok(ControlFlow::Break(found))
+    }))
 }
 
 /// The runs of one automaton as far as they were asked for.
@@ -373,8 +369,8 @@ pub(crate) fn is_plain(text: &[u8]) -> bool {
 }
 
 /// For each byte of a text, the groups of what stands from there on and how many characters it has;
-/// `BROKEN` is among them if that does not consist of characters, and their number is then the greatest. The last may be cut short: where each
-/// of its group can follow, so can a part of one.
+/// `BROKEN` is among them if that does not consist of characters, and their number is then the greatest.
+/// The last may be cut short: where each of its group can follow, so can a part of one.
 pub(crate) fn measure(text: &[u8]) -> Vec<(Groups, u8)> {
     let mut measures = vec![(0, 0); text.len() + 1];
     for start in (0..text.len()).rev() {

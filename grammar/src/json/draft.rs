@@ -139,19 +139,8 @@ pub(crate) fn strings(
     lists: &[Vec<Test>],
     bounds: Bounds,
 ) -> Result<Option<Draft>, GrammarError> {
-    let counted;
-    let (lists, bounds) = match lists {
-        [tests] => {
-            let (tests, lengths) = schemas.patterns.with_lengths(tests);
-            counted = [tests];
-            (&counted[..], bounds.and(lengths))
-        }
-        lists => (lists, bounds),
-    };
-    if bounds.is_empty() {
-        return Ok(None);
-    }
-    let automaton = match lists {
+    let (lists, bounds) = schemas.patterns.with_lengths(lists, bounds);
+    let automaton = match &*lists {
         lists if lists.iter().any(Vec::is_empty) => None,
         lists => match schemas.patterns.combine(lists, "")? {
             Some(automaton) => Some(automaton),
@@ -161,7 +150,7 @@ pub(crate) fn strings(
     Ok(Some(Draft::String {
         automaton,
         bounds,
-        goes_on: bounds.max.is_none() && schemas.patterns.exclude_few(lists),
+        goes_on: bounds.max.is_none() && schemas.patterns.exclude_few(&lists),
     }))
 }
 

@@ -131,13 +131,9 @@ impl Patterns {
         let mut hirs = Vec::new();
         let formula = formula(&condition, &mut hirs);
         let ends = Ends::of(&condition);
-        let words = match &condition {
-            Boolean::Hir(hir) => words(hir),
-            _ => None,
-        };
-        let counted = match &condition {
-            Boolean::Hir(hir) => self.counted(hir),
-            _ => None,
+        let (words, counted) = match &condition {
+            Boolean::Hir(hir) => (words(hir), self.counted(hir)),
+            _ => (None, None),
         };
         let id = self.patterns.len() as PatternId;
         self.patterns.push(Pattern {
@@ -198,9 +194,15 @@ impl Patterns {
         })
     }
 
-    /// The same tests, some as a bound of the length.
-    pub(crate) fn with_lengths(&self, tests: &[Test]) -> (Vec<Test>, Bounds) {
-        let mut bounds = Bounds::default();
+    /// The same lists of tests and bounds of the length: of a single list, some tests as bounds.
+    pub(crate) fn with_lengths(
+        &self,
+        lists: &[Vec<Test>],
+        mut bounds: Bounds,
+    ) -> (Vec<Vec<Test>>, Bounds) {
+        let [tests] = lists else {
+            return (lists.to_vec(), bounds);
+        };
         let test = |&(pattern, negated): &Test| match self.patterns[pattern as usize].counted {
             Some(counted) if !negated => {
                 bounds = bounds.and(counted.bounds);
@@ -211,7 +213,7 @@ impl Patterns {
         let mut tests: Vec<Test> = tests.iter().map(test).collect();
         tests.sort_unstable();
         tests.dedup();
-        (tests, bounds)
+        (vec![tests], bounds)
     }
 
     /// All strings that match a regex, if they are few.

@@ -95,17 +95,15 @@ impl Listed {
 
     /// Of each list, the tokens of which a run does not tell whether they go on.
     fn untold(&self, run: Run) -> impl Iterator<Item = Range<usize>> {
-        let lists = self
-            .lists
+        self.lists
             .iter()
-            .filter(move |list| !run.decides(list.groups));
-        lists.map(move |list| match run.is_open(list.groups) {
-            true => list.places.clone(),
-            false => {
-                let start = self.at_most(list, run.n_characters);
-                start..self.at_most(list, run.most).max(start)
-            }
-        })
+            .map(move |list| match run.is_open(list.groups) {
+                true => list.places.clone(),
+                false => {
+                    let start = self.at_most(list, run.n_characters);
+                    start..self.at_most(list, run.most).max(start)
+                }
+            })
     }
 
     /// How many tokens a run does not tell of.
