@@ -7,6 +7,7 @@ pub(crate) mod dfa;
 pub(crate) mod fold;
 mod marked;
 mod node;
+mod outline;
 pub(crate) mod parser;
 pub(crate) mod product;
 pub(crate) mod program;

@@ -2,6 +2,8 @@
 
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, Look, Repetition};
 
+use crate::regex::outline::Set;
+
 /// A pattern, or a part of one. Groups leave no trace but their shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
@@ -131,28 +133,19 @@ impl Node {
     }
 }
 
-/// A class of characters, from its ranges.
-pub(crate) fn class(ranges: &[(char, char)]) -> ClassUnicode {
-    ClassUnicode::new(
-        ranges
-            .iter()
-            .map(|&(low, high)| ClassUnicodeRange::new(low, high)),
-    )
-}
-
 /// `\d`.
-pub(crate) fn digits() -> ClassUnicode {
-    class(&[('0', '9')])
+pub(crate) fn digits<S: Set>() -> S {
+    S::of(&[('0', '9')])
 }
 
 /// `\w`.
-pub(crate) fn word() -> ClassUnicode {
-    class(&[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')])
+pub(crate) fn word<S: Set>() -> S {
+    S::of(&[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')])
 }
 
 /// `\s`: ECMA-262's white space and line terminators.
-pub(crate) fn space() -> ClassUnicode {
-    class(&[
+pub(crate) fn space<S: Set>() -> S {
+    S::of(&[
         ('\t', '\r'),
         (' ', ' '),
         ('\u{A0}', '\u{A0}'),
@@ -167,12 +160,12 @@ pub(crate) fn space() -> ClassUnicode {
 }
 
 /// What `.` does not match: ECMA-262's line terminators.
-pub(crate) fn line_ends() -> ClassUnicode {
-    class(&[('\n', '\n'), ('\r', '\r'), ('\u{2028}', '\u{2029}')])
+pub(crate) fn line_ends<S: Set>() -> S {
+    S::of(&[('\n', '\n'), ('\r', '\r'), ('\u{2028}', '\u{2029}')])
 }
 
-/// What is not in `class`.
-pub(crate) fn complement(mut class: ClassUnicode) -> ClassUnicode {
-    class.negate();
-    class
+/// What is not in a set.
+pub(crate) fn complement<S: Set>(mut set: S) -> S {
+    set.negate();
+    set
 }

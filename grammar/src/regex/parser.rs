@@ -8,9 +8,12 @@
 //!
 //! Source: ECMA-262, section 22.2 and annex B.1.2.
 
-use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, HirKind};
+use std::marker::PhantomData;
 
-use crate::regex::node::{Around, Node, class, complement, digits, line_ends, space, word};
+use regex_syntax::hir::{Class, HirKind};
+
+use crate::regex::node::{complement, digits, line_ends, space, word};
+use crate::regex::outline::{Part, Set};
 use crate::{GrammarError, Limits};
 
 /// Flags, each of which can be set for a part of the pattern.
@@ -24,8 +27,12 @@ pub(crate) struct Flags {
     pub(crate) verbose: bool,
 }
 
-/// Reads a pattern.
-pub(crate) fn parse(pattern: &str, flags: Flags, limits: &Limits) -> Result<Node, GrammarError> {
+/// Reads a pattern, as a syntax tree or an outline.
+pub(crate) fn parse<P: Part>(
+    pattern: &str,
+    flags: Flags,
+    limits: &Limits,
+) -> Result<P, GrammarError> {
     if pattern.len() > limits.source_bytes {
         return Err(GrammarError::Limit {
             what: "the regex".into(),
@@ -39,6 +46,7 @@ pub(crate) fn parse(pattern: &str, flags: Flags, limits: &Limits) -> Result<Node
         flags,
         depth: 0,
         max_depth: limits.depth,
+        made: PhantomData,
     };
     let node = parser.alternation()?;
     match parser.peek() {
@@ -47,22 +55,23 @@ pub(crate) fn parse(pattern: &str, flags: Flags, limits: &Limits) -> Result<Node
     }
 }
 
-struct Parser<'a> {
+struct Parser<'a, P> {
     pattern: &'a str,
     /// Byte offset.
     at: usize,
     flags: Flags,
     depth: usize,
     max_depth: usize,
+    made: PhantomData<P>,
 }
 
 /// What a `\` stands for.
-enum Escaped {
+enum Escaped<S> {
     Char(char),
-    Class(ClassUnicode),
+    Class(S),
 }
 
-impl Parser<'_> {
+impl<P: Part> Parser<'_, P> {
     fn rest(&self) -> &str {
         &self.pattern[self.at..]
     }
@@ -92,7 +101,7 @@ impl Parser<'_> {
         }
     }
 
-    fn alternation(&mut self) -> Result<Node, GrammarError> {
+    fn alternation(&mut self) -> Result<P, GrammarError> {
         self.depth += 1;
         if self.depth > self.max_depth {
             return Err(GrammarError::Limit {
@@ -108,11 +117,11 @@ impl Parser<'_> {
         self.depth -= 1;
         Ok(match options.len() {
             1 => options.remove(0),
-            _ => Node::Alternation(options),
+            _ => P::alternation(options),
         })
     }
 
-    fn concat(&mut self) -> Result<Node, GrammarError> {
+    fn concat(&mut self) -> Result<P, GrammarError> {
         let mut parts = Vec::new();
         loop {
             self.skip_verbose();
@@ -127,7 +136,7 @@ impl Parser<'_> {
         }
         Ok(match parts.len() {
             1 => parts.remove(0),
-            _ => Node::Concat(parts),
+            _ => P::concat(parts),
         })
     }
 
@@ -142,48 +151,44 @@ impl Parser<'_> {
     }
 
     /// One atom; `None` for flags, which match nothing themselves.
-    fn atom(&mut self) -> Result<Option<Node>, GrammarError> {
+    fn atom(&mut self) -> Result<Option<P>, GrammarError> {
         let at = self.at;
         let Some(c) = self.bump() else {
-            return Ok(Some(Node::empty()));
+            return Ok(Some(P::concat(Vec::new())));
         };
         Ok(Some(match c {
-            '^' => Node::Start,
-            '$' => Node::End,
-            '.' if self.flags.dot_all => Node::Class(complement(ClassUnicode::empty())),
-            '.' => Node::Class(complement(line_ends())),
-            '[' => Node::Class(self.class(at)?),
+            '^' => P::start(),
+            '$' => P::end(),
+            '.' if self.flags.dot_all => P::class(complement(Set::of(&[]))),
+            '.' => P::class(complement(line_ends())),
+            '[' => P::class(self.class(at)?),
             '(' => return self.group(at),
             '*' | '+' | '?' => return Err(self.error(at, "there is nothing to repeat")),
             '{' if self.bounds_at(at).is_some() => {
                 return Err(self.error(at, "there is nothing to repeat"));
             }
-            '\\' if self.eat("b") => Node::Boundary {
-                negated: false,
-                offset: at,
-            },
-            '\\' if self.eat("B") => Node::Boundary {
-                negated: true,
-                offset: at,
-            },
+            '\\' if self.eat("b") => P::boundary(false, at),
+            '\\' if self.eat("B") => P::boundary(true, at),
             '\\' => match self.escape(at)? {
-                Escaped::Char(c) => self.folded(class(&[(c, c)])),
-                Escaped::Class(class) => Node::Class(class),
+                Escaped::Char(c) => self.one(c),
+                Escaped::Class(class) => P::class(class),
             },
-            c => self.folded(class(&[(c, c)])),
+            c => self.one(c),
         }))
     }
 
-    fn folded(&self, mut class: ClassUnicode) -> Node {
-        if self.flags.ignores_case {
-            class
-                .try_case_fold_simple()
-                .expect("the case tables are compiled in");
-        }
-        Node::Class(class)
+    fn one(&self, c: char) -> P {
+        P::class(self.folded(P::Set::of(&[(c, c)])))
     }
 
-    fn quantified(&mut self, atom: Node, at: usize) -> Result<Node, GrammarError> {
+    fn folded(&self, mut class: P::Set) -> P::Set {
+        if self.flags.ignores_case {
+            class.fold_case();
+        }
+        class
+    }
+
+    fn quantified(&mut self, atom: P, at: usize) -> Result<P, GrammarError> {
         let quantifier_at = self.at;
         let (min, max) = match self.peek() {
             Some('*') => (0, None),
@@ -207,14 +212,10 @@ impl Parser<'_> {
         if max.is_some_and(|max| max < min) {
             return Err(self.error(quantifier_at, "the maximum is below the minimum"));
         }
-        if matches!(
-            atom,
-            Node::Start | Node::End | Node::Boundary { .. } | Node::Around(_)
-        ) {
+        if atom.is_assertion() {
             return Err(self.error(at, "an assertion cannot be repeated"));
         }
-        let body = Box::new(atom);
-        Ok(Node::Repeat { body, min, max })
+        Ok(P::repeat(atom, min, max))
     }
 
     /// The quantifier in braces at `at`, and its end; `None` where the brace is a literal.
@@ -234,7 +235,7 @@ impl Parser<'_> {
     }
 
     /// What follows a `(`.
-    fn group(&mut self, at: usize) -> Result<Option<Node>, GrammarError> {
+    fn group(&mut self, at: usize) -> Result<Option<P>, GrammarError> {
         let outer = self.flags;
         let mut around = None;
         if self.eat("?=") || self.eat("?!") {
@@ -255,12 +256,7 @@ impl Parser<'_> {
         self.flags = outer;
         Ok(Some(match around {
             None => body,
-            Some((is_ahead, negated)) => Node::Around(Around {
-                is_ahead,
-                negated,
-                body: Box::new(body),
-                offset: at,
-            }),
+            Some((is_ahead, negated)) => P::around(body, is_ahead, negated, at),
         }))
     }
 
@@ -284,9 +280,9 @@ impl Parser<'_> {
     }
 
     /// What follows a `[` at `start`.
-    fn class(&mut self, start: usize) -> Result<ClassUnicode, GrammarError> {
+    fn class(&mut self, start: usize) -> Result<P::Set, GrammarError> {
         let negated = self.eat("^");
-        let mut all = ClassUnicode::empty();
+        let mut all = P::Set::of(&[]);
         loop {
             let at = self.at;
             let low = match self.bump() {
@@ -306,7 +302,7 @@ impl Parser<'_> {
             };
             match (low, self.class_atom(c, high_at)?) {
                 (Escaped::Char(low), Escaped::Char(high)) if low <= high => {
-                    all.push(ClassUnicodeRange::new(low, high));
+                    all.union(&Set::of(&[(low, high)]));
                 }
                 (Escaped::Char(_), Escaped::Char(_)) => {
                     return Err(self.error(at, "the range ends before it begins"));
@@ -318,16 +314,14 @@ impl Parser<'_> {
                 }
             }
         }
-        if let Node::Class(mut folded) = self.folded(all) {
-            if negated {
-                folded.negate();
-            }
-            return Ok(folded);
+        let mut folded = self.folded(all);
+        if negated {
+            folded.negate();
         }
-        unreachable!("a folded class is a class")
+        Ok(folded)
     }
 
-    fn class_atom(&mut self, c: char, at: usize) -> Result<Escaped, GrammarError> {
+    fn class_atom(&mut self, c: char, at: usize) -> Result<Escaped<P::Set>, GrammarError> {
         match c {
             '\\' if self.eat("b") => Ok(Escaped::Char('\u{8}')),
             '\\' => self.escape(at),
@@ -336,7 +330,7 @@ impl Parser<'_> {
     }
 
     /// What follows a `\` at `at`.
-    fn escape(&mut self, at: usize) -> Result<Escaped, GrammarError> {
+    fn escape(&mut self, at: usize) -> Result<Escaped<P::Set>, GrammarError> {
         let Some(c) = self.bump() else {
             return Err(self.error(at, "the pattern ends within an escape"));
         };
@@ -373,7 +367,7 @@ impl Parser<'_> {
     }
 
     /// `\xHH`, `\uHHHH`, or `\u{...}`. Halves of surrogate pairs match nothing alone.
-    fn code(&mut self, kind: char, at: usize) -> Result<Escaped, GrammarError> {
+    fn code(&mut self, kind: char, at: usize) -> Result<Escaped<P::Set>, GrammarError> {
         let malformed = self.error(at, "the hexadecimal escape is malformed");
         let code = if kind == 'u' && self.rest().starts_with('{') {
             let inside = self.rest()[1..].split_once('}').map(|(inside, _)| inside);
@@ -395,7 +389,7 @@ impl Parser<'_> {
         }
         match char::from_u32(code) {
             Some(c) => Ok(Escaped::Char(c)),
-            None if code < 0x1_0000 => Ok(Escaped::Class(ClassUnicode::empty())),
+            None if code < 0x1_0000 => Ok(Escaped::Class(Set::of(&[]))),
             None => Err(malformed),
         }
     }
@@ -407,7 +401,7 @@ impl Parser<'_> {
     }
 
     /// The name of a Unicode property and its class.
-    fn property(&mut self, negated: bool, at: usize) -> Result<ClassUnicode, GrammarError> {
+    fn property(&mut self, negated: bool, at: usize) -> Result<P::Set, GrammarError> {
         let end = match self.peek() {
             Some('{') => self.rest().find('}').map(|end| end + 1),
             Some(c) => Some(c.len_utf8()),
@@ -417,30 +411,24 @@ impl Parser<'_> {
         let query = format!("\\p{}", &self.rest()[..end]);
         self.at += end;
         let unknown = || self.error(at, "the Unicode property is not known");
-        match regex_syntax::parse(&query).map_err(|_| unknown())?.kind() {
-            HirKind::Class(Class::Unicode(class)) => {
-                let mut class = class.clone();
-                if negated {
-                    class.negate();
-                }
-                Ok(class)
-            }
+        let known = match regex_syntax::parse(&query).map_err(|_| unknown())?.kind() {
+            HirKind::Class(Class::Unicode(class)) => Set::known(class),
             // A property of one character.
             HirKind::Literal(literal) => {
                 let c = std::str::from_utf8(&literal.0)
                     .ok()
                     .and_then(|text| text.chars().next());
-                let one = c.map(|c| class(&[(c, c)])).ok_or_else(unknown)?;
-                Ok(if negated { complement(one) } else { one })
+                c.map(|c| Set::of(&[(c, c)])).ok_or_else(unknown)?
             }
-            _ => Err(unknown()),
-        }
+            _ => return Err(unknown()),
+        };
+        Ok(if negated { complement(known) } else { known })
     }
 }
 
-fn add(all: &mut ClassUnicode, part: &Escaped) {
+fn add<S: Set>(all: &mut S, part: &Escaped<S>) {
     match part {
-        Escaped::Char(c) => all.push(ClassUnicodeRange::new(*c, *c)),
+        Escaped::Char(c) => all.union(&S::of(&[(*c, *c)])),
         Escaped::Class(class) => all.union(class),
     }
 }

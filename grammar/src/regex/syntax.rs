@@ -13,6 +13,7 @@ use crate::regex::boolean;
 use crate::regex::condition;
 use crate::regex::marked;
 use crate::regex::node::Node;
+use crate::regex::outline::Outline;
 use crate::regex::parser::{self, Flags};
 use crate::regex::table::Table;
 use crate::{GrammarError, Limits};
@@ -20,7 +21,7 @@ use crate::{GrammarError, Limits};
 /// Reads a pattern in ECMA-262 syntax without lookarounds; its anchors are left in place as `Start`
 /// and `End`, the only assertions of the result.
 pub(crate) fn parse(pattern: &str, limits: &Limits) -> Result<Hir, GrammarError> {
-    let node = parser::parse(pattern, Flags::default(), limits)?;
+    let node: Node = parser::parse(pattern, Flags::default(), limits)?;
     match node.first_around() {
         None => Ok(node.to_hir()),
         Some(offset) => Err(GrammarError::Regex {
@@ -38,10 +39,10 @@ pub(crate) fn parse_boolean(pattern: &str, limits: &Limits) -> Result<Boolean, G
     boolean::search(parser::parse(pattern, Flags::default(), limits)?)
 }
 
-/// Whether [`parse_boolean`] reads a pattern. One without lookarounds is a condition as it is: its regex need not be made.
+/// Whether [`parse_boolean`] reads a pattern. One without lookarounds is a condition as it is: not even its tree need be made.
 pub(crate) fn is_boolean(pattern: &str, limits: &Limits) -> bool {
-    let node = parser::parse(pattern, Flags::default(), limits);
-    node.is_ok_and(|node| node.first_around().is_none() || boolean::search(node).is_ok())
+    let outline: Result<Outline, _> = parser::parse(pattern, Flags::default(), limits);
+    outline.is_ok_and(|outline| !outline.has_around || parse_boolean(pattern, limits).is_ok())
 }
 
 /// A pattern that texts match as a whole.
@@ -61,7 +62,7 @@ pub(crate) fn parse_whole(
     flags: Flags,
     limits: &Limits,
 ) -> Result<Whole, GrammarError> {
-    let node = parser::parse(pattern, flags, limits)?;
+    let node: Node = parser::parse(pattern, flags, limits)?;
     if node.first_around().is_none() {
         return Ok(Whole::Hir(node.to_hir()));
     }

@@ -187,12 +187,19 @@ proptest! {
     #![proptest_config(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::with_cases(600) })]
 
     #[test]
+    fn outlines_tell_what_is_read(pattern in "(\\(\\?[:!=]|[-^$.|?*+(){},\\[\\]a-c19]|\\\\[bBdskxup1{]|[\\\\<é]){0,9}") {
+        let limits = Limits::default();
+        let read = syntax::parse_boolean(&pattern, &limits);
+        prop_assert_eq!(syntax::is_boolean(&pattern, &limits), read.is_ok(), "{} {:?}", pattern, read);
+    }
+
+    #[test]
     fn lookarounds_mean_what_they_say(
         pattern in pattern(),
         texts in prop::collection::vec("[ab\\-é]{0,5}", 30),
     ) {
         let limits = Limits::default();
-        let node = parser::parse(&pattern, Flags::default(), &limits).unwrap();
+        let node: Node = parser::parse(&pattern, Flags::default(), &limits).unwrap();
         let searched = syntax::parse_boolean(&pattern, &limits);
         let whole = syntax::parse_whole(&pattern, Flags::default(), &limits);
         prop_assume!(searched.is_ok() || whole.is_ok());
