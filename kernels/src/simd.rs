@@ -52,6 +52,8 @@ pub(crate) trait Simd: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// The greater; `b` where either is no number.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a` where `x` is at least `bound`, and zero elsewhere.
+    fn where_at_least(self, x: Self::F, bound: Self::F, a: Self::F) -> Self::F;
     /// `a * 2^n`, where the bits of `exponents` are an integer n plus a constant whose low nine bits are zero: the last
     /// step of an exponential. Neither `a` nor the result may be denormal.
     fn times_power(self, a: Self::F, exponents: Self::F) -> Self::F;
@@ -165,13 +167,13 @@ pub(crate) trait Simd: Copy {
         self.times_power(sum, shifted)
     }
 
-    /// 2^x for x <= 0, within 8e-6 of it, exact at 0; below -125 about 2e-38.
+    /// 2^x for x up to a hundred, within 8e-6 of it, exact at whole numbers; zero below -56, which is what products of bf16 take for
+    /// nothing (see `cpu::round`), and where x is no number.
     ///
     /// x = n + r with n a whole number; 2^r = 1 + r g(r), |r| <= 1/2, with g interpolated at the Chebyshev nodes.
     #[inline(always)]
     fn exp2(self, x: Self::F) -> Self::F {
         const G: [f32; 4] = [0.009_656_711, 0.055_838_283, 0.240_225_3, 0.693_136_75];
-        let x = self.max(x, self.splat(-125.0));
         let shifted = self.add(x, self.splat(ROUND));
         let n = self.add(shifted, self.splat(-ROUND));
         let r = self.mul_add(n, self.splat(-1.0), x);
@@ -180,7 +182,7 @@ pub(crate) trait Simd: Copy {
             sum = self.mul_add(sum, r, self.splat(*coefficient));
         }
         let sum = self.mul_add(sum, r, self.splat(1.0));
-        self.times_power(sum, shifted)
+        self.where_at_least(x, self.splat(-56.0), self.times_power(sum, shifted))
     }
 }
 

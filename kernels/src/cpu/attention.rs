@@ -2,7 +2,7 @@
 //!
 //! Positions are taken in *strides*, a fixed number of whole pages of at least 256 positions, counted from position 0:
 //! within a stride all scores, then their maximum, then the weighted values in ascending order; between strides the sums
-//! so far are rescaled (Milakov and Gimelshein 2018). Scores are in units of ln 2, so that weights are powers of two.
+//! so far are rescaled (Milakov and Gimelshein 2018) where the maximum has grown by much. Scores are in units of ln 2, so that weights are powers of two.
 //! What a query computes depends on its own position and on nothing else.
 
 #[cfg_attr(
@@ -47,6 +47,9 @@ const N_CHAINED_KEYS: usize = LANES;
 const N_CHAINED_VALUES: usize = LANES / 2;
 /// Queries that are too few to hide how long keys and values take to come.
 const N_FEW: usize = 3;
+/// By how much scores exceed what is taken from them before sums are rescaled: weights are 256 at most. The ratio of sums to their
+/// total is what counts, and few scores exceed those before by more (as in FlashAttention-4).
+const MARGIN: f32 = 8.0;
 /// Pages between the one that is scored and the one that is fetched.
 const N_PAGES_AHEAD: usize = 4;
 
@@ -201,8 +204,8 @@ struct Query {
 /// What the strides so far have of a query, beside its sums.
 #[derive(Clone, Copy)]
 struct SoFar<S: Simd> {
-    /// The greatest score.
-    largest: f32,
+    /// What is taken from its scores: the greatest so far, less [`MARGIN`] at most.
+    reference: f32,
     /// The sums of weights.
     total: S::F,
 }
@@ -211,7 +214,7 @@ impl<S: Simd> SoFar<S> {
     #[inline(always)]
     fn new(s: S) -> Self {
         Self {
-            largest: f32::NEG_INFINITY,
+            reference: f32::NEG_INFINITY,
             total: s.splat(0.0),
         }
     }
@@ -496,7 +499,7 @@ impl<T: Element> ItemKernel<'_, T> {
         }
     }
 
-    /// Turns a query's scores into weights: 2^(score - largest), zero beyond what it sees.
+    /// Turns a query's scores into weights: 2^(score - reference), zero beyond what it sees.
     #[inline(always)]
     fn weigh<S: Simd>(
         &mut self,
@@ -507,7 +510,7 @@ impl<T: Element> ItemKernel<'_, T> {
         sofar: &mut SoFar<S>,
     ) {
         let head_dim = self.inputs.kv.shape.head_dim;
-        let SoFar { largest, total } = sofar;
+        let SoFar { reference, total } = sofar;
         let Scratch {
             scores,
             scores_len,
@@ -522,45 +525,35 @@ impl<T: Element> ItemKernel<'_, T> {
         // Lanes of a vector's weights.
         let n_lanes = LANES / T::N_TOGETHER;
         let of_vectors = seen.start / LANES..seen.end.div_ceil(LANES);
-        weights[..of_vectors.start * n_lanes].fill(0);
-        weights[of_vectors.end * n_lanes..n_scores.div_ceil(LANES) * n_lanes].fill(0);
+        clear(&mut weights[..of_vectors.start * n_lanes]);
+        clear(&mut weights[of_vectors.end * n_lanes..n_scores.div_ceil(LANES) * n_lanes]);
         weight_scales[query_idx] = 0.0;
-        if seen.is_empty() {
-            weights[of_vectors.start * n_lanes..of_vectors.end * n_lanes].fill(0);
-            return;
-        }
         let weights = &mut weights[of_vectors.start * n_lanes..of_vectors.end * n_lanes];
+        if seen.is_empty() {
+            return clear(weights);
+        }
         let value_scales = &value_scales[of_vectors.start * LANES..of_vectors.end * LANES];
         let (value_scales, _) = value_scales.as_chunks::<LANES>();
         let vectors = cap_and_mask(s, self.inputs.layer.softcap, scores, &seen);
-        let mut lanes = s.splat(f32::NEG_INFINITY);
-        for vector in vectors.iter() {
-            lanes = s.max(lanes, s.load(vector));
-        }
-        let found = s.reduce_max(lanes).max(*largest);
-        if found > *largest {
-            let mut factor = [0.0; LANES];
-            s.store(s.exp2(s.splat(*largest - found)), &mut factor);
-            *total = s.mul(*total, s.splat(factor[0]));
-            rescale(&mut sums[query_idx * head_dim..][..head_dim], factor[0]);
-            *largest = found;
-        }
-        let (shift, mut sum) = (s.splat(-*largest), *total);
-        for (i, (vector_idx, vector)) in of_vectors.zip(vectors.iter_mut()).enumerate() {
-            let mut weight = s.exp2(s.add(s.load(vector), shift));
-            // The exponential of what is not seen is tiny, not zero.
-            let first = vector_idx * LANES;
-            if first < seen.start || seen.end < first + LANES {
-                s.store(weight, vector);
-                vector[..seen.start.saturating_sub(first)].fill(0.0);
-                vector[LANES.min(seen.end - first)..].fill(0.0);
-                weight = s.load(vector);
+        let found = greatest(s, vectors);
+        if found > *reference + MARGIN {
+            if *reference > f32::NEG_INFINITY {
+                let mut factor = [0.0; LANES];
+                s.store(s.exp2(s.splat(*reference - found)), &mut factor);
+                *total = s.mul(*total, s.splat(factor[0]));
+                rescale(&mut sums[query_idx * head_dim..][..head_dim], factor[0]);
             }
+            *reference = found;
+        }
+        let (shift, mut sum) = (s.splat(-*reference), *total);
+        let of_each = weights.chunks_exact_mut(n_lanes).zip(value_scales);
+        for (vector, (weights, value_scales)) in vectors.iter_mut().zip(of_each) {
+            let weight = s.exp2(s.add(s.load(vector), shift));
             sum = s.add(sum, weight);
             if T::HAS_SCALES {
-                s.store(s.mul(weight, s.load(&value_scales[i])), vector);
+                s.store(s.mul(weight, s.load(value_scales)), vector);
             } else {
-                T::round_weights(s, weight, &mut weights[i * n_lanes..][..n_lanes]);
+                T::round_weights(s, weight, weights);
             }
         }
         if T::HAS_SCALES {
@@ -742,6 +735,30 @@ fn cap_and_mask<'s, S: Simd>(
     lanes[..first].fill(f32::NEG_INFINITY);
     lanes[first + seen.len()..].fill(f32::NEG_INFINITY);
     vectors
+}
+
+/// The greatest score; vectors are not one chain, whose links would wait for each other.
+#[inline(always)]
+fn greatest<S: Simd>(s: S, vectors: &[[f32; LANES]]) -> f32 {
+    let mut lanes = [s.splat(f32::NEG_INFINITY); 4];
+    let (fours, rest) = vectors.as_chunks::<4>();
+    for four in fours {
+        for i in 0..4 {
+            lanes[i] = s.max(lanes[i], s.load(&four[i]));
+        }
+    }
+    for vector in rest {
+        lanes[0] = s.max(lanes[0], s.load(vector));
+    }
+    s.reduce_max(s.max(s.max(lanes[0], lanes[1]), s.max(lanes[2], lanes[3])))
+}
+
+/// Zeros, which are few and mostly none: not worth a call then.
+#[inline(always)]
+fn clear(weights: &mut [i32]) {
+    if !weights.is_empty() {
+        weights.fill(0);
+    }
 }
 
 /// 2^-103: greater sums are whole multiples of 2^-126, as the products of bf16 want them (see `round`).

@@ -333,6 +333,13 @@ impl<B: Bytes> Simd for Avx2<B> {
         avx2!([_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])])
     }
     #[inline(always)]
+    fn where_at_least(self, x: Self::F, bound: Self::F, a: Self::F) -> Self::F {
+        avx2!([
+            _mm256_and_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(x[0], bound[0]), a[0]),
+            _mm256_and_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(x[1], bound[1]), a[1]),
+        ])
+    }
+    #[inline(always)]
     fn times_power(self, a: Self::F, exponents: Self::F) -> Self::F {
         [
             times_power_half(a[0], exponents[0]),

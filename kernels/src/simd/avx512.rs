@@ -125,6 +125,13 @@ impl Simd for Avx512 {
         avx512!(_mm512_max_ps(a, b))
     }
     #[inline(always)]
+    fn where_at_least(self, x: Self::F, bound: Self::F, a: Self::F) -> Self::F {
+        avx512!(_mm512_maskz_mov_ps(
+            _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, bound),
+            a
+        ))
+    }
+    #[inline(always)]
     fn times_power(self, a: Self::F, exponents: Self::F) -> Self::F {
         avx512!({
             let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(exponents));

@@ -281,6 +281,13 @@ impl<B: Bytes> Simd for Neon<B> {
         each!(|i| max_quarter(a[i], b[i]))
     }
     #[inline(always)]
+    fn where_at_least(self, x: Self::F, bound: Self::F, a: Self::F) -> Self::F {
+        quarters!(|i| {
+            let is_kept = vcgeq_f32(x[i], bound[i]);
+            vreinterpretq_f32_u32(vandq_u32(is_kept, vreinterpretq_u32_f32(a[i])))
+        })
+    }
+    #[inline(always)]
     fn times_power(self, a: Self::F, exponents: Self::F) -> Self::F {
         quarters!(|i| {
             let shifted = vshlq_n_u32::<23>(vreinterpretq_u32_f32(exponents[i]));

@@ -78,6 +78,10 @@ impl Simd for Portable {
         lanes(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
+    fn where_at_least(self, x: Self::F, bound: Self::F, a: Self::F) -> Self::F {
+        lanes(|i| if x[i] >= bound[i] { a[i] } else { 0.0 })
+    }
+    #[inline(always)]
     fn times_power(self, a: Self::F, exponents: Self::F) -> Self::F {
         lanes(|i| f32::from_bits(a[i].to_bits().wrapping_add(exponents[i].to_bits() << 23)))
     }

@@ -12,7 +12,6 @@ use half::bf16;
 
 use super::ItemKernel;
 use crate::cpu::Vectors;
-use crate::cpu::round::without_tiny;
 use crate::kv::KvElement;
 use crate::simd::{LANES, ROUND, Simd};
 
@@ -132,11 +131,9 @@ impl Element for bf16 {
 
     #[inline(always)]
     fn round_weights<S: Simd>(s: S, weights: S::F, lanes: &mut [i32]) {
+        // None is as small as `without_tiny` takes for nothing: `exp2` has.
         let (halves, _) = halves_mut(lanes).as_chunks_mut();
         halves[0] = s.to_bf16(weights);
-        for half in &mut halves[0] {
-            *half = without_tiny(*half);
-        }
     }
     #[inline(always)]
     fn round_scaled_weights<S: Simd>(_: S, _: &[[f32; LANES]], _: &mut [i32]) -> f32 {
