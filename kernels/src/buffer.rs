@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::aligned::Aligned;
 use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::{Draw, Drawn};
@@ -13,14 +14,14 @@ const N_WORTHWHILE: usize = 1 << 16;
 #[derive(Debug, Clone, Default)]
 pub struct Buffer {
     width: usize,
-    values: Vec<f32>,
+    values: Aligned<f32>,
 }
 
 impl Buffer {
     pub(crate) fn new(width: usize) -> Self {
         Self {
             width,
-            values: Vec::new(),
+            values: Aligned::default(),
         }
     }
 
@@ -42,7 +43,7 @@ impl Buffer {
 
     /// Sets the number of rows; what they hold is unspecified.
     pub(crate) fn resize(&mut self, n_rows: usize) -> &mut [f32] {
-        self.values.resize(n_rows * self.width, 0.0);
+        self.values.resize(n_rows * self.width);
         &mut self.values
     }
 
@@ -110,16 +111,16 @@ impl Buffer {
             "{} values",
             values.len()
         );
-        self.values.clear();
-        self.values.extend_from_slice(values);
+        self.values.resize(values.len());
+        self.values.copy_from_slice(values);
     }
 
     /// `self[i] = source[rows[i]]`.
     pub(crate) fn select(&mut self, source: &Buffer, rows: &[usize]) {
         assert_eq!(self.width, source.width, "widths");
-        self.values.clear();
-        for &row_idx in rows {
-            self.values.extend_from_slice(source.row(row_idx));
+        self.values.resize(rows.len() * self.width);
+        for (row, &row_idx) in self.rows_mut().zip(rows) {
+            row.copy_from_slice(source.row(row_idx));
         }
     }
 }

@@ -12,6 +12,7 @@
 // Vector intrinsics, the threads' shared output and zeroed memory need it; each block says why it is sound.
 #![allow(unsafe_code)]
 
+mod aligned;
 mod blocks;
 mod buffer;
 mod cpu;

@@ -23,6 +23,7 @@ use half::bf16;
 use super::Vectors;
 use super::elementwise::softcap;
 use super::upcoming::Upcoming;
+use crate::aligned::Aligned;
 use crate::buffer::Buffer;
 use crate::kv::KvPool;
 use crate::pool::Pool;
@@ -152,21 +153,21 @@ pub(crate) struct Scratch {
     /// Elements of one query's scores: a stride and two vectors.
     scores_len: usize,
     /// `[LANES, scores_len]`, of as many queries as are taken together; so are all others.
-    scores: Vec<f32>,
+    scores: Aligned<f32>,
     /// What the scores become, a lane for what a product takes together: `[LANES, scores_len]`, not all of it used.
-    weights: Vec<i32>,
+    weights: Aligned<i32>,
     /// What a query's weights are to be multiplied by.
     weight_scales: [f32; LANES],
     /// Scales of the stride's values, where they have some: `[scores_len]`.
-    value_scales: Vec<f32>,
+    value_scales: Aligned<f32>,
     /// Queries, already scaled, in lanes like the weights: `[LANES, head_dim]`.
-    queries: Vec<i32>,
+    queries: Aligned<i32>,
     /// What a query's elements are to be multiplied by.
     query_scales: [f32; LANES],
     /// `[LANES, head_dim]`: weighted sums of values.
-    sums: Vec<f32>,
+    sums: Aligned<f32>,
     /// The values of a vector of positions the last of which have none: `[LANES / 2, head_dim, 2]`.
-    last_values: Vec<bf16>,
+    last_values: Aligned<bf16>,
 }
 
 impl Scratch {
@@ -182,12 +183,12 @@ impl Scratch {
             self.stride
         };
         self.scores_len = (self.stride + 2 * LANES).next_multiple_of(LANES);
-        self.scores.resize(LANES * self.scores_len, 0.0);
-        self.weights.resize(LANES * self.scores_len, 0);
-        self.value_scales.resize(self.scores_len, 0.0);
-        self.queries.resize(LANES * head_dim, 0);
-        self.sums.resize(LANES * head_dim, 0.0);
-        self.last_values.resize(LANES * head_dim, bf16::ZERO);
+        self.scores.resize(LANES * self.scores_len);
+        self.weights.resize(LANES * self.scores_len);
+        self.value_scales.resize(self.scores_len);
+        self.queries.resize(LANES * head_dim);
+        self.sums.resize(LANES * head_dim);
+        self.last_values.resize(LANES * head_dim);
     }
 }
 

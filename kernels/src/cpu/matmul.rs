@@ -22,6 +22,7 @@ use super::matrix::{Format, Matrix, Pairs, PlainFormat};
 use super::quantise::{Block, Quantise};
 use super::round::{self, Round};
 use super::upcoming::Upcoming;
+use crate::aligned::Aligned;
 use crate::buffer::Buffer;
 use crate::lines::LINE;
 use crate::pool::Pool;
@@ -61,9 +62,9 @@ pub(crate) struct Prepared {
     /// `[n_columns, n_blocks]`, or more; unused if no weights are quantised.
     blocks: Vec<Block>,
     /// `[n_columns, n_lanes]`, or more; unused if no weights are bf16.
-    rounded: Vec<i32>,
+    rounded: Aligned<i32>,
     /// Normalised columns, `[n_columns, n_cols]`, or more.
-    normed: Vec<f32>,
+    normed: Aligned<f32>,
 }
 
 /// One product.
@@ -140,14 +141,18 @@ impl Product<'_> {
         } else {
             0
         };
-        grow(&mut prepared.blocks, n_columns * n_blocks);
-        grow(&mut prepared.rounded, n_columns * n_lanes);
+        if prepared.blocks.len() < n_columns * n_blocks {
+            prepared
+                .blocks
+                .resize(n_columns * n_blocks, Block::default());
+        }
+        prepared.rounded.resize(n_columns * n_lanes);
         let n_normed = if self.norm.is_some() {
             n_columns * n_cols
         } else {
             0
         };
-        grow(&mut prepared.normed, n_normed);
+        prepared.normed.resize(n_normed);
         let width = out.width();
         Task {
             product: self,
@@ -175,13 +180,6 @@ impl Product<'_> {
             is_here
         });
         TilePair::new(pairs.expect("a pair of the matrix"), pair_idx)
-    }
-}
-
-/// Makes room for `len` values; what they are is unspecified.
-fn grow<T: Clone + Default>(values: &mut Vec<T>, len: usize) {
-    if values.len() < len {
-        values.resize(len, T::default());
     }
 }
 
