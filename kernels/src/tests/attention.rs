@@ -296,6 +296,51 @@ fn equal_keys_average_the_values() {
     }
 }
 
+/// Scores that are the same in a stride and greater in the next: sums are rescaled where they grow by more than eight powers of two.
+#[test]
+fn scores_grow_from_stride_to_stride() {
+    let n_positions = 300;
+    for growth in [2.0f32, 7.0, 30.0, 200.0] {
+        // Sixty-four products, an eighth of which is the score.
+        let key = |position: usize| if position < 256 { 0.0 } else { growth / 8.0 };
+        let row = |position| {
+            [
+                [1.0; 64],
+                [key(position); 64],
+                [position as f32 / 300.0; 64],
+            ]
+            .concat()
+        };
+        let case = Case {
+            page_size: 16,
+            n_kv_heads: 1,
+            group_len: 1,
+            head_dim: 64,
+            n_positions,
+            window: None,
+            softcap: None,
+            pages: (0..19).rev().collect(),
+            x: (0..n_positions).flat_map(row).collect(),
+        };
+        let expected = case.run(&mut Reference::new(1), n_positions);
+        let check = |name: &str, given: &[f32], limit| {
+            let error = error(&expected, given);
+            assert!(error < limit, "{name}, by {growth}: {error}");
+        };
+        for (format, limit) in [
+            (KvFormat::Plain, 8e-3),
+            (KvFormat::F32, 3e-5),
+            (KvFormat::Int8, 8e-3),
+        ] {
+            let given = case.run(&mut cpu(1, format), n_positions);
+            check(&format!("{format:?}"), &given, limit);
+        }
+        for mut device in by_squares(1) {
+            check("squares", &case.run(&mut device, n_positions), 8e-3);
+        }
+    }
+}
+
 /// Of two positions with scores of 8 and 0, capped at 2: weights e^(2 tanh 4) and 1.
 #[test]
 fn scores_are_capped_before_they_are_weights() {
