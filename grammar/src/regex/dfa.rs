@@ -186,6 +186,26 @@ impl Dfa {
         self.states[state as usize].distance as usize
     }
 
+    /// A byte after which a match is nearer, if one does not match here.
+    pub(crate) fn nearer_byte(&self, state: DfaState) -> Option<u8> {
+        let distances = &self.program.distances;
+        let before = self.states[state as usize].distance.checked_sub(1)?;
+        let is_nearer = |next: StateID| distances[next.as_usize()] == before;
+        self.nfa_states(state).iter().find_map(|&id| {
+            match self.program.nfa.state(StateID::new_unchecked(id as usize)) {
+                State::ByteRange { trans } => is_nearer(trans.next).then_some(trans.start),
+                State::Sparse(sparse) => {
+                    let nearer = sparse
+                        .transitions
+                        .iter()
+                        .find(|trans| is_nearer(trans.next));
+                    nearer.map(|trans| trans.start)
+                }
+                _ => None,
+            }
+        })
+    }
+
     fn successor(&mut self, state: DfaState, byte: u8) -> Result<Option<DfaState>, GrammarError> {
         let set = Arc::clone(&self.states[state as usize].key);
         self.n_visited += set.len();

@@ -242,6 +242,10 @@ pub(crate) struct Product {
     max_visited: usize,
 }
 
+/// A tuple that a search is to go on from: the order in which that is its turn, how far it is from the start, and whether
+/// what lies straight ahead was reached before.
+type Open = (Reverse<(u32, u64)>, u32, DfaState, bool);
+
 /// Words that have not come.
 #[derive(Debug, Default)]
 pub(crate) struct Missing {
@@ -592,9 +596,10 @@ impl Product {
         (tuple.search, tuple.depth) = (self.n_searches, 0);
         let mut found = Vec::new();
         // The least bytes in all come first, of these where the least is left to do: what must match
-        // beside something long is so written early.
-        let mut queue = BinaryHeap::from([(Reverse((0, 0)), 0_u32, start)]);
-        while let Some((_, depth, state)) = queue.pop() {
+        // beside something long is so written early. Where a byte that a part waits for leads no further away than was
+        // thought, the others wait until no tuple is nearer (partial expansion: Yoshizumi, Miura, Ishida, AAAI 2000).
+        let mut queue = BinaryHeap::from([(Reverse((0, 0)), 0_u32, start, false)]);
+        while let Some((order, depth, state, is_part_done)) = queue.pop() {
             if self.states[state as usize].distance != UNKNOWN {
                 self.settle(start, state);
                 return Ok(self.states[start as usize].distance);
@@ -602,31 +607,72 @@ impl Product {
             if depth > self.states[state as usize].depth {
                 continue;
             }
-            found.push(state);
+            if !is_part_done {
+                found.push(state);
+                let toward = self.toward_matches(state);
+                self.visit(toward.len())?;
+                let before = order.0;
+                let mut is_nearer = false;
+                for class in toward {
+                    let next = self.reach(state, class, depth + 1)?;
+                    is_nearer |= next.is_some_and(|next| next.0.0 <= before);
+                    queue.extend(next);
+                }
+                if is_nearer {
+                    queue.push((order, depth, state, true));
+                    continue;
+                }
+            }
             self.visit(self.representatives.len())?;
             for class in 0..self.representatives.len() {
-                let next = self.successor(state, class)?;
-                if next == DEAD {
-                    continue;
-                }
-                let tuple = &mut self.states[next as usize];
-                let is_known = tuple.search == self.n_searches;
-                if tuple.distance == DEAD || is_known && tuple.depth <= depth + 1 {
-                    continue;
-                }
-                (tuple.search, tuple.depth, tuple.from) = (self.n_searches, depth + 1, state);
-                let least = match tuple.distance {
-                    UNKNOWN => tuple.bound.least as u32,
-                    known => known,
-                };
-                let order = Reverse((depth + 1 + least, tuple.bound.total));
-                queue.push((order, depth + 1, next));
+                let next = self.reach(state, class, depth + 1)?;
+                queue.extend(next);
             }
         }
         for state in found {
             self.states[state as usize].distance = DEAD;
         }
         Ok(DEAD)
+    }
+
+    /// Goes on from a tuple in the search under way, to one at a depth, if that is nearer than before.
+    fn reach(
+        &mut self,
+        state: DfaState,
+        class: usize,
+        depth: u32,
+    ) -> Result<Option<Open>, GrammarError> {
+        let next = self.successor(state, class)?;
+        if next == DEAD {
+            return Ok(None);
+        }
+        let tuple = &mut self.states[next as usize];
+        let is_known = tuple.search == self.n_searches;
+        if tuple.distance == DEAD || is_known && tuple.depth <= depth {
+            return Ok(None);
+        }
+        (tuple.search, tuple.depth, tuple.from) = (self.n_searches, depth, state);
+        let least = match tuple.distance {
+            UNKNOWN => tuple.bound.least as u32,
+            known => known,
+        };
+        let order = Reverse((depth + least, tuple.bound.total));
+        Ok(Some((order, depth, next, false)))
+    }
+
+    /// Classes of bytes that bring some part nearer to a match that is asked for.
+    fn toward_matches(&self, state: DfaState) -> SmallVec<[usize; 4]> {
+        let each = self.parts.iter().zip(&self.states[state as usize].parts);
+        let mut classes = SmallVec::new();
+        for (idx, (part, &state)) in each.enumerate() {
+            if self.asks.0 >> idx & 1 == 0 || state == DEAD {
+                continue;
+            }
+            let class = part.nearer_byte(state);
+            let class = class.map(|byte| usize::from(self.classes[usize::from(byte)]));
+            classes.extend(class.filter(|class| !classes.contains(class)));
+        }
+        classes
     }
 
     /// Notes the distances on the way from `start` to `end`, whose own is known.

@@ -9,6 +9,7 @@ use crate::regex::condition;
 use crate::regex::dfa::Dfa;
 use crate::regex::node::Node;
 use crate::regex::parser::{self, Flags};
+use crate::regex::product::{Formula, Product};
 use crate::regex::program::Program;
 use crate::regex::syntax::{self, Boolean, Whole};
 use crate::regex::table::Table;
@@ -310,4 +311,59 @@ fn the_words_that_a_pattern_searches_for_are_known() {
     ] {
         assert_eq!(searched(pattern), None, "{pattern}");
     }
+}
+
+#[test]
+fn a_part_knows_a_byte_that_brings_it_nearer() {
+    let (mut dfa, start) = build("(?:abc|é|[x-z]{2}w)d?e").unwrap();
+    let mut state = start;
+    while dfa.distance(state) > 0 {
+        let byte = dfa.nearer_byte(state).unwrap();
+        let next = dfa.step(state, byte).unwrap().unwrap();
+        assert_eq!(dfa.distance(next) + 1, dfa.distance(state));
+        state = next;
+    }
+    assert_eq!(dfa.nearer_byte(state), None);
+}
+
+#[test]
+fn a_tuple_is_one_byte_further_than_its_nearest_successor() {
+    let limits = Limits::default();
+    let parts = [
+        "[a-f]*ab[a-f]*",
+        "[a-f]*bcd[a-f]*",
+        "[a-f]*cdab?[a-f]*",
+        "[a-f]*dd",
+    ];
+    let parts = parts
+        .into_iter()
+        .map(|pattern| build(pattern).unwrap())
+        .collect();
+    let [first, second, third, fourth] = [0, 1, 2, 3].map(Formula::Part);
+    let accept = Formula::And(vec![
+        Formula::Or(vec![first, fourth]),
+        second,
+        Formula::Not(Box::new(third)),
+    ]);
+    let (mut product, start) = Product::new(parts, accept, Vec::new(), &limits).unwrap();
+    let mut open = vec![start.unwrap()];
+    let mut seen = open.clone();
+    while let Some(state) = open.pop() {
+        let nexts = (b'a'..=b'f').filter_map(|byte| product.step(state, byte).unwrap());
+        let nexts: Vec<_> = nexts.collect();
+        let nearest = nexts.iter().map(|&next| product.distance(next) + 1).min();
+        let expected = if product.is_accepting(state) {
+            Some(0)
+        } else {
+            nearest
+        };
+        assert_eq!(Some(product.distance(state)), expected);
+        for next in nexts {
+            if !seen.contains(&next) {
+                seen.push(next);
+                open.push(next);
+            }
+        }
+    }
+    assert!(seen.len() > 20, "{} tuples", seen.len());
 }
