@@ -20,6 +20,9 @@ pub(crate) const LANES: usize = 16;
 /// Adding 1.5 * 2^23 rounds to whole numbers, which are then in the low bits.
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
+/// Numbers below two to this power count as zero in products of bf16 (see `cpu::round`).
+pub(crate) const LEAST_EXPONENT: i8 = -56;
+
 /// One tier. All methods act lane by lane.
 pub(crate) trait Simd: Copy {
     /// Sixteen f32.
@@ -167,8 +170,7 @@ pub(crate) trait Simd: Copy {
         self.times_power(sum, shifted)
     }
 
-    /// 2^x for x up to a hundred, within 8e-6 of it, exact at whole numbers; zero below -56, which is what products of bf16 take for
-    /// nothing (see `cpu::round`), and where x is no number.
+    /// 2^x for x up to a hundred, within 8e-6 of it, exact at whole numbers; zero below [`LEAST_EXPONENT`] and where x is no number.
     ///
     /// x = n + r with n a whole number; 2^r = 1 + r g(r), |r| <= 1/2, with g interpolated at the Chebyshev nodes.
     #[inline(always)]
@@ -182,7 +184,11 @@ pub(crate) trait Simd: Copy {
             sum = self.mul_add(sum, r, self.splat(*coefficient));
         }
         let sum = self.mul_add(sum, r, self.splat(1.0));
-        self.where_at_least(x, self.splat(-56.0), self.times_power(sum, shifted))
+        self.where_at_least(
+            x,
+            self.splat(f32::from(LEAST_EXPONENT)),
+            self.times_power(sum, shifted),
+        )
     }
 }
 

@@ -738,7 +738,7 @@ fn cap_and_mask<'s, S: Simd>(
     vectors
 }
 
-/// The greatest score; vectors are not one chain, whose links would wait for each other.
+/// The greatest of some numbers; vectors are not one chain, whose links would wait for each other.
 #[inline(always)]
 fn greatest<S: Simd>(s: S, vectors: &[[f32; LANES]]) -> f32 {
     let mut lanes = [s.splat(f32::NEG_INFINITY); 4];

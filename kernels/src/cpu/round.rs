@@ -8,10 +8,10 @@
 use half::bf16;
 
 use crate::kv::KvElement;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, LEAST_EXPONENT, Simd};
 
-/// The bits of 2^-56.
-pub(crate) const LEAST: u16 = (127 - 56) << 7;
+/// The bits of 2^-56, the least number that is not zero.
+pub(crate) const LEAST: u16 = ((127 + LEAST_EXPONENT) as u16) << 7;
 
 /// A bf16's bits, or zero in place of what is below 2^-56.
 #[inline(always)]

@@ -10,7 +10,7 @@
 
 use half::bf16;
 
-use super::ItemKernel;
+use super::{ItemKernel, greatest};
 use crate::cpu::Vectors;
 use crate::kv::KvElement;
 use crate::simd::{LANES, ROUND, Simd};
@@ -270,11 +270,7 @@ impl Element for i8 {
     }
     #[inline(always)]
     fn round_scaled_weights<S: Simd>(s: S, weights: &[[f32; LANES]], lanes: &mut [i32]) -> f32 {
-        let mut largest = s.splat(0.0);
-        for vector in weights {
-            largest = s.max(largest, s.load(vector));
-        }
-        let (unit, inverse) = unit_of(s.reduce_max(largest));
+        let (unit, inverse) = unit_of(greatest(s, weights));
         put_factors(s, weights, inverse, lanes);
         unit
     }
