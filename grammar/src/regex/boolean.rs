@@ -10,7 +10,8 @@
 use regex_syntax::hir::{ClassUnicode, Hir};
 
 use crate::GrammarError;
-use crate::regex::node::{Around, Node, complement, word};
+use crate::regex::node::{Around, Node};
+use crate::regex::set::{complement, word};
 
 /// Alternatives of a pattern after it was taken apart.
 const MAX_OPTIONS: usize = 64;

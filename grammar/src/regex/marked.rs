@@ -16,7 +16,8 @@ use regex_syntax::hir::{Dot, Hir, Repetition};
 use smallvec::SmallVec;
 
 use crate::regex::dfa::Dfa;
-use crate::regex::node::{Around, Node, complement, word};
+use crate::regex::node::{Around, Node};
+use crate::regex::set::{complement, word};
 use crate::regex::table::{NONE, Table, Transitions};
 use crate::{GrammarError, Limits};
 

@@ -12,6 +12,7 @@ pub(crate) mod parser;
 pub(crate) mod product;
 pub(crate) mod program;
 pub(crate) mod reach;
+mod set;
 pub(crate) mod syntax;
 pub(crate) mod table;
 #[cfg(test)]

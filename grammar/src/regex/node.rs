@@ -2,8 +2,6 @@
 
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, Look, Repetition};
 
-use crate::regex::outline::Set;
-
 /// A pattern, or a part of one. Groups leave no trace but their shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
@@ -131,41 +129,4 @@ impl Node {
             }
         }
     }
-}
-
-/// `\d`.
-pub(crate) fn digits<S: Set>() -> S {
-    S::of(&[('0', '9')])
-}
-
-/// `\w`.
-pub(crate) fn word<S: Set>() -> S {
-    S::of(&[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')])
-}
-
-/// `\s`: ECMA-262's white space and line terminators.
-pub(crate) fn space<S: Set>() -> S {
-    S::of(&[
-        ('\t', '\r'),
-        (' ', ' '),
-        ('\u{A0}', '\u{A0}'),
-        ('\u{1680}', '\u{1680}'),
-        ('\u{2000}', '\u{200A}'),
-        ('\u{2028}', '\u{2029}'),
-        ('\u{202F}', '\u{202F}'),
-        ('\u{205F}', '\u{205F}'),
-        ('\u{3000}', '\u{3000}'),
-        ('\u{FEFF}', '\u{FEFF}'),
-    ])
-}
-
-/// What `.` does not match: ECMA-262's line terminators.
-pub(crate) fn line_ends<S: Set>() -> S {
-    S::of(&[('\n', '\n'), ('\r', '\r'), ('\u{2028}', '\u{2029}')])
-}
-
-/// What is not in a set.
-pub(crate) fn complement<S: Set>(mut set: S) -> S {
-    set.negate();
-    set
 }

@@ -1,58 +1,10 @@
 //! What a parser makes of a pattern: its syntax tree ([`Node`]), or, where it is only asked whether it is one, an outline,
 //! which holds nothing on the heap.
 
-use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
+use regex_syntax::hir::ClassUnicode;
 
 use crate::regex::node::{Around, Node};
-
-/// A set of characters.
-pub(crate) trait Set: Sized {
-    /// The characters of some ranges.
-    fn of(ranges: &[(char, char)]) -> Self;
-    /// A set that is known.
-    fn known(class: &ClassUnicode) -> Self;
-    fn union(&mut self, other: &Self);
-    fn negate(&mut self);
-    /// Adds what differs from a character of the set only in case.
-    fn fold_case(&mut self);
-}
-
-impl Set for ClassUnicode {
-    fn of(ranges: &[(char, char)]) -> Self {
-        let ranges = ranges.iter();
-        Self::new(ranges.map(|&(low, high)| ClassUnicodeRange::new(low, high)))
-    }
-
-    fn known(class: &ClassUnicode) -> Self {
-        class.clone()
-    }
-
-    fn union(&mut self, other: &Self) {
-        Self::union(self, other);
-    }
-
-    fn negate(&mut self) {
-        Self::negate(self);
-    }
-
-    fn fold_case(&mut self) {
-        self.try_case_fold_simple()
-            .expect("the case tables are compiled in");
-    }
-}
-
-/// Which characters they are is not asked.
-impl Set for () {
-    fn of(_: &[(char, char)]) -> Self {}
-
-    fn known(_: &ClassUnicode) -> Self {}
-
-    fn union(&mut self, (): &Self) {}
-
-    fn negate(&mut self) {}
-
-    fn fold_case(&mut self) {}
-}
+use crate::regex::set::Set;
 
 /// A pattern, or a part of one.
 pub(crate) trait Part: Sized {

@@ -12,8 +12,8 @@ use std::marker::PhantomData;
 
 use regex_syntax::hir::{Class, HirKind};
 
-use crate::regex::node::{complement, digits, line_ends, space, word};
-use crate::regex::outline::{Part, Set};
+use crate::regex::outline::Part;
+use crate::regex::set::{Set, complement, digits, line_ends, space, word};
 use crate::{GrammarError, Limits};
 
 /// Flags, each of which can be set for a part of the pattern.

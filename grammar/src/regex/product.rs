@@ -669,7 +669,7 @@ impl Product {
                 continue;
             }
             let class = part.nearer_byte(state);
-            let class = class.map(|byte| usize::from(self.classes[usize::from(byte)]));
+            let class = class.map(|byte| usize::from(self.class(byte)));
             classes.extend(class.filter(|class| !classes.contains(class)));
         }
         classes
