@@ -22,13 +22,13 @@ use crate::simd::{
     avx2::{Avx2, Maddubs, Vnni},
     avx512::Avx512,
 };
-use crate::squares::UnitKernel;
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 use crate::squares::WithUnit;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use crate::squares::amx::Amx;
 #[cfg(test)]
 use crate::squares::scalar::Scalar;
+use crate::squares::{SetUp, UnitKernel};
 use crate::{
     Activation, AttentionLayer, AttentionSpan, Device, Draw, Drawn, Grain, Heads, KernelError,
     KvFormat, KvShape, MatrixPart, Norm, RopeLayout, Slot,
@@ -36,6 +36,9 @@ use crate::{
 pub use kv::CpuKv;
 use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
+pub(crate) use matrix::whole::SHIFT;
+#[cfg(test)]
+pub(crate) use matrix::whole::whole;
 use upcoming::Upcoming;
 
 /// The instructions that a [`Cpu`] computes with. All give the same bits, but for attention with [`Tier::Amx`], which adds in another
@@ -152,10 +155,10 @@ impl Vectors {
     }
 
     /// Works with the calling thread's unit set up, for [`Vectors::run_with_unit`], if there is one.
-    fn set_up(self, work: impl FnOnce()) {
+    fn set_up(self, set_up: SetUp, work: impl FnOnce()) {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Vectors::Amx(_, unit) => unit.set_up(work),
+            Vectors::Amx(_, unit) => unit.set_up(set_up, work),
             _ => work(),
         }
     }
@@ -168,9 +171,17 @@ impl Vectors {
     fn run_with_unit<K: UnitKernel>(self, kernel: K) -> K::Output {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Vectors::Amx(tier, unit) => tier.run(WithUnit { kernel, unit }),
+            Vectors::Amx(vectors, unit) => vectors.run(WithUnit {
+                kernel,
+                vectors,
+                unit,
+            }),
             #[cfg(test)]
-            Vectors::Scalar(tier, unit) => tier.run(WithUnit { kernel, unit }),
+            Vectors::Scalar(vectors, unit) => vectors.run(WithUnit {
+                kernel,
+                vectors,
+                unit,
+            }),
             _ => unreachable!("what is kept in squares is used where it was made"),
         }
     }
@@ -306,7 +317,7 @@ impl Device for Cpu {
             &mut *self.weights.borrow_mut(),
             &mut *self.pool.borrow_mut(),
         );
-        Matrix::new(memory, n_cols, parts, grain)
+        Matrix::new(memory, self.vectors.has_unit(), n_cols, parts, grain)
     }
 
     fn vector(&self, values: &[f32]) -> Self::Vector {

@@ -1,19 +1,24 @@
-//! Products of squares of bf16, on a unit of the machine that multiplies them whole: AMX (Intel, from Sapphire Rapids on).
+//! Products of squares of bf16 and of bytes, on a unit of the machine that multiplies them whole: AMX (Intel, from Sapphire
+//! Rapids on).
 //!
 //! A *square* is up to sixteen lines of up to 64 bytes; AMX calls it a tile, which in this crate is sixteen output rows of a matrix.
-//! A product is of a left square, sixteen rows of pairs of bf16, and a right one, whose line `i` has pair `i` of each of sixteen
+//! A product of bf16 is of a left square, sixteen rows of pairs of bf16, and a right one, whose line `i` has pair `i` of each of sixteen
 //! columns; it is sixteen rows of sixteen f32. Keys and values lie in pages as right squares do (see [`crate::KvPool`]).
 //!
 //! A unit adds a product to what there is in an order of its own: to zero the products of first numbers of pairs, one after
 //! another; to another zero those of second ones; then both to each other, and that to the sum so far. Each addition of a product is
 //! a fused multiply-add. A sum depends on its own row and column alone, so that rows can be taken together in any number. What is
 //! denormal counts as zero: as `cpu::round` has it, nothing is.
+//!
+//! A product of bytes is of up to sixteen columns' signed activations, a left square, and sixteen rows' unsigned weights (see
+//! `cpu::matrix::whole`), a right one, whose line `i` has group `i` of four inputs of each row. Its sums are exact.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) mod amx;
 #[cfg(test)]
 pub(crate) mod scalar;
 
+use crate::lines::LINE;
 use crate::simd::{Kernel, LANES, Simd};
 
 /// Elements of keys and values that are taken together: two squares of keys, four of values.
@@ -52,8 +57,44 @@ pub(crate) struct Values<'a> {
     pub(crate) sums: Strided<f32>,
 }
 
+/// Bytes of a whole square.
+pub(crate) const SQUARE: usize = LANES * LINE;
+
+/// What a unit is set up for.
+#[derive(Clone, Copy)]
+pub(crate) enum SetUp {
+    /// Squares of bf16.
+    Attention,
+    /// Squares of bytes, of so many columns.
+    Bytes { n_columns: usize },
+}
+
+/// Columns and weights of some steps, one behind the other. A step is two lines of each column, of high bytes and of low ones,
+/// and two squares of weights, one of each tile.
+pub(crate) struct Steps<'a> {
+    /// As many columns as the unit is set up for, from these steps on; the last may end behind them.
+    pub(crate) columns: &'a [i32],
+    /// Lanes from one column to the next.
+    pub(crate) stride: usize,
+    pub(crate) weights: &'a [[[u8; SQUARE]; 2]],
+}
+
+/// Sums of products of bytes: of each plane and tile sixteen columns' lines of sixteen i32, one a row.
+#[derive(Clone)]
+#[repr(align(64))]
+pub(crate) struct ByteSums(pub(crate) [[[[u8; LINE]; LANES]; 2]; 2]);
+
+impl Default for ByteSums {
+    fn default() -> Self {
+        Self([[[[0; LINE]; LANES]; 2]; 2])
+    }
+}
+
 /// A machine's unit. A value exists only where there is one.
 pub(crate) trait Unit: Copy {
+    /// The vectors of a machine that has it.
+    type Vectors: Simd;
+
     /// Adds the products of [`N_ELEMENTS`] elements to scores.
     ///
     /// # Safety
@@ -65,16 +106,50 @@ pub(crate) trait Unit: Copy {
     /// # Safety
     /// The thread's unit is set up; what is described can be read, and the sums be written.
     unsafe fn add_values(self, of: Values<'_>);
+
+    /// The factors of sixteen rows as [`Unit::whole`] wants them.
+    fn factors(self, factors: &[u8; LANES]) -> <Self::Vectors as Simd>::I;
+
+    /// The whole weights of a line of codes: of its low nibbles and of its high ones, their bytes in the order of inputs.
+    fn whole(
+        self,
+        codes: &[u8; LINE],
+        factors: <Self::Vectors as Simd>::I,
+    ) -> [<Self::Vectors as Simd>::I; 2];
+
+    /// Stores a vector.
+    fn store(self, vector: <Self::Vectors as Simd>::I, out: &mut [u8; LINE]);
+
+    /// Begins sums of zero. Until [`Unit::end_sums`] they are the unit's own, or in `sums`.
+    ///
+    /// # Safety
+    /// The thread's unit is set up for [`SetUp::Bytes`].
+    unsafe fn begin_sums(self, sums: &mut ByteSums);
+
+    /// Adds the products of some steps.
+    ///
+    /// # Safety
+    /// The thread's unit is set up for as many columns, each of which has as many steps as the weights, and sums have been begun.
+    unsafe fn add_steps(self, of: Steps<'_>, sums: &mut ByteSums);
+
+    /// Ends sums: writes them, of as many columns as the unit is set up for.
+    ///
+    /// # Safety
+    /// The thread's unit is set up for [`SetUp::Bytes`], and sums have been begun.
+    unsafe fn end_sums(self, sums: &mut ByteSums);
 }
 
 /// Work that has a way to use a unit, which is set up.
-pub(crate) trait UnitKernel: Kernel {
-    fn run_with_unit<S: Simd, U: Unit>(self, s: S, unit: U) -> Self::Output;
+pub(crate) trait UnitKernel {
+    type Output;
+
+    fn run_with_unit<U: Unit>(self, s: U::Vectors, unit: U) -> Self::Output;
 }
 
-/// A kernel and the unit it uses.
-pub(crate) struct WithUnit<K, U> {
+/// A kernel and what it uses, which is of the tier that runs it.
+pub(crate) struct WithUnit<K, U: Unit> {
     pub(crate) kernel: K,
+    pub(crate) vectors: U::Vectors,
     pub(crate) unit: U,
 }
 
@@ -82,7 +157,7 @@ impl<K: UnitKernel, U: Unit> Kernel for WithUnit<K, U> {
     type Output = K::Output;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> K::Output {
-        self.kernel.run_with_unit(s, self.unit)
+    fn run<S: Simd>(self, _: S) -> K::Output {
+        self.kernel.run_with_unit(self.vectors, self.unit)
     }
 }

@@ -5,6 +5,7 @@ mod matmul;
 mod plain;
 mod rowwise;
 mod vectors;
+mod whole;
 
 use proptest::prelude::*;
 
@@ -27,6 +28,22 @@ pub(crate) const TIERS: [Tier; 5] = [
     Tier::Avx512,
     Tier::Amx,
 ];
+
+/// A device that computes in plain loops what `device` does: with AMX weights of four bits are whole, and sums have another order.
+fn yardstick(device: &Cpu) -> Cpu {
+    if device.tier() == Tier::Amx {
+        Cpu::with_scalar_unit(1)
+    } else {
+        Cpu::with_tier(1, Tier::Portable)
+    }
+}
+
+/// Devices with a unit for squares: in plain loops, and the machine's own if it has one.
+fn with_unit(n_threads: usize) -> Vec<Cpu> {
+    let mut all = vec![Cpu::with_scalar_unit(n_threads)];
+    all.extend(Some(Cpu::new(n_threads)).filter(|device| device.tier() == Tier::Amx));
+    all
+}
 
 /// Values as activations have them: most near zero, a few large.
 pub(crate) fn values(len: usize) -> impl Strategy<Value = Vec<f32>> {

@@ -30,6 +30,7 @@ use crate::pool::Pool;
 use crate::share::own_rows;
 use crate::shared::SharedSlice;
 use crate::simd::{self, Kernel, LANES, Simd};
+use crate::squares::SetUp;
 use crate::{AttentionLayer, AttentionSpan, Heads};
 pub(crate) use by_unit::are_squares;
 pub(crate) use element::{CODES_LIMITS, Element};
@@ -135,7 +136,7 @@ pub(crate) fn attention<T: Element>(
             }
         };
         if uses_unit {
-            vectors.set_up(attend);
+            vectors.set_up(SetUp::Attention, attend);
         } else {
             attend();
         }

@@ -10,15 +10,19 @@
 mod coded;
 mod picked;
 mod plain;
+mod whole;
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use coded::Coded;
+use whole::{Found, WholePair, WholeProduct};
 
 use super::Vectors;
 use super::elementwise::{RmsNorm, activate};
+use super::matrix::whole::STEP_LEN;
 use super::matrix::{Format, Matrix, Pairs, PlainFormat};
+use super::quantise::split::{self, Split};
 use super::quantise::{Block, Quantise};
 use super::round::{self, Round};
 use super::upcoming::Upcoming;
@@ -63,6 +67,12 @@ pub(crate) struct Prepared {
     blocks: Vec<Block>,
     /// `[n_columns, n_lanes]`, or more; unused if no weights are bf16.
     rounded: Aligned<i32>,
+    /// `[n_columns, split::n_lanes]`, or more; unused if no weights are whole.
+    split: Aligned<i32>,
+    /// `[n_columns, split::n_totals]`, or more; likewise.
+    totals: Aligned<f32>,
+    /// What each thread finds in whole weights.
+    found: Vec<Found>,
     /// Normalised columns, `[n_columns, n_cols]`, or more.
     normed: Aligned<f32>,
 }
@@ -86,31 +96,40 @@ impl Product<'_> {
         out: &mut Buffer,
     ) {
         let n_columns = self.x.n_rows();
+        let n_threads = pool.n_threads();
+        let mut found = std::mem::take(&mut prepared.found);
+        found.resize_with(n_threads, Found::default);
         let task = self.task(vectors, prepared, out);
         let n_pairs = self.n_pairs();
-        let upcoming = SharedSlice::new(upcoming);
-        let n_threads = pool.n_threads();
+        let owned = (SharedSlice::new(upcoming), SharedSlice::new(&mut found));
+        // SAFETY: each thread's index is run once, and has its own.
+        let owned = |idx| unsafe {
+            (
+                &owned.0.part_mut(idx..idx + 1)[0],
+                &mut owned.1.part_mut(idx..idx + 1)[0],
+            )
+        };
         if !is_product_by_rows(n_columns, n_threads) {
             pool.run_split(n_columns, N_WORTHWHILE, |columns| task.prepare(columns));
             pool.run(&|thread_idx| {
-                // SAFETY: each thread's index is run once, and has its own.
-                let upcoming = unsafe { &upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
+                let (upcoming, found) = owned(thread_idx);
                 let pairs = share(n_pairs, thread_idx, n_threads);
-                task.multiply(pairs, 0..n_columns, upcoming);
+                task.multiply(pairs, 0..n_columns, upcoming, found);
             });
-            return;
-        }
-        pool.run_own(n_columns, 0, |thread_idx, runs| {
-            // SAFETY: as above.
-            let upcoming = unsafe { &upcoming.part_mut(thread_idx..thread_idx + 1)[0] };
-            for columns in runs {
-                for first in columns.clone().step_by(N_RESIDENT) {
-                    let columns = first..columns.end.min(first + N_RESIDENT);
-                    task.prepare(columns.clone());
-                    task.multiply(0..n_pairs, columns, upcoming);
+        } else {
+            let n_resident = task.n_resident();
+            pool.run_own(n_columns, 0, |thread_idx, runs| {
+                let (upcoming, found) = owned(thread_idx);
+                for columns in runs {
+                    for first in columns.clone().step_by(n_resident) {
+                        let columns = first..columns.end.min(first + n_resident);
+                        task.prepare(columns.clone());
+                        task.multiply(0..n_pairs, columns, upcoming, found);
+                    }
                 }
-            }
-        });
+            });
+        }
+        prepared.found = found;
     }
 
     /// The product with room for its activations, once the shapes have been found to agree.
@@ -141,6 +160,13 @@ impl Product<'_> {
         } else {
             0
         };
+        let (n_split, n_totals) = if self.matrix.has_whole() {
+            (split::n_lanes(n_cols), split::n_totals(n_cols))
+        } else {
+            (0, 0)
+        };
+        prepared.split.resize(n_columns * n_split);
+        prepared.totals.resize(n_columns * n_totals);
         if prepared.blocks.len() < n_columns * n_blocks {
             prepared
                 .blocks
@@ -159,8 +185,12 @@ impl Product<'_> {
             vectors,
             n_blocks,
             n_lanes,
+            n_split,
+            n_totals,
             blocks: SharedSlice::new(&mut prepared.blocks),
             rounded: SharedSlice::new(&mut prepared.rounded),
+            split: SharedSlice::new(&mut prepared.split),
+            totals: SharedSlice::new(&mut prepared.totals),
             normed: SharedSlice::new(&mut prepared.normed),
             out: SharedSlice::new(out.values_mut()),
             width,
@@ -214,8 +244,12 @@ struct Task<'a> {
     vectors: Vectors,
     n_blocks: usize,
     n_lanes: usize,
+    n_split: usize,
+    n_totals: usize,
     blocks: SharedSlice<'a, Block>,
     rounded: SharedSlice<'a, i32>,
+    split: SharedSlice<'a, i32>,
+    totals: SharedSlice<'a, f32>,
     normed: SharedSlice<'a, f32>,
     out: SharedSlice<'a, f32>,
     width: usize,
@@ -254,18 +288,101 @@ impl Task<'_> {
             // SAFETY: as above.
             let lanes = unsafe { self.rounded.part_mut(range) };
             self.vectors.run(Round { values: x, lanes });
+            if self.n_split == 0 {
+                continue;
+            }
+            let range = column * self.n_split..(column + 1) * self.n_split;
+            // SAFETY: as above.
+            let lanes = unsafe { self.split.part_mut(range) };
+            let range = column * self.n_totals..(column + 1) * self.n_totals;
+            // SAFETY: as above.
+            let totals = unsafe { self.totals.part_mut(range) };
+            self.vectors.run(Split {
+                values: x,
+                lanes,
+                totals,
+            });
         }
     }
 
     /// Multiplies some pairs of tiles and some columns, which have been prepared; what is upcoming is fetched meanwhile.
-    fn multiply(&self, pairs: Range<usize>, columns: Range<usize>, upcoming: &Upcoming) {
-        for pair_idx in pairs {
+    fn multiply(
+        &self,
+        pairs: Range<usize>,
+        columns: Range<usize>,
+        upcoming: &Upcoming,
+        found: &mut Found,
+    ) {
+        found.work(self, columns.len(), |found| {
+            for pair_idx in pairs {
+                self.multiply_pair(
+                    self.product.pair(pair_idx),
+                    columns.clone(),
+                    upcoming,
+                    found,
+                );
+            }
+        });
+    }
+
+    /// Multiplies one or two tiles and some columns. If these are enough for a unit, it is set up.
+    fn multiply_pair(
+        &self,
+        pair: TilePair<'_>,
+        columns: Range<usize>,
+        upcoming: &Upcoming,
+        found: &mut Found,
+    ) {
+        if pair.pairs.format() == Format::Whole {
+            let pair = WholePair {
+                task: self,
+                tiles: pair,
+                upcoming,
+            };
+            self.vectors.run_with_unit(WholeProduct {
+                pair,
+                columns,
+                found,
+            });
+        } else {
             self.vectors.run(PairProduct {
                 task: self,
-                pair: self.product.pair(pair_idx),
-                columns: columns.clone(),
+                pair,
+                columns,
                 upcoming,
             });
+        }
+    }
+
+    /// Columns that all tiles pass over before others come.
+    fn n_resident(&self) -> usize {
+        if self.n_split == 0 {
+            N_RESIDENT
+        } else {
+            whole::n_resident(self.n_split)
+        }
+    }
+
+    /// Steps of 64 inputs.
+    fn n_steps(&self) -> usize {
+        self.product.matrix.n_cols() / STEP_LEN
+    }
+
+    /// The prepared steps of some columns.
+    #[inline(always)]
+    fn split_columns(&self, columns: Range<usize>) -> &[i32] {
+        let range = columns.start * self.n_split..columns.end * self.n_split;
+        // SAFETY: as in `column`.
+        unsafe { self.split.part(range) }
+    }
+
+    /// The sums of a column's blocks, and its scale behind them.
+    #[inline(always)]
+    fn totals(&self, column: usize) -> &[f32] {
+        // SAFETY: as in `column`.
+        unsafe {
+            self.totals
+                .part(column * self.n_totals..(column + 1) * self.n_totals)
         }
     }
 
@@ -405,6 +522,7 @@ impl<'a> PairProduct<'a> {
                 // Two scales of weights need two of activations (see `Matrix`).
                 F::Q6K => self.by_tiles::<S, Coded<{ F::Q6K as usize }, 2>>(s, pair),
             },
+            Format::Whole => unreachable!("whole weights have a product of their own"),
         }
     }
 

@@ -17,6 +17,7 @@
 //! eight bits in its place would be off by 1/16 of a step and more.
 
 mod plain;
+pub(crate) mod whole;
 
 use std::ops::Range;
 
@@ -156,14 +157,20 @@ impl BlockLayout {
 pub(crate) enum Format {
     Plain(PlainFormat),
     Blocks(BlockFormat),
+    /// Blocks of four bits, as `whole` has them.
+    Whole,
 }
 
 impl Format {
-    fn of(data: MatrixData<'_>) -> Self {
+    /// How data of rows of `n_cols` is stored, on a machine with a unit for squares or without one.
+    fn of(data: MatrixData<'_>, n_cols: usize, has_unit: bool) -> Self {
         match data {
             MatrixData::F32(_) => Format::Plain(PlainFormat::F32),
             MatrixData::F16(_) => Format::Plain(PlainFormat::F16),
             MatrixData::Bf16(_) => Format::Plain(PlainFormat::Bf16),
+            MatrixData::Blocks(format, _) if has_unit && whole::is_possible(format, n_cols) => {
+                Format::Whole
+            }
             MatrixData::Blocks(format, _) => Format::Blocks(format),
         }
     }
@@ -174,6 +181,7 @@ impl Format {
         match self {
             Format::Plain(format) => format.pair_bytes(n_cols),
             Format::Blocks(format) => n_cols / BLOCK_LEN * BlockLayout::of(format).bytes(),
+            Format::Whole => whole::pair_bytes(n_cols),
         }
     }
 
@@ -184,7 +192,7 @@ impl Format {
 }
 
 /// Writes a row into a pair, as a row of one of its tiles.
-fn put(pair: &mut [u8], place: (usize, usize), row: MatrixData<'_>) {
+fn put(pair: &mut [u8], place: (usize, usize), format: Format, row: MatrixData<'_>) {
     match row {
         MatrixData::F32(values) => {
             PlainFormat::F32.put(pair, place, values.iter().map(|x| x.to_le_bytes()));
@@ -193,6 +201,9 @@ fn put(pair: &mut [u8], place: (usize, usize), row: MatrixData<'_>) {
         MatrixData::Bf16(values) => {
             let numbers = values.iter().map(|x| plain::bf16_number(*x));
             PlainFormat::Bf16.put(pair, place, numbers);
+        }
+        MatrixData::Blocks(from, bytes) if format == Format::Whole => {
+            whole::put(pair, place, from, bytes);
         }
         MatrixData::Blocks(format, bytes) => {
             let layout = BlockLayout::of(format);
@@ -272,8 +283,8 @@ impl Pairs {
     /// Packs the rows of parts, which are as many each, of which the first strand has the first. Who fills a pair is the first to
     /// touch it, so that all threads clear the memory, which takes longer than the packing.
     fn pack(&mut self, pool: &mut Pool, n_cols: usize, parts: &[MatrixPart<'_>]) {
-        let (n_pairs, strands, pair_len) =
-            (self.n_pairs, self.strands, self.format.pair_bytes(n_cols));
+        let (n_pairs, strands, format) = (self.n_pairs, self.strands, self.format);
+        let pair_len = format.pair_bytes(n_cols);
         let tiles = SharedSlice::new(self.tiles.bytes_mut());
         pool.run_split(n_pairs, 2, |pairs| {
             for pair_idx in pairs {
@@ -284,7 +295,8 @@ impl Pairs {
                     let row_idx = row_idx - strands[0].first;
                     let part = &parts[row_idx / parts[0].n_rows];
                     let row_idx = row_idx % part.n_rows;
-                    put(pair, place, part.data.rows(row_idx..row_idx + 1, n_cols));
+                    let row = part.data.rows(row_idx..row_idx + 1, n_cols);
+                    put(pair, place, format, row);
                 }
             }
         });
@@ -322,9 +334,10 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A matrix in the arena, packed by the pool's threads.
+    /// A matrix in the arena, packed by the pool's threads, for a machine with a unit for squares or without one.
     pub(crate) fn new(
         memory: (&mut Arena, &mut Pool),
+        has_unit: bool,
         n_cols: usize,
         parts: &[MatrixPart<'_>],
         grain: Grain,
@@ -333,14 +346,22 @@ impl Matrix {
         for part in parts {
             part.check(n_cols)?;
         }
+        let format_of = |part: &MatrixPart<'_>| Format::of(part.data, n_cols, has_unit);
+        let has_two = |part: &MatrixPart<'_>| format_of(part).has_two_scales();
         let mut matrix = Self {
             n_cols,
             n_rows: parts.iter().map(|part| part.n_rows).sum(),
-            grain: grain_of(parts, grain),
+            // A half of 32 weights that has a scale of its own needs one of activations.
+            grain: if parts.iter().any(has_two) {
+                Grain::Sixteen
+            } else {
+                grain
+            },
             pairs: Vec::with_capacity(parts.len()),
         };
         if let [first, second] = parts
-            && is_alike(first, second)
+            && format_of(first) == format_of(second)
+            && first.n_rows == second.n_rows
         {
             let n_rows = first.n_rows;
             let strand = |first| Strand {
@@ -349,7 +370,14 @@ impl Matrix {
                 end: first + n_rows,
             };
             let strands = [strand(0), strand(n_rows)];
-            matrix.add((arena, pool), n_rows.div_ceil(LANES), strands, parts)?;
+            let format = format_of(first);
+            matrix.add(
+                (arena, pool),
+                format,
+                n_rows.div_ceil(LANES),
+                strands,
+                parts,
+            )?;
             return Ok(matrix);
         }
         let mut first = 0;
@@ -364,6 +392,7 @@ impl Matrix {
             let n_pairs = part.n_rows.div_ceil(2 * LANES);
             matrix.add(
                 (&mut *arena, &mut *pool),
+                format_of(part),
                 n_pairs,
                 strands,
                 std::slice::from_ref(part),
@@ -377,11 +406,11 @@ impl Matrix {
     fn add(
         &mut self,
         (arena, pool): (&mut Arena, &mut Pool),
+        format: Format,
         n_pairs: usize,
         strands: [Strand; 2],
         parts: &[MatrixPart<'_>],
     ) -> Result<(), KernelError> {
-        let format = Format::of(parts[0].data);
         let mut pairs = Pairs {
             n_pairs,
             strands,
@@ -415,10 +444,15 @@ impl Matrix {
         matches!(self.pairs.as_slice(), [pairs] if pairs.strands[0].step == LANES)
     }
 
-    /// Whether any part is quantised.
+    /// Whether any part is multiplied by blocks.
     pub(crate) fn has_blocks(&self) -> bool {
         let is_quantised = |pairs: &Pairs| matches!(pairs.format, Format::Blocks(_));
         self.pairs.iter().any(is_quantised)
+    }
+
+    /// Whether any part is whole.
+    pub(crate) fn has_whole(&self) -> bool {
+        self.pairs.iter().any(|pairs| pairs.format == Format::Whole)
     }
 
     /// Whether any part is bf16.
@@ -450,6 +484,7 @@ impl Matrix {
         let place = (place.which, place.lane);
         match pairs.format {
             Format::Plain(format) => format.read(pair, place, out),
+            Format::Whole => whole::read(pair, place, out),
             Format::Blocks(format) => {
                 let layout = BlockLayout::of(format);
                 let blocks = pair.chunks_exact(layout.bytes());
@@ -459,19 +494,4 @@ impl Matrix {
             }
         }
     }
-}
-
-/// The grain that was asked for, or a finer one, where a half of 32 weights has a scale of its own: so must activations.
-fn grain_of(parts: &[MatrixPart<'_>], asked: Grain) -> Grain {
-    let has_two = |part: &MatrixPart<'_>| Format::of(part.data).has_two_scales();
-    if parts.iter().any(has_two) {
-        Grain::Sixteen
-    } else {
-        asked
-    }
-}
-
-/// Whether two parts have as many rows and one format.
-fn is_alike(a: &MatrixPart<'_>, b: &MatrixPart<'_>) -> bool {
-    Format::of(a.data) == Format::of(b.data) && a.n_rows == b.n_rows
 }

@@ -3,6 +3,7 @@
 //! A block has one f32 scale, or one for each of its halves: [`Grain`] says which. A finer grain rounds better
 //! and costs the product a multiplication and an addition a block.
 
+pub(crate) mod split;
 #[cfg(test)]
 mod tests;
 
@@ -74,7 +75,7 @@ fn quantise_batch<S: Simd, const H: usize>(
     let mut scales = [0.0; LANES];
     let mut inverses = [0.0; LANES];
     for ((scale, inverse), largest) in scales.iter_mut().zip(&mut inverses).zip(largest) {
-        (*scale, *inverse) = scale_of(largest);
+        (*scale, *inverse) = scale_of(largest, 127.0);
     }
     let mut codes = [s.splat(0.0); LANES];
     let parts = codes.chunks_exact_mut(H).zip(inverses.chunks_exact(H));
@@ -114,13 +115,13 @@ fn put_parts<S: Simd, const H: usize>(halves: [S::F; 2], together: S::F, parts: 
     }
 }
 
-/// The scale that makes `largest` 127, and its inverse.
+/// The scale that makes `largest` the code `code`, and its inverse.
 #[inline(always)]
-fn scale_of(largest: f32) -> (f32, f32) {
-    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+fn scale_of(largest: f32, code: f32) -> (f32, f32) {
+    let inverse = if largest > 0.0 { code / largest } else { 0.0 };
     // Denormal values have an infinite inverse: they count as zero.
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    (largest / 127.0, inverse)
+    (largest / code, inverse)
 }
 
 /// Writes the values times `inverse`, rounded to the nearest and to even, and returns them: their sums are exact.

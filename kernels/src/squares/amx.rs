@@ -1,15 +1,18 @@
 //! AMX: eight registers of a square each, and an instruction that multiplies two of them.
 //!
 //! Rust has no stable intrinsics for it, so it is assembly. Compiled code never touches these registers: how they are set up
-//! stays from one block of assembly to the next, and each block loads and stores what it computes itself.
+//! stays from one block of assembly to the next, and so do sums of bytes from where they are begun to where they are stored.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::{Scores, Unit, Values};
+use super::{ByteSums, LANES, LINE, SQUARE, Scores, SetUp, Steps, Unit, Values};
+use crate::cpu::SHIFT;
+use crate::simd::Simd;
+use crate::simd::avx512::Avx512;
 
-/// Proof that the machine multiplies squares of bf16 and that the system lets this process do it.
+/// Proof that the machine multiplies squares of bf16 and of bytes and that the system lets this process do it.
 #[derive(Clone, Copy)]
 pub(crate) struct Amx(());
 
@@ -24,27 +27,30 @@ impl Amx {
 
     /// Works with the calling thread's unit set up. Then ends that: the system has nothing to save when it takes the thread from
     /// its core.
-    pub(crate) fn set_up(self, work: impl FnOnce()) {
+    pub(crate) fn set_up(self, set_up: SetUp, work: impl FnOnce()) {
+        let registers = Registers::of(set_up);
         // SAFETY: the machine has the instruction, and the set-up is a valid one.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SET_UP, options(nostack, readonly)) };
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const registers, options(nostack, readonly)) };
         work();
         // SAFETY: the machine has the instruction.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
     }
 }
 
-/// Whether there are instructions for squares of bf16 and the system saves their registers.
+/// Whether there are instructions for squares of bf16 and of bytes and the system saves their registers.
 fn has_instructions() -> bool {
     const BF16: u32 = 1 << 22;
     const SQUARES: u32 = 1 << 24;
+    const BYTES: u32 = 1 << 25;
     /// The bits of XCR0 for the registers and their set-up.
     const SAVED: u64 = 3 << 17;
     if !is_x86_feature_detected!("avx512bw") || __cpuid(0).eax < 7 {
         return false;
     }
-    let has_both = __cpuid_count(7, 0).edx & (BF16 | SQUARES) == BF16 | SQUARES;
+    let all = BF16 | SQUARES | BYTES;
+    let has_all = __cpuid_count(7, 0).edx & all == all;
     // SAFETY: AVX-512 needs `xgetbv` and a system that lets it be used.
-    has_both && unsafe { extended_control() } & SAVED == SAVED
+    has_all && unsafe { extended_control() } & SAVED == SAVED
 }
 
 #[target_feature(enable = "xsave")]
@@ -69,7 +75,7 @@ fn is_permitted() -> bool {
 
 /// What `ldtilecfg` reads: of each register, the bytes of a line and the lines.
 #[repr(C, align(64))]
-struct SetUp {
+struct Registers {
     palette: u8,
     start_line: u8,
     reserved: [u8; 14],
@@ -77,16 +83,36 @@ struct SetUp {
     n_lines: [u8; 16],
 }
 
-/// Registers 0 to 3 and 7 are whole squares, 4 has lines of eight pairs, of weights, and 5 and 6 have eight lines, of values.
-static SET_UP: SetUp = SetUp {
-    palette: 1,
-    start_line: 0,
-    reserved: [0; 14],
-    n_bytes: [64, 64, 64, 64, 32, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-    n_lines: [16, 16, 16, 16, 16, 8, 8, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-};
+impl Registers {
+    fn of(set_up: SetUp) -> Self {
+        let (n_bytes, n_lines) = match set_up {
+            // 0 to 3 and 7 are whole squares, 4 has lines of eight pairs, of weights, and 5 and 6 have eight lines, of values.
+            SetUp::Attention => (
+                [64, 64, 64, 64, 32, 64, 64, 64],
+                [16, 16, 16, 16, 16, 8, 8, 16],
+            ),
+            // 0 to 3 are sums, 4 and 5 columns, 6 and 7 weights.
+            SetUp::Bytes { n_columns } => {
+                let n = n_columns.min(LANES) as u8;
+                ([64; 8], [n, n, n, n, n, n, 16, 16])
+            }
+        };
+        let mut registers = Self {
+            palette: 1,
+            start_line: 0,
+            reserved: [0; 14],
+            n_bytes: [0; 16],
+            n_lines: [0; 16],
+        };
+        registers.n_bytes[..8].copy_from_slice(&n_bytes);
+        registers.n_lines[..8].copy_from_slice(&n_lines);
+        registers
+    }
+}
 
 impl Unit for Amx {
+    type Vectors = Avx512;
+
     #[inline(always)]
     unsafe fn add_scores(self, of: Scores<'_>) {
         let Scores {
@@ -198,4 +224,133 @@ impl Unit for Amx {
             );
         }
     }
+    #[inline(always)]
+    fn factors(self, factors: &[u8; LANES]) -> <Avx512 as Simd>::I {
+        // SAFETY: the machine has AVX-512 F and BW; the array has as many bytes as are loaded.
+        unsafe {
+            let factors = _mm_loadu_si128(factors.as_ptr().cast());
+            // Rows 4 * i to 4 * i + 3 go to part i, each to both words of its lane.
+            let spread = _mm512_broadcast_i32x4(factors);
+            _mm512_shuffle_epi8(spread, _mm512_loadu_si512(SPREAD.as_ptr().cast()))
+        }
+    }
+
+    /// A product of a factor and a nibble has twelve bits, of which the upper eight are wanted. A nibble at bit 0 or 4 has them in the
+    /// upper byte of its product by a factor four or no bits up, one at bit 8 or 12 in the word above.
+    #[inline(always)]
+    fn whole(self, codes: &[u8; LINE], factors: <Avx512 as Simd>::I) -> [<Avx512 as Simd>::I; 2] {
+        const UPPER: i16 = 0xff00u16.cast_signed();
+        /// `a | b & c`, bit by bit.
+        const JOIN: i32 = 0xf8;
+        // SAFETY: as in `factors`.
+        unsafe {
+            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            let nibbles = |at: u32| _mm512_and_si512(codes, _mm512_set1_epi16(15i16 << at));
+            let up = _mm512_slli_epi16::<SHIFT>(factors);
+            let low = _mm512_ternarylogic_epi32::<JOIN>(
+                _mm512_mulhi_epu16(nibbles(8), up),
+                _mm512_mullo_epi16(nibbles(0), up),
+                _mm512_set1_epi16(UPPER),
+            );
+            let high = _mm512_ternarylogic_epi32::<JOIN>(
+                _mm512_mulhi_epu16(nibbles(12), factors),
+                _mm512_mullo_epi16(nibbles(4), factors),
+                _mm512_set1_epi16(UPPER),
+            );
+            [low, high]
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, vector: <Avx512 as Simd>::I, out: &mut [u8; LINE]) {
+        // SAFETY: as in `factors`.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), vector) };
+    }
+
+    #[inline(always)]
+    unsafe fn begin_sums(self, _: &mut ByteSums) {
+        // SAFETY: the machine has the instructions, and the unit is set up.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                out("tmm0") _,
+                out("tmm1") _,
+                out("tmm2") _,
+                out("tmm3") _,
+                options(nostack),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_steps(self, of: Steps<'_>, _: &mut ByteSums) {
+        if of.weights.is_empty() {
+            return;
+        }
+        // SAFETY: the machine has the instructions, the unit is set up, and the caller says that the memory is there.
+        unsafe {
+            asm!(
+                "2:",
+                "tileloadd tmm4, [{columns} + {stride}]",
+                "tileloadd tmm6, [{weights} + {line}]",
+                "tdpbsud tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{weights} + {line} + {square}]",
+                "tdpbsud tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{columns} + {stride} + 64]",
+                "tdpbsud tmm2, tmm5, tmm6",
+                "tdpbsud tmm3, tmm5, tmm7",
+                "add {columns}, 128",
+                "add {weights}, 2 * {square}",
+                "dec {n}",
+                "jnz 2b",
+                columns = inout(reg) of.columns.as_ptr() => _,
+                stride = in(reg) of.stride * size_of::<i32>(),
+                weights = inout(reg) of.weights.as_ptr() => _,
+                line = in(reg) LINE,
+                n = inout(reg) of.weights.len() => _,
+                square = const SQUARE,
+                out("tmm0") _,
+                out("tmm1") _,
+                out("tmm2") _,
+                out("tmm3") _,
+                out("tmm4") _,
+                out("tmm5") _,
+                out("tmm6") _,
+                out("tmm7") _,
+                options(nostack, readonly),
+            );
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end_sums(self, sums: &mut ByteSums) {
+        // SAFETY: as in `add_steps`; there is room for sixteen lines of each.
+        unsafe {
+            asm!(
+                "tilestored [{sums} + {line}], tmm0",
+                "tilestored [{sums} + {line} + {square}], tmm1",
+                "tilestored [{sums} + {line} + 2 * {square}], tmm2",
+                "tilestored [{sums} + {line} + 3 * {square}], tmm3",
+                sums = in(reg) &raw mut sums.0,
+                line = in(reg) LINE,
+                square = const SQUARE,
+                options(nostack),
+            );
+        }
+    }
 }
+
+/// Bytes of [`Amx::factors`]: a row's and a zero, twice.
+static SPREAD: [i8; LINE] = {
+    let mut spread = [-1; LINE];
+    let mut row = 0;
+    while row < LANES {
+        spread[4 * row] = row as i8;
+        spread[4 * row + 2] = row as i8;
+        row += 1;
+    }
+    spread
+};

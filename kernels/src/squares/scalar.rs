@@ -1,7 +1,9 @@
 //! What a unit does, in plain loops: for tests, also on machines without one.
 
-use super::{N_ELEMENTS, N_POSITIONS, Scores, Strided, Unit, Values};
-use crate::simd::LANES;
+use super::{ByteSums, N_ELEMENTS, N_POSITIONS, SQUARE, Scores, Steps, Strided, Unit, Values};
+use crate::cpu::whole;
+use crate::lines::LINE;
+use crate::simd::{LANES, Portable};
 
 /// A unit that any machine has.
 #[derive(Clone, Copy)]
@@ -29,7 +31,22 @@ fn add_products(sum: f32, pairs: impl Iterator<Item = (i32, i32)>) -> f32 {
     sum + (firsts + seconds)
 }
 
+/// Adds products of groups of four inputs and of four weights of each row.
+fn add_groups(sums: &mut [u8; LINE], inputs: &[i32], weights: &[u8; SQUARE]) {
+    let (sums, _) = sums.as_chunks_mut::<4>();
+    for (inputs, weights) in inputs.iter().zip(weights.as_chunks::<LINE>().0) {
+        let inputs = inputs.to_le_bytes().map(u8::cast_signed);
+        for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<4>().0) {
+            let products = inputs.iter().zip(weights);
+            let products = products.map(|(&x, &w)| i32::from(x) * i32::from(w));
+            *sum = (i32::from_le_bytes(*sum) + products.sum::<i32>()).to_le_bytes();
+        }
+    }
+}
+
 impl Unit for Scalar {
+    type Vectors = Portable;
+
     unsafe fn add_scores(self, of: Scores<'_>) {
         let (queries, scores) = (of.queries, of.scores);
         for (vector_idx, &keys) in of.keys.iter().enumerate() {
@@ -75,4 +92,42 @@ impl Unit for Scalar {
             }
         }
     }
+    fn factors(self, factors: &[u8; LANES]) -> [i32; LANES] {
+        factors.map(i32::from)
+    }
+
+    fn whole(self, codes: &[u8; LINE], factors: [i32; LANES]) -> [[i32; LANES]; 2] {
+        let (rows, _) = codes.as_chunks::<4>();
+        [0, 4].map(|shift| {
+            std::array::from_fn(|row| {
+                let [a, b, c, d] =
+                    rows[row].map(|code| whole(factors[row] as u8, code >> shift & 15));
+                i32::from_le_bytes([b, a, d, c])
+            })
+        })
+    }
+
+    fn store(self, vector: [i32; LANES], out: &mut [u8; LINE]) {
+        for (out, lane) in out.as_chunks_mut().0.iter_mut().zip(vector) {
+            *out = lane.to_le_bytes();
+        }
+    }
+
+    unsafe fn begin_sums(self, sums: &mut ByteSums) {
+        *sums = ByteSums::default();
+    }
+
+    unsafe fn add_steps(self, of: Steps<'_>, sums: &mut ByteSums) {
+        for (column, lanes) in of.columns.chunks(of.stride).enumerate() {
+            let (steps, _) = lanes.as_chunks::<{ 2 * LANES }>();
+            for (step, tiles) in steps.iter().zip(of.weights) {
+                for (plane, tile) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                    let inputs = &step[plane * LANES..][..LANES];
+                    add_groups(&mut sums.0[plane][tile][column], inputs, &tiles[tile]);
+                }
+            }
+        }
+    }
+
+    unsafe fn end_sums(self, _: &mut ByteSums) {}
 }

@@ -217,13 +217,6 @@ proptest! {
     }
 }
 
-/// Devices that attend by squares: in plain loops, and on the machine's unit if it has one.
-fn by_squares(n_threads: usize) -> Vec<Cpu> {
-    let mut all = vec![Cpu::with_scalar_unit(n_threads)];
-    all.extend(Some(Cpu::new(n_threads)).filter(|device| device.tier() == Tier::Amx));
-    all
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
@@ -233,7 +226,7 @@ proptest! {
             *x = (*x / 8.0).clamp(-1.0, 1.0);
         }
         let expected = case.run(&mut Reference::new(1), case.n_positions);
-        for mut device in by_squares(1) {
+        for mut device in with_unit(1) {
             let error = error(&expected, &case.run(&mut device, case.n_positions));
             // As without squares.
             prop_assert!(error < 1.6e-2, "{error}");
@@ -243,7 +236,7 @@ proptest! {
     #[test]
     fn squares_give_the_same_bits_however_rows_are_cut(case in case_of_squares(), chunk in 1..40usize) {
         let expected = case.run(&mut Cpu::with_scalar_unit(1), case.n_positions);
-        for mut device in by_squares(3) {
+        for mut device in with_unit(3) {
             let whole = case.run(&mut device, case.n_positions);
             prop_assert_eq!(bits(&expected), bits(&whole), "{:?}", device.tier());
             for stale in [0.0, f32::NAN] {
@@ -335,7 +328,7 @@ fn scores_grow_from_stride_to_stride() {
             let given = case.run(&mut cpu(1, format), n_positions);
             check(&format!("{format:?}"), &given, limit);
         }
-        for mut device in by_squares(1) {
+        for mut device in with_unit(1) {
             check("squares", &case.run(&mut device, n_positions), 8e-3);
         }
     }

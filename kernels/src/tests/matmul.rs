@@ -102,28 +102,42 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
-/// How far a row's weights may be off where scales and minimums are rounded to f16: by 2^-11 of what is rounded, or 2^-25.
-fn limits(case: &Case, row: usize) -> Vec<f32> {
+/// Whether the device keeps the case's blocks as whole weights.
+fn is_whole(case: &Case, device: &Cpu) -> bool {
+    device.tier() == Tier::Amx && case.format.coding().n_bits == 4 && case.n_cols.is_multiple_of(64)
+}
+
+/// How far a row's weights may be off: where scales and minimums are rounded to f16 by 2^-11 of what is rounded, or 2^-25; where they are
+/// whole by what rounding down and the rounding of factors make of one and a half units, and by the minimum's rounding.
+fn limits(case: &Case, row: usize, is_whole: bool) -> Vec<f32> {
     let row_bytes = case.blocks.len() / case.n_block_rows;
+    let blocks = &case.blocks[row * row_bytes..][..row_bytes];
     let rounding = |value: f32| (value.abs() / 2048.0).max(2.0f32.powi(-25));
     let offset = case.format.coding().offset;
-    let mut limits = Vec::new();
+    let mut largest = 0.0f32;
     case.format
-        .unpack(&case.blocks[row * row_bytes..][..row_bytes], |block| {
-            limits.extend(block.codes.iter().enumerate().map(|(i, &code)| {
-                let steps = (i32::from(code) - offset).abs() as f32;
-                let limit = steps * rounding(block.scales[i / 16]) + rounding(block.minimum);
-                // And the sum's own rounding.
-                1.001 * limit + 1e-6 * block.minimum.abs()
-            }));
-        });
+        .unpack(blocks, |block| largest = largest.max(block.scales[0].abs()));
+    let mut limits = Vec::new();
+    case.format.unpack(blocks, |block| {
+        if is_whole {
+            let minimum = block.minimum.abs() + 16.0 * block.scales[0].abs() + 2.0 * largest / 16.0;
+            limits.extend([1.5 * largest * 16.0 / 255.0 + rounding(minimum); 32]);
+            return;
+        }
+        limits.extend(block.codes.iter().enumerate().map(|(i, &code)| {
+            let steps = (i32::from(code) - offset).abs() as f32;
+            let limit = steps * rounding(block.scales[i / 16]) + rounding(block.minimum);
+            // And the sum's own rounding.
+            1.001 * limit + 1e-6 * block.minimum.abs()
+        }));
+    });
     limits
 }
 
 /// What that makes of a product with activations, whose own rounding adds less than a hundredth to their sizes.
-fn rounding_of_products(case: &Case, row: usize, x: &[f32]) -> f32 {
+fn rounding_of_products(case: &Case, row: usize, is_whole: bool, x: &[f32]) -> f32 {
     let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-    let products = limits(case, row).into_iter().zip(x);
+    let products = limits(case, row, is_whole).into_iter().zip(x);
     products
         .map(|(limit, x)| limit * (x.abs() + largest / 127.0))
         .sum()
@@ -168,10 +182,11 @@ proptest! {
 
     #[test]
     fn every_tier_gives_the_same_bits(case in case()) {
-        let expected = case.run(&mut Cpu::with_tier(1, Tier::Portable), 0, case.n_columns);
         for tier in TIERS {
             for n_threads in [1, 3] {
-                let given = case.run(&mut Cpu::with_tier(n_threads, tier), 0, case.n_columns);
+                let mut device = Cpu::with_tier(n_threads, tier);
+                let expected = case.run(&mut yardstick(&device), 0, case.n_columns);
+                let given = case.run(&mut device, 0, case.n_columns);
                 prop_assert_eq!(bits(&expected), bits(&given), "{:?}, {} threads", tier, n_threads);
             }
         }
@@ -179,11 +194,12 @@ proptest! {
 
     #[test]
     fn a_column_is_the_same_alone(case in case()) {
-        let mut device = Cpu::new(1);
-        let together = case.run(&mut device, 0, case.n_columns);
-        let alone: Vec<f32> =
-            (0..case.n_columns).flat_map(|column| case.run(&mut device, column, 1)).collect();
-        prop_assert_eq!(bits(&together), bits(&alone));
+        for mut device in [Cpu::new(1), Cpu::with_scalar_unit(1)] {
+            let together = case.run(&mut device, 0, case.n_columns);
+            let alone: Vec<f32> =
+                (0..case.n_columns).flat_map(|column| case.run(&mut device, column, 1)).collect();
+            prop_assert_eq!(bits(&together), bits(&alone));
+        }
     }
 
     /// Picked outputs have the bits that they have among all, on every tier and with any norm.
@@ -229,8 +245,7 @@ proptest! {
         let x = buffer(case.n_cols, &case.x);
         for up in [gate, plain] {
             let mut given = Vec::new();
-            for tier in TIERS {
-                let mut device = Cpu::with_tier(2, tier);
+            for mut device in TIERS.map(|tier| Cpu::with_tier(2, tier)).into_iter().chain(with_unit(2)) {
                 let matrix = device.matrix(case.n_cols, &[gate, up], case.grain).unwrap();
                 let (mut both, mut out) = (device.buffer(2 * gate.n_rows), device.buffer(gate.n_rows));
                 device.matmul(&matrix, None, &x, None, &mut both);
@@ -242,9 +257,10 @@ proptest! {
                         prop_assert!((out - expected).abs() <= 1e-6 * expected.abs() + 1e-30, "{out} {expected}");
                     }
                 }
-                given.push(bits(out.values()));
+                given.push((device.tier() == Tier::Amx, bits(out.values())));
             }
-            prop_assert!(given.windows(2).all(|pair| pair[0] == pair[1]));
+            let (by_unit, others): (Vec<_>, Vec<_>) = given.into_iter().partition(|(by_unit, _)| *by_unit);
+            prop_assert!([by_unit, others].iter().all(|alike| alike.windows(2).all(|pair| pair[0] == pair[1])));
         }
     }
 
@@ -253,7 +269,9 @@ proptest! {
     #[test]
     fn products_are_within_rounding_of_the_reference(case in case()) {
         let expected = case.run(&mut Reference::new(1), 0, case.n_columns);
-        let given = case.run(&mut Cpu::new(1), 0, case.n_columns);
+        let mut device = if case.n_columns.is_multiple_of(2) { Cpu::new(1) } else { Cpu::with_scalar_unit(1) };
+        let given = case.run(&mut device, 0, case.n_columns);
+        let is_whole = is_whole(&case, &device);
         let mut weights = Vec::new();
         case.format.dequantise(&case.blocks, &mut weights);
         weights.extend(case.plain.values());
@@ -267,12 +285,13 @@ proptest! {
                 let rounding: f32 = sharing
                     .map(|(x, w)| {
                         let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                        // Sixteen bits and one scale a column are finer than that.
                         0.5 * largest / 127.0 * w.iter().map(|w| w.abs()).sum::<f32>()
                     })
                     .sum();
                 // Scales and minimums that are rounded to f16.
-                let is_rounded = is_k(case.format) && row < case.n_block_rows;
-                let of_weights = if is_rounded { rounding_of_products(&case, row, x) } else { 0.0 };
+                let is_rounded = (is_k(case.format) || is_whole) && row < case.n_block_rows;
+                let of_weights = if is_rounded { rounding_of_products(&case, row, is_whole, x) } else { 0.0 };
                 let rounding = match &case.plain {
                     _ if row < case.n_block_rows => rounding,
                     // Activations are rounded to eight bits.
@@ -314,18 +333,19 @@ proptest! {
     #[test]
     fn tiles_hold_every_weight_exactly(case in case(), n_threads in 1..6usize) {
         let (mut cpu, mut reference) = (Cpu::new(n_threads), Reference::new(1));
+        let is_whole = is_whole(&case, &cpu);
         let rows: Vec<u32> = (0..(case.n_block_rows + case.n_plain_rows) as u32).rev().collect();
         let (mut given, mut expected) = (cpu.buffer(case.n_cols), reference.buffer(case.n_cols));
         let matrix = cpu.matrix(case.n_cols, &case.parts(), case.grain).unwrap();
         cpu.gather(&matrix, &rows, &mut given);
         let matrix = reference.matrix(case.n_cols, &case.parts(), case.grain).unwrap();
         reference.gather(&matrix, &rows, &mut expected);
-        if !is_k(case.format) {
+        if !is_k(case.format) && !is_whole {
             prop_assert_eq!(bits(given.values()), bits(expected.values()));
         }
         for (&row, (given, expected)) in rows.iter().zip(given.rows().zip(expected.rows())) {
             let is_quantised = (row as usize) < case.n_block_rows;
-            let limits = if is_quantised { limits(&case, row as usize) } else { vec![0.0; case.n_cols] };
+            let limits = if is_quantised { limits(&case, row as usize, is_whole) } else { vec![0.0; case.n_cols] };
             for ((given, expected), limit) in given.iter().zip(expected).zip(limits) {
                 prop_assert!((given - expected).abs() <= limit, "{given} {expected}");
             }
@@ -459,21 +479,20 @@ fn extremes_are_the_same_on_every_tier() {
                 .into_iter()
                 .flat_map(|x| vec![x; n_cols])
                 .collect();
-            let products = TIERS.map(|tier| {
-                let mut device = Cpu::with_tier(1, tier);
+            let product = |mut device: Cpu| {
                 let matrix = device.matrix(n_cols, &[part], grain).unwrap();
                 let mut out = device.buffer(n_rows);
                 device.matmul(&matrix, None, &buffer(n_cols, &x), None, &mut out);
                 bits(out.values())
-            });
-            assert_eq!(
-                products[0], products[1],
-                "{format:?} {grain:?} {fill} {scale}"
-            );
-            assert_eq!(
-                products[0], products[2],
-                "{format:?} {grain:?} {fill} {scale}"
-            );
+            };
+            for device in TIERS.map(|tier| Cpu::with_tier(1, tier)) {
+                let (expected, tier) = (product(yardstick(&device)), device.tier());
+                let given = product(device);
+                assert_eq!(
+                    expected, given,
+                    "{format:?} {grain:?} {fill} {scale} {tier:?}"
+                );
+            }
         }
     }
 }

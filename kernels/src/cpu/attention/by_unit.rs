@@ -28,8 +28,10 @@ pub(super) fn are_many<T>(inputs: &Inputs<'_, T>) -> bool {
 }
 
 impl UnitKernel for ItemKernel<'_, Squared> {
+    type Output = ();
+
     #[inline(always)]
-    fn run_with_unit<S: Simd, U: Unit>(mut self, s: S, unit: U) {
+    fn run_with_unit<U: Unit>(mut self, s: U::Vectors, unit: U) {
         let n_queries = self.item.n_rows * self.inputs.group_len();
         if n_queries < LANES {
             return self.run(s);

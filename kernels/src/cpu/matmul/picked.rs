@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{PairProduct, Prepared, Product, TilePair, Upcoming, Vectors};
+use super::{Found, Prepared, Product, TilePair, Upcoming, Vectors};
 use crate::buffer::Buffer;
 use crate::pool::Pool;
 
@@ -36,18 +36,17 @@ impl Product<'_> {
         });
         pool.run_split(items.len(), N_WORTHWHILE, |range: Range<usize>| {
             let nothing = Upcoming::default();
+            // One column needs no more.
+            let mut found = Found::default();
             for item in &items[range] {
                 let pairs = &self.matrix.pairs()[item.pairs_idx];
-                vectors.run(PairProduct {
-                    task: &task,
-                    pair: TilePair {
-                        first: item.which,
-                        n_tiles: 1,
-                        ..TilePair::new(pairs, item.pair_idx)
-                    },
-                    columns: item.column..item.column + 1,
-                    upcoming: &nothing,
-                });
+                let pair = TilePair {
+                    first: item.which,
+                    n_tiles: 1,
+                    ..TilePair::new(pairs, item.pair_idx)
+                };
+                let columns = item.column..item.column + 1;
+                task.multiply_pair(pair, columns, &nothing, &mut found);
             }
         });
     }

@@ -1,0 +1,104 @@
+//! Whole weights: how they are found, and their products against plain sums.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Grain, MatrixData, MatrixPart};
+
+/// A row of Q4_0, two blocks of 64 codes, of scales -2 and 1.
+#[test]
+fn weights_are_whole_numbers_of_a_unit_and_a_minimum_a_block() {
+    let codes: Vec<u8> = (0..16).map(|i| i | (15 - i) << 4).collect();
+    let block = |scale: f32| [&half::f16::from_f32(scale).to_le_bytes()[..], &codes].concat();
+    let row = [block(-2.0), block(1.0)].concat();
+    let part = MatrixPart {
+        n_rows: 1,
+        data: MatrixData::Blocks(BlockFormat::Q4_0, &row),
+    };
+    for mut device in with_unit(1) {
+        let matrix = device.matrix(64, &[part], Grain::Sixteen).unwrap();
+        let mut given = device.buffer(64);
+        device.gather(&matrix, &[0], &mut given);
+        // The greatest scale is 255 sixteenths of a unit. Scales -2 and 1 are factors 255 and 128 (127.5), and a negative one's codes count
+        // from above.
+        let unit = 2.0 * 16.0 / 255.0;
+        let weights = |factor: u32, exact: [f32; 32], codes: [u32; 32]| {
+            let whole = codes.map(|code| unit * (factor * code / 16) as f32);
+            let mean = |of: [f32; 32]| of.iter().sum::<f32>() / 32.0;
+            let minimum = mean(exact) - mean(whole);
+            whole.map(|whole| whole + minimum)
+        };
+        let code = |i: usize| if i < 16 { i as u32 } else { 31 - i as u32 };
+        let codes: [u32; 32] = std::array::from_fn(code);
+        let exact = |scale: f32| codes.map(|code| scale * (code as f32 - 8.0));
+        let expected = [
+            weights(255, exact(-2.0), codes.map(|code| 15 - code)),
+            weights(128, exact(1.0), codes),
+        ];
+        for (given, expected) in given.values().iter().zip(expected.as_flattened()) {
+            // A minimum below sixteen is rounded to f16.
+            assert!(
+                (given - expected).abs() <= 16.0 / 4096.0,
+                "{given} {expected}"
+            );
+        }
+    }
+}
+
+/// Rows of blocks of four bits, and columns.
+fn case() -> impl Strategy<Value = (BlockFormat, usize, Vec<u8>, Vec<f32>)> {
+    let formats = vec![BlockFormat::Q4_0, BlockFormat::Q4_1, BlockFormat::Q4K];
+    let sizes = (
+        proptest::sample::select(formats),
+        1..7usize,
+        1..40usize,
+        1..40usize,
+    );
+    sizes.prop_flat_map(|(format, n_steps, n_rows, n_columns)| {
+        let n_cols = n_steps * if is_k(format) { 256 } else { 64 };
+        let n_bytes = n_rows * n_cols / format.block_len() * format.block_bytes();
+        let blocks = proptest::collection::vec(any::<u8>(), n_bytes).prop_map(move |mut bytes| {
+            shrink_scales(format, &mut bytes);
+            bytes
+        });
+        (
+            Just(format),
+            Just(n_cols),
+            blocks,
+            values(n_cols * n_columns),
+        )
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Products are those of the weights that are read and of activations in whole 32,639ths of a column's greatest.
+    #[test]
+    fn products_are_exact_but_for_activations_of_sixteen_bits((format, n_cols, blocks, x) in case()) {
+        let n_rows = blocks.len() / (n_cols / format.block_len() * format.block_bytes());
+        let part = MatrixPart { n_rows, data: MatrixData::Blocks(format, &blocks) };
+        let all: Vec<u32> = (0..n_rows as u32).collect();
+        for mut device in with_unit(2) {
+            let matrix = device.matrix(n_cols, &[part], Grain::ThirtyTwo).unwrap();
+            let (mut weights, mut out) = (device.buffer(n_cols), device.buffer(n_rows));
+            device.gather(&matrix, &all, &mut weights);
+            device.matmul(&matrix, None, &buffer(n_cols, &x), None, &mut out);
+            for (x, out) in x.chunks_exact(n_cols).zip(out.rows()) {
+                let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                let scale = f64::from(largest) / 32_639.0;
+                for (weights, given) in weights.rows().zip(out) {
+                    let products = weights.iter().zip(x).map(|(&w, &x)| {
+                        let x = if largest > 0.0 { (f64::from(x) / scale).round() * scale } else { 0.0 };
+                        (f64::from(w) * x, f64::from(w).abs() * scale)
+                    });
+                    let (expected, step) = products.fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+                    let sizes: f64 = weights.iter().zip(x).map(|(w, x)| f64::from((w * x).abs())).sum();
+                    // A value halfway between two may be rounded either way, but few are.
+                    let limit = 1e-5 * sizes + 1e-2 * step;
+                    prop_assert!((expected - f64::from(*given)).abs() <= limit, "{expected} {given}");
+                }
+            }
+        }
+    }
+}
