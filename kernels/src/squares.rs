@@ -69,17 +69,23 @@ pub(crate) enum SetUp {
     Bytes { n_columns: usize },
 }
 
-/// Columns and weights of some steps, one behind the other. A step is two lines of each column, of high bytes and of low ones,
-/// and two squares of weights, one of each tile.
+/// Whether the high and the low bytes of so many columns are lines of one square, in turn, or of a square each.
+pub(crate) const fn are_together(n_columns: usize) -> bool {
+    2 * n_columns <= LANES
+}
+
+/// Columns and weights of some steps, one behind the other. A step is a line of high bytes and one of low ones of each column, and two
+/// squares of weights, one of each tile.
 pub(crate) struct Steps<'a> {
-    /// As many columns as the unit is set up for, from these steps on; the last may end behind them.
-    pub(crate) columns: &'a [i32],
-    /// Lanes from one column to the next.
+    /// Both planes of as many columns as the unit is set up for, one behind the other, from these steps on; the last may end
+    /// behind them.
+    pub(crate) planes: &'a [i32],
+    /// Lanes of a plane.
     pub(crate) stride: usize,
     pub(crate) weights: &'a [[[u8; SQUARE]; 2]],
 }
 
-/// Sums of products of bytes: of each plane and tile sixteen columns' lines of sixteen i32, one a row.
+/// Sums of products of bytes: of each left square and tile sixteen lines of sixteen i32, one a row.
 #[derive(Clone)]
 #[repr(align(64))]
 pub(crate) struct ByteSums(pub(crate) [[[[u8; LINE]; LANES]; 2]; 2]);
@@ -87,6 +93,23 @@ pub(crate) struct ByteSums(pub(crate) [[[[u8; LINE]; LANES]; 2]; 2]);
 impl Default for ByteSums {
     fn default() -> Self {
         Self([[[[0; LINE]; LANES]; 2]; 2])
+    }
+}
+
+impl ByteSums {
+    /// The line of a column's plane: high or low.
+    #[inline(always)]
+    pub(crate) fn line<const TOGETHER: bool>(
+        &self,
+        plane: usize,
+        tile: usize,
+        column: usize,
+    ) -> &[u8; LINE] {
+        if TOGETHER {
+            &self.0[0][tile][2 * column + plane]
+        } else {
+            &self.0[plane][tile][column]
+        }
     }
 }
 
@@ -120,23 +143,23 @@ pub(crate) trait Unit: Copy {
     /// Stores a vector.
     fn store(self, vector: <Self::Vectors as Simd>::I, out: &mut [u8; LINE]);
 
-    /// Begins sums of zero. Until [`Unit::end_sums`] they are the unit's own, or in `sums`.
+    /// Begins sums of zero, of columns that are [`are_together`] or not. Until [`Unit::end_sums`] they are the unit's own, or in `sums`.
     ///
     /// # Safety
     /// The thread's unit is set up for [`SetUp::Bytes`].
-    unsafe fn begin_sums(self, sums: &mut ByteSums);
+    unsafe fn begin_sums<const TOGETHER: bool>(self, sums: &mut ByteSums);
 
     /// Adds the products of some steps.
     ///
     /// # Safety
     /// The thread's unit is set up for as many columns, each of which has as many steps as the weights, and sums have been begun.
-    unsafe fn add_steps(self, of: Steps<'_>, sums: &mut ByteSums);
+    unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, sums: &mut ByteSums);
 
     /// Ends sums: writes them, of as many columns as the unit is set up for.
     ///
     /// # Safety
     /// The thread's unit is set up for [`SetUp::Bytes`], and sums have been begun.
-    unsafe fn end_sums(self, sums: &mut ByteSums);
+    unsafe fn end_sums<const TOGETHER: bool>(self, sums: &mut ByteSums);
 }
 
 /// Work that has a way to use a unit, which is set up.

@@ -67,7 +67,7 @@ pub(crate) struct Prepared {
     blocks: Vec<Block>,
     /// `[n_columns, n_lanes]`, or more; unused if no weights are bf16.
     rounded: Aligned<i32>,
-    /// `[n_columns, split::n_lanes]`, or more; unused if no weights are whole.
+    /// `[n_columns, 2, split::n_lanes]`, or more; unused if no weights are whole.
     split: Aligned<i32>,
     /// `[n_columns, split::n_totals]`, or more; likewise.
     totals: Aligned<f32>,
@@ -165,7 +165,7 @@ impl Product<'_> {
         } else {
             (0, 0)
         };
-        prepared.split.resize(n_columns * n_split);
+        prepared.split.resize(n_columns * 2 * n_split);
         prepared.totals.resize(n_columns * n_totals);
         if prepared.blocks.len() < n_columns * n_blocks {
             prepared
@@ -244,6 +244,7 @@ struct Task<'a> {
     vectors: Vectors,
     n_blocks: usize,
     n_lanes: usize,
+    /// Lanes of a plane of split activations.
     n_split: usize,
     n_totals: usize,
     blocks: SharedSlice<'a, Block>,
@@ -291,7 +292,7 @@ impl Task<'_> {
             if self.n_split == 0 {
                 continue;
             }
-            let range = column * self.n_split..(column + 1) * self.n_split;
+            let range = column * 2 * self.n_split..(column + 1) * 2 * self.n_split;
             // SAFETY: as above.
             let lanes = unsafe { self.split.part_mut(range) };
             let range = column * self.n_totals..(column + 1) * self.n_totals;
@@ -368,10 +369,10 @@ impl Task<'_> {
         self.product.matrix.n_cols() / STEP_LEN
     }
 
-    /// The prepared steps of some columns.
+    /// The prepared planes of some columns.
     #[inline(always)]
-    fn split_columns(&self, columns: Range<usize>) -> &[i32] {
-        let range = columns.start * self.n_split..columns.end * self.n_split;
+    fn planes(&self, columns: Range<usize>) -> &[i32] {
+        let range = columns.start * 2 * self.n_split..columns.end * 2 * self.n_split;
         // SAFETY: as in `column`.
         unsafe { self.split.part(range) }
     }

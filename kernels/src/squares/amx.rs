@@ -7,7 +7,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::{ByteSums, LANES, LINE, SQUARE, Scores, SetUp, Steps, Unit, Values};
+use super::{ByteSums, LANES, LINE, SQUARE, Scores, SetUp, Steps, Unit, Values, are_together};
 use crate::cpu::SHIFT;
 use crate::simd::Simd;
 use crate::simd::avx512::Avx512;
@@ -91,9 +91,14 @@ impl Registers {
                 [64, 64, 64, 64, 32, 64, 64, 64],
                 [16, 16, 16, 16, 16, 8, 8, 16],
             ),
-            // 0 to 3 are sums, 4 and 5 columns, 6 and 7 weights.
+            // 0 to 3 are sums, 4 and 5 planes, 6 and 7 weights.
             SetUp::Bytes { n_columns } => {
-                let n = n_columns.min(LANES) as u8;
+                let n = if are_together(n_columns) {
+                    2 * n_columns
+                } else {
+                    n_columns.min(LANES)
+                };
+                let n = n as u8;
                 ([64; 8], [n, n, n, n, n, n, 16, 16])
             }
         };
@@ -268,7 +273,7 @@ impl Unit for Amx {
     }
 
     #[inline(always)]
-    unsafe fn begin_sums(self, _: &mut ByteSums) {
+    unsafe fn begin_sums<const TOGETHER: bool>(self, _: &mut ByteSums) {
         // SAFETY: the machine has the instructions, and the unit is set up.
         unsafe {
             asm!(
@@ -286,28 +291,61 @@ impl Unit for Amx {
     }
 
     #[inline(always)]
-    unsafe fn add_steps(self, of: Steps<'_>, _: &mut ByteSums) {
+    unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, _: &mut ByteSums) {
         if of.weights.is_empty() {
             return;
         }
-        // SAFETY: the machine has the instructions, the unit is set up, and the caller says that the memory is there.
+        let stride = of.stride * size_of::<i32>();
+        if TOGETHER {
+            // SAFETY: the machine has the instructions, the unit is set up, and the caller says that the memory is there.
+            unsafe {
+                asm!(
+                    "2:",
+                    "tileloadd tmm4, [{planes} + {stride}]",
+                    "tileloadd tmm6, [{weights} + {line}]",
+                    "tdpbsud tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{weights} + {line} + {square}]",
+                    "tdpbsud tmm1, tmm4, tmm7",
+                    "add {planes}, {line}",
+                    "add {weights}, 2 * {square}",
+                    "dec {n}",
+                    "jnz 2b",
+                    planes = inout(reg) of.planes.as_ptr() => _,
+                    stride = in(reg) stride,
+                    weights = inout(reg) of.weights.as_ptr() => _,
+                    line = in(reg) LINE,
+                    n = inout(reg) of.weights.len() => _,
+                    square = const SQUARE,
+                    out("tmm0") _,
+                    out("tmm1") _,
+                    out("tmm4") _,
+                    out("tmm6") _,
+                    out("tmm7") _,
+                    options(nostack, readonly),
+                );
+            }
+            return;
+        }
+        // SAFETY: as above.
         unsafe {
             asm!(
                 "2:",
-                "tileloadd tmm4, [{columns} + {stride}]",
+                "tileloadd tmm4, [{high} + {stride}]",
                 "tileloadd tmm6, [{weights} + {line}]",
                 "tdpbsud tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{weights} + {line} + {square}]",
                 "tdpbsud tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{columns} + {stride} + 64]",
+                "tileloadd tmm5, [{low} + {stride}]",
                 "tdpbsud tmm2, tmm5, tmm6",
                 "tdpbsud tmm3, tmm5, tmm7",
-                "add {columns}, 128",
+                "add {high}, {line}",
+                "add {low}, {line}",
                 "add {weights}, 2 * {square}",
                 "dec {n}",
                 "jnz 2b",
-                columns = inout(reg) of.columns.as_ptr() => _,
-                stride = in(reg) of.stride * size_of::<i32>(),
+                high = inout(reg) of.planes.as_ptr() => _,
+                low = inout(reg) of.planes.as_ptr().wrapping_byte_add(stride) => _,
+                stride = in(reg) 2 * stride,
                 weights = inout(reg) of.weights.as_ptr() => _,
                 line = in(reg) LINE,
                 n = inout(reg) of.weights.len() => _,
@@ -326,15 +364,24 @@ impl Unit for Amx {
     }
 
     #[inline(always)]
-    unsafe fn end_sums(self, sums: &mut ByteSums) {
+    unsafe fn end_sums<const TOGETHER: bool>(self, sums: &mut ByteSums) {
         // SAFETY: as in `add_steps`; there is room for sixteen lines of each.
         unsafe {
             asm!(
                 "tilestored [{sums} + {line}], tmm0",
                 "tilestored [{sums} + {line} + {square}], tmm1",
-                "tilestored [{sums} + {line} + 2 * {square}], tmm2",
-                "tilestored [{sums} + {line} + 3 * {square}], tmm3",
                 sums = in(reg) &raw mut sums.0,
+                line = in(reg) LINE,
+                square = const SQUARE,
+                options(nostack),
+            );
+            if TOGETHER {
+                return;
+            }
+            asm!(
+                "tilestored [{sums} + {line}], tmm2",
+                "tilestored [{sums} + {line} + {square}], tmm3",
+                sums = in(reg) &raw mut sums.0[1],
                 line = in(reg) LINE,
                 square = const SQUARE,
                 options(nostack),

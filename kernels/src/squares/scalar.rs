@@ -113,21 +113,24 @@ impl Unit for Scalar {
         }
     }
 
-    unsafe fn begin_sums(self, sums: &mut ByteSums) {
+    unsafe fn begin_sums<const TOGETHER: bool>(self, sums: &mut ByteSums) {
         *sums = ByteSums::default();
     }
 
-    unsafe fn add_steps(self, of: Steps<'_>, sums: &mut ByteSums) {
-        for (column, lanes) in of.columns.chunks(of.stride).enumerate() {
-            let (steps, _) = lanes.as_chunks::<{ 2 * LANES }>();
-            for (step, tiles) in steps.iter().zip(of.weights) {
-                for (plane, tile) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                    let inputs = &step[plane * LANES..][..LANES];
-                    add_groups(&mut sums.0[plane][tile][column], inputs, &tiles[tile]);
+    unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, sums: &mut ByteSums) {
+        for (plane_idx, lanes) in of.planes.chunks(of.stride).enumerate() {
+            let (square, line) = if TOGETHER {
+                (0, plane_idx)
+            } else {
+                (plane_idx % 2, plane_idx / 2)
+            };
+            for (inputs, tiles) in lanes.as_chunks::<LANES>().0.iter().zip(of.weights) {
+                for (sums, weights) in sums.0[square].iter_mut().zip(tiles) {
+                    add_groups(&mut sums[line], inputs, weights);
                 }
             }
         }
     }
 
-    unsafe fn end_sums(self, _: &mut ByteSums) {}
+    unsafe fn end_sums<const TOGETHER: bool>(self, _: &mut ByteSums) {}
 }

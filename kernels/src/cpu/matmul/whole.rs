@@ -10,12 +10,12 @@
 use std::ops::Range;
 
 use super::super::matrix::whole::{N_BLOCKS, N_LINES, Step, parts};
-use super::super::quantise::split::STEP_LANES;
+use super::super::quantise::split::LINE_LANES;
 use super::{N_AHEAD, Task, TilePair, Upcoming, fetch};
 use crate::aligned::Aligned;
 use crate::lines::LINE;
 use crate::simd::{Kernel, LANES, Simd};
-use crate::squares::{ByteSums, SQUARE, SetUp, Steps, Unit, UnitKernel, WithUnit};
+use crate::squares::{ByteSums, SQUARE, SetUp, Steps, Unit, UnitKernel, WithUnit, are_together};
 
 /// Columns from which on the unit is faster than vectors.
 const N_FOR_UNIT: usize = 3;
@@ -29,9 +29,9 @@ const HIGH: f32 = 256.0;
 const RESIDENT_BYTES: usize = 3 << 19;
 const N_RESIDENT: [usize; 2] = [96, 512];
 
-/// Columns of `n_lanes` that all tiles pass over before others come.
+/// Columns, whose planes have `n_lanes`, that all tiles pass over before others come.
 pub(super) fn n_resident(n_lanes: usize) -> usize {
-    let n = RESIDENT_BYTES / (n_lanes * size_of::<i32>());
+    let n = RESIDENT_BYTES / (2 * n_lanes * size_of::<i32>());
     (n / LANES * LANES).clamp(N_RESIDENT[0], N_RESIDENT[1])
 }
 
@@ -70,7 +70,7 @@ impl Found {
 }
 
 impl FoundWeights {
-    /// Finds the weights of a step and puts them in place `place`.
+    /// Finds the weights of a step and puts them in place `place`; what lies `n_ahead` bytes behind them is fetched.
     #[inline(always)]
     fn find<U: Unit>(
         &mut self,
@@ -78,11 +78,13 @@ impl FoundWeights {
         unit: U,
         place: usize,
         (idx, step): (usize, Step<'_>),
+        n_ahead: usize,
     ) {
         let (squares, _) = self.squares.as_chunks_mut::<SQUARE>();
         let (minimums, _) = self.minimums.as_chunks_mut::<LANES>();
         for block in 0..N_BLOCKS {
             for which in 0..2 {
+                fetch(step.part(N_BLOCKS * block + which, 2 * N_BLOCKS), n_ahead);
                 let factors = unit.factors(step.factors(block, which));
                 let (lines, _) = squares[2 * place + which].as_chunks_mut::<LINE>();
                 for line_idx in 0..N_LINES {
@@ -133,7 +135,8 @@ impl UnitKernel for WholeProduct<'_> {
                     };
                 }
             }
-            N_FOR_UNIT..=LANES => self.at_once(s, unit),
+            n @ N_FOR_UNIT.. if are_together(n) => self.at_once::<U, true>(s, unit),
+            N_FOR_UNIT..=LANES => self.at_once::<U, false>(s, unit),
             _ => self.many(s, unit),
         }
     }
@@ -142,30 +145,29 @@ impl UnitKernel for WholeProduct<'_> {
 impl WholeProduct<'_> {
     /// Up to sixteen columns: a step is multiplied while the next one is found.
     #[inline(always)]
-    fn at_once<U: Unit>(&mut self, s: U::Vectors, unit: U) {
+    fn at_once<U: Unit, const TOGETHER: bool>(&mut self, s: U::Vectors, unit: U) {
         let (pair, columns) = (&self.pair, self.columns.clone());
         let Found { weights, sums } = self.found;
         pair.expect(columns.clone());
         let (steps, _) = parts(pair.weights());
         // SAFETY: the unit has been set up for these columns, which are prepared.
         unsafe {
-            unit.begin_sums(sums);
+            unit.begin_sums::<TOGETHER>(sums);
             for idx in 0..=steps.len() {
                 if let Some(step) = steps.get(idx) {
-                    fetch(step, N_AHEAD);
                     pair.upcoming.fetch();
-                    weights.find(s, unit, idx % N_KEPT, (idx, Step(step)));
+                    weights.find(s, unit, idx % N_KEPT, (idx, Step(step)), N_AHEAD);
                 }
                 if let Some(idx) = idx.checked_sub(1) {
                     let place = idx % N_KEPT;
                     let squares = weights.squares(place..place + 1);
-                    unit.add_steps(pair.steps(columns.clone(), idx, squares), sums);
+                    unit.add_steps::<TOGETHER>(pair.steps(columns.clone(), idx, squares), sums);
                 }
             }
-            unit.end_sums(sums);
+            unit.end_sums::<TOGETHER>(sums);
         }
         let of = (&*weights.minimums, &*sums);
-        pair.finish_each(s, columns.clone(), columns.start, of);
+        pair.finish_each::<_, TOGETHER>(s, columns.clone(), columns.start, of);
     }
 
     /// More columns, sixteen at a time: the last sixteen overlap those before if there are no whole sixteen left.
@@ -175,8 +177,7 @@ impl WholeProduct<'_> {
         let Found { weights, sums } = self.found;
         let (steps, _) = parts(pair.weights());
         for (idx, step) in steps.iter().enumerate() {
-            fetch(step, pair.weights().len());
-            weights.find(s, unit, idx, (idx, Step(step)));
+            weights.find(s, unit, idx, (idx, Step(step)), pair.weights().len());
         }
         let until = |first: usize| columns.end.min(first + LANES);
         pair.expect(columns.start..until(columns.start));
@@ -187,13 +188,13 @@ impl WholeProduct<'_> {
             pair.expect(end..until(end));
             // SAFETY: the unit has been set up for sixteen columns, and these are prepared.
             unsafe {
-                unit.begin_sums(sums);
+                unit.begin_sums::<false>(sums);
                 let squares = weights.squares(0..steps.len());
-                unit.add_steps(pair.steps(all.clone(), 0, squares), sums);
-                unit.end_sums(sums);
+                unit.add_steps::<false>(pair.steps(all.clone(), 0, squares), sums);
+                unit.end_sums::<false>(sums);
             }
             let of = (&*weights.minimums, &*sums);
-            pair.finish_each(s, first..end, all.start, of);
+            pair.finish_each::<_, false>(s, first..end, all.start, of);
         }
     }
 }
@@ -225,7 +226,7 @@ impl WholePair<'_> {
         weights: &'s [[[u8; SQUARE]; 2]],
     ) -> Steps<'s> {
         Steps {
-            columns: &self.task.split_columns(columns)[first * STEP_LANES..],
+            planes: &self.task.planes(columns)[first * LINE_LANES..],
             stride: self.task.n_split,
             weights,
         }
@@ -246,7 +247,7 @@ impl WholePair<'_> {
 
     /// Finishes columns, whose sums lie behind those of the columns from `first` on.
     #[inline(always)]
-    fn finish_each<S: Simd>(
+    fn finish_each<S: Simd, const TOGETHER: bool>(
         &self,
         s: S,
         columns: Range<usize>,
@@ -255,30 +256,30 @@ impl WholePair<'_> {
     ) {
         let mut column = columns.start;
         while column < columns.end {
-            let line = column - first;
+            let at = (column, column - first);
             column += match columns.end - column {
-                8.. => self.finish_some::<S, 8>(s, (column, line), minimums, sums),
-                4.. => self.finish_some::<S, 4>(s, (column, line), minimums, sums),
-                2.. => self.finish_some::<S, 2>(s, (column, line), minimums, sums),
-                _ => self.finish_some::<S, 1>(s, (column, line), minimums, sums),
+                8.. => self.finish_some::<S, TOGETHER, 8>(s, at, minimums, sums),
+                4.. => self.finish_some::<S, TOGETHER, 4>(s, at, minimums, sums),
+                2.. => self.finish_some::<S, TOGETHER, 2>(s, at, minimums, sums),
+                _ => self.finish_some::<S, TOGETHER, 1>(s, at, minimums, sums),
             };
         }
     }
 
-    /// Finishes `C` columns, whose sums are lines from `line` on, and returns their number.
+    /// Finishes `C` columns from a column on, which is number `column_idx` of those with sums, and returns their number.
     #[inline(always)]
-    fn finish_some<S: Simd, const C: usize>(
+    fn finish_some<S: Simd, const TOGETHER: bool, const C: usize>(
         &self,
         s: S,
-        (column, line): (usize, usize),
+        (column, column_idx): (usize, usize),
         minimums: &[f32],
         sums: &ByteSums,
     ) -> usize {
         // A kernel of its own, so that its registers are allotted for it alone.
-        s.run(Finish::<C> {
+        s.run(Finish::<TOGETHER, C> {
             pair: self,
             column,
-            line,
+            column_idx,
             minimums,
             sums,
         });
@@ -345,17 +346,17 @@ impl WholePair<'_> {
 }
 
 /// What is left of `C` columns when their products have been summed.
-struct Finish<'a, const C: usize> {
+struct Finish<'a, const TOGETHER: bool, const C: usize> {
     pair: &'a WholePair<'a>,
     column: usize,
-    /// The first column's line of sums.
-    line: usize,
+    /// Which of the columns with sums is the first.
+    column_idx: usize,
     /// Of each block both tiles'.
     minimums: &'a [f32],
     sums: &'a ByteSums,
 }
 
-impl<const C: usize> Kernel for Finish<'_, C> {
+impl<const TOGETHER: bool, const C: usize> Kernel for Finish<'_, TOGETHER, C> {
     type Output = ();
 
     #[inline(always)]
@@ -371,7 +372,8 @@ impl<const C: usize> Kernel for Finish<'_, C> {
         for plane in 0..2 {
             for t in 0..2 {
                 for c in 0..C {
-                    planes[plane][t][c] = s.load_bytes(&self.sums.0[plane][t][self.line + c]);
+                    let line = self.sums.line::<TOGETHER>(plane, t, self.column_idx + c);
+                    planes[plane][t][c] = s.load_bytes(line);
                 }
             }
         }
@@ -392,20 +394,23 @@ impl<const C: usize> UnitKernel for Few<'_, C> {
     fn run_with_unit<U: Unit>(self, s: U::Vectors, unit: U) {
         let (pair, task) = (self.pair, self.pair.task);
         pair.expect(self.column..self.column + C);
-        let columns = task.split_columns(self.column..self.column + C);
+        let lanes = task.planes(self.column..self.column + C);
         let totals = pair.totals::<C>(self.column);
         let mut planes = [[[s.splat_int(0); C]; 2]; 2];
         let mut outputs = [[s.splat(0.0); C]; 2];
         let (steps, _) = parts(pair.weights());
         for (idx, step) in steps.iter().enumerate() {
-            fetch(step, N_AHEAD);
             let step = Step(step);
-            let mut inputs = [&[0; STEP_LANES]; C];
-            for (c, inputs) in inputs.iter_mut().enumerate() {
-                let step = columns[c * task.n_split + idx * STEP_LANES..].first_chunk();
-                *inputs = step.expect("a column has as many steps as weights");
+            let mut inputs = [[&[0; LINE_LANES]; C]; 2];
+            for (plane, inputs) in inputs.iter_mut().enumerate() {
+                for (c, inputs) in inputs.iter_mut().enumerate() {
+                    let first = (2 * c + plane) * task.n_split + idx * LINE_LANES;
+                    let line = lanes[first..].first_chunk();
+                    *inputs = line.expect("a plane has a line for every step");
+                }
             }
             for block in 0..N_BLOCKS {
+                fetch(step.part(block, N_BLOCKS), N_AHEAD);
                 let factors = [
                     unit.factors(step.factors(block, 0)),
                     unit.factors(step.factors(block, 1)),
@@ -415,9 +420,9 @@ impl<const C: usize> UnitKernel for Few<'_, C> {
                         let whole = unit.whole(step.line(block, line_idx, t), factors[t]);
                         for c in 0..C {
                             for (plane, planes) in planes.iter_mut().enumerate() {
-                                let first = plane * LANES + 2 * N_LINES * block + line_idx;
+                                let first = 2 * N_LINES * block + line_idx;
                                 for (i, &whole) in whole.iter().enumerate() {
-                                    let x = s.splat_int(inputs[c][first + i * N_LINES]);
+                                    let x = s.splat_int(inputs[plane][c][first + i * N_LINES]);
                                     planes[t][c] = s.dot4(planes[t][c], whole, x);
                                 }
                             }

@@ -14,6 +14,7 @@
 
 use half::f16;
 
+use crate::blocks::Block;
 use crate::lines::LINE;
 use crate::simd::LANES;
 use crate::{BLOCK_LEN, BlockFormat};
@@ -52,6 +53,13 @@ pub(crate) const fn pair_bytes(n_cols: usize) -> usize {
 pub(crate) struct Step<'a>(pub(crate) &'a [u8; STEP_BYTES]);
 
 impl<'a> Step<'a> {
+    /// Lines of one of `n` parts of the step, which are all of it.
+    #[inline(always)]
+    pub(crate) fn part(self, idx: usize, n: usize) -> &'a [u8] {
+        let line_at = |idx| STEP_BYTES / LINE * idx / n * LINE;
+        &self.0[line_at(idx)..line_at(idx + 1)]
+    }
+
     /// The codes of groups `line_idx` and `line_idx + 4` of a block.
     #[inline(always)]
     pub(crate) fn line(self, block: usize, line_idx: usize, which: usize) -> &'a [u8; LINE] {
@@ -94,10 +102,14 @@ const fn minimums_at(block: usize, which: usize) -> usize {
     MINIMUMS_AT + (2 * block + which) * 2 * LANES
 }
 
-/// Where the code of an input of a block lies: the line, the byte in a row's four of it, and how far up.
-const fn code_at(input: usize) -> (usize, usize, u32) {
-    let (group, byte) = (input / 4, input % 4 ^ 1);
-    (group % N_LINES, byte, (group / N_LINES * 4) as u32)
+/// Where the codes of a group of four inputs of a block lie: the line, and how far up.
+const fn group_at(group: usize) -> (usize, u32) {
+    (group % N_LINES, (group / N_LINES * 4) as u32)
+}
+
+/// A row's bytes in a line, both of each pair exchanged.
+const fn exchanged([a, b, c, d]: [u8; 4]) -> [u8; 4] {
+    [b, a, d, c]
 }
 
 /// A weight in units of its row.
@@ -110,43 +122,80 @@ pub(super) fn put(
     pair: &mut [u8],
     (which, row): (usize, usize),
     format: BlockFormat,
-    blocks: &[u8],
+    bytes: &[u8],
 ) {
-    let offset = format.coding().offset as f32;
-    let mut largest = 0.0f32;
-    format.unpack(blocks, |block| largest = largest.max(block.scales[0].abs()));
+    let mut blocks = Vec::with_capacity(bytes.len() / format.block_bytes());
+    format.unpack(bytes, |block| {
+        blocks.push(Rising::of(block, format.coding().offset))
+    });
+    let largest = blocks.iter().map(|block| block.scale).fold(0.0, f32::max);
     let unit = largest / FACTOR_MAX * f32::from(1u16 << SHIFT);
     let (steps, units) = pair.as_chunks_mut::<STEP_BYTES>();
     units[4 * (LANES * which + row)..][..4].copy_from_slice(&unit.to_le_bytes());
-    let mut blocks_done = 0;
-    format.unpack(blocks, |block| {
-        let (step, place) = (blocks_done / N_BLOCKS, blocks_done % N_BLOCKS);
-        blocks_done += 1;
-        let scale = block.scales[0];
-        let (mut codes, mut minimum) = (block.codes, block.minimum - offset * scale);
-        if scale < 0.0 {
-            codes = codes.map(|code| CODE_MAX - code);
-            minimum += f32::from(CODE_MAX) * scale;
+    for (blocks, target) in blocks.chunks(N_BLOCKS).zip(steps) {
+        for (place, block) in blocks.iter().enumerate() {
+            let factor = block.factor(largest);
+            let minimum = f16::from_f32(block.minimum(factor, unit));
+            for (group, codes) in block.codes.as_chunks().0.iter().enumerate() {
+                let (line_idx, shift) = group_at(group);
+                // Four at a time: no code's bits reach into the next byte.
+                let codes = u32::from_le_bytes(exchanged(*codes)) << shift;
+                let at = line_at(place, line_idx, which) + 4 * row;
+                for (target, byte) in target[at..at + 4].iter_mut().zip(codes.to_le_bytes()) {
+                    *target |= byte;
+                }
+            }
+            target[factors_at(place, which) + row] = factor;
+            let at = minimums_at(place, which) + 2 * row;
+            target[at..at + 2].copy_from_slice(&minimum.to_le_bytes());
         }
-        let factor = if largest > 0.0 {
-            (scale.abs() / largest * FACTOR_MAX).round() as u8
+    }
+}
+
+/// A block whose scale is not negative: a weight is `scale * code + minimum`.
+struct Rising {
+    scale: f32,
+    minimum: f32,
+    codes: [u8; BLOCK_LEN],
+}
+
+impl Rising {
+    fn of(block: &Block, offset: i32) -> Self {
+        let scale = block.scales[0];
+        let minimum = block.minimum - offset as f32 * scale;
+        if scale < 0.0 {
+            return Self {
+                scale: -scale,
+                minimum: minimum + f32::from(CODE_MAX) * scale,
+                codes: block.codes.map(|code| CODE_MAX - code),
+            };
+        }
+        Self {
+            scale,
+            minimum,
+            codes: block.codes,
+        }
+    }
+
+    /// The scale's share of the greatest of the row.
+    fn factor(&self, largest: f32) -> u8 {
+        if largest > 0.0 {
+            (self.scale / largest * FACTOR_MAX + 0.5) as u8
         } else {
             0
-        };
-        let sum = |each: &dyn Fn(u8) -> u8| -> f32 {
-            f32::from(codes.iter().map(|&code| u16::from(each(code))).sum::<u16>())
-        };
-        let lost = scale.abs() * sum(&|code| code) - unit * sum(&|code| whole(factor, code));
-        minimum += lost / BLOCK_LEN as f32;
-        let target = &mut steps[step];
-        for (input, code) in codes.into_iter().enumerate() {
-            let (line_idx, byte, shift) = code_at(input);
-            target[line_at(place, line_idx, which) + 4 * row + byte] |= code << shift;
         }
-        target[factors_at(place, which) + row] = factor;
-        let at = minimums_at(place, which) + 2 * row;
-        target[at..at + 2].copy_from_slice(&f16::from_f32(minimum).to_le_bytes());
-    });
+    }
+
+    /// The minimum with which whole weights have the block's mean.
+    fn minimum(&self, factor: u8, unit: f32) -> f32 {
+        let (mut of_codes, mut of_whole) = (0u16, 0u16);
+        for &code in &self.codes {
+            of_codes += u16::from(code);
+            of_whole += u16::from(whole(factor, code));
+        }
+        let lost = self.scale * f32::from(of_codes) - unit * f32::from(of_whole);
+        self.minimum + lost / BLOCK_LEN as f32
+    }
 }
 
 /// Reads a row of a pair.
@@ -157,10 +206,13 @@ pub(super) fn read(pair: &[u8], (which, row): (usize, usize), out: &mut [f32]) {
         let (step, block) = (Step(&steps[block_idx / N_BLOCKS]), block_idx % N_BLOCKS);
         let factor = step.factors(block, which)[row];
         let minimum = f16::from_le_bytes(*part(step.minimums(block, which), 2 * row)).to_f32();
-        for (input, out) in out.iter_mut().enumerate() {
-            let (line_idx, byte, shift) = code_at(input);
-            let code = step.line(block, line_idx, which)[4 * row + byte] >> shift & CODE_MAX;
-            *out = unit * f32::from(whole(factor, code)) + minimum;
+        for (group, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let (line_idx, shift) = group_at(group);
+            let codes = exchanged(*part(step.line(block, line_idx, which), 4 * row));
+            for (out, codes) in out.iter_mut().zip(codes) {
+                let whole = whole(factor, codes >> shift & CODE_MAX);
+                *out = unit * f32::from(whole) + minimum;
+            }
         }
     }
 }

@@ -1,24 +1,23 @@
 //! Activations as whole numbers of sixteen bits in two planes of bytes, for products with whole weights (see `matrix::whole`).
 //!
 //! A column has one scale. A value is `256 * high + low` of it, both signed bytes, so that the sums over each plane are
-//! products of bytes. A column is a run of steps of 64 inputs, a line of high bytes and one of low ones, and a line
-//! that is not used: so that columns begin an odd number of lines apart, in sets of their own of the nearest cache.
+//! products of bytes. A plane is a run of lines of 64 bytes, one for each step of 64 inputs, and a line that is not used where there
+//! would be an even number: so that planes, of which sixteen are loaded side by side, lie in sets of their own of the nearest
+//! cache. A column's planes, and those of the next column, lie one behind the other.
 
 use super::super::elementwise;
 use super::super::matrix::whole::STEP_LEN;
 use crate::BLOCK_LEN;
 use crate::simd::{self, Kernel, LANES, Simd};
 
-/// Lanes of a line: four bytes each.
-const LINE_LANES: usize = STEP_LEN / 4;
-/// Lanes of a step: the high bytes' and the low bytes'.
-pub(crate) const STEP_LANES: usize = 2 * LINE_LANES;
+/// Lanes of a step's line of a plane: four bytes each.
+pub(crate) const LINE_LANES: usize = STEP_LEN / 4;
 /// The greatest value: then no high byte exceeds 127.
 const LARGEST: f32 = 32_639.0;
 
-/// Lanes of a column.
+/// Lanes of a plane.
 pub(crate) const fn n_lanes(n_cols: usize) -> usize {
-    n_cols / STEP_LEN * STEP_LANES + LINE_LANES
+    (n_cols / STEP_LEN | 1) * LINE_LANES
 }
 
 /// Sums of a column's blocks, and its scale behind them.
@@ -29,7 +28,7 @@ pub(crate) const fn n_totals(n_cols: usize) -> usize {
 /// Splits one column.
 pub(crate) struct Split<'a> {
     pub(crate) values: &'a [f32],
-    /// [`n_lanes`] of them.
+    /// Two planes of [`n_lanes`].
     pub(crate) lanes: &'a mut [i32],
     /// [`n_totals`] of them.
     pub(crate) totals: &'a mut [f32],
@@ -46,16 +45,14 @@ impl Kernel for Split<'_> {
             sizes = s.max(elementwise::abs(s, s.load(values)), sizes);
         }
         let (scale, inverse) = super::scale_of(s.reduce_max(sizes), LARGEST);
-        let (steps, _) = self.lanes.as_chunks_mut::<STEP_LANES>();
+        let (high, low) = self.lanes.split_at_mut(self.lanes.len() / 2);
+        let (high, low) = (high.as_chunks_mut().0, low.as_chunks_mut().0);
+        let mut targets = high.iter_mut().zip(low);
         let (blocks, rest) = vectors.as_chunks::<{ BLOCK_LEN / LANES }>();
-        for (block_idx, (block, total)) in blocks.iter().zip(&mut *self.totals).enumerate() {
-            let n_blocks = STEP_LEN / BLOCK_LEN;
-            let (high, low) = steps[block_idx / n_blocks].split_at_mut(LINE_LANES);
+        for (block, total) in blocks.iter().zip(&mut *self.totals) {
             let mut sums = s.splat(0.0);
-            for (i, values) in block.iter().enumerate() {
-                let first = (block_idx % n_blocks * block.len() + i) * (LANES / 4);
-                let place = first..first + LANES / 4;
-                let targets = (&mut high[place.clone()], &mut low[place]);
+            for values in block {
+                let targets = targets.next().expect("a plane has room for all values");
                 let whole = put(s, s.load(values), inverse, targets);
                 sums = s.add(sums, whole);
             }
@@ -68,7 +65,12 @@ impl Kernel for Split<'_> {
 
 /// Writes both bytes of the whole numbers nearest to values times `inverse`, and returns those numbers.
 #[inline(always)]
-fn put<S: Simd>(s: S, values: S::F, inverse: f32, (high, low): (&mut [i32], &mut [i32])) -> S::F {
+fn put<S: Simd>(
+    s: S,
+    values: S::F,
+    inverse: f32,
+    (high, low): (&mut [i32; LANES / 4], &mut [i32; LANES / 4]),
+) -> S::F {
     let round = s.splat(simd::ROUND);
     let back = s.splat(-simd::ROUND);
     let whole = s.add(s.mul_add(values, s.splat(inverse), round), back);
@@ -83,7 +85,7 @@ fn put<S: Simd>(s: S, values: S::F, inverse: f32, (high, low): (&mut [i32], &mut
 
 /// Writes the low bytes of whole numbers, to which [`simd::ROUND`] has been added.
 #[inline(always)]
-fn put_bytes<S: Simd>(s: S, shifted: S::F, lanes: &mut [i32]) {
+fn put_bytes<S: Simd>(s: S, shifted: S::F, lanes: &mut [i32; LANES / 4]) {
     let bytes = s.low_bytes(s.sub_bits(shifted, s.splat(simd::ROUND)));
     for (lane, bytes) in lanes.iter_mut().zip(bytes.as_chunks().0) {
         *lane = i32::from_le_bytes(*bytes);
