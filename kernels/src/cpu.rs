@@ -1,4 +1,4 @@
-//! The fast CPU device: weights as files have them, activations in int8, bf16 or f32, keys and values in bf16, f32 or int8.
+//! The fast CPU device: weights as files have them (of four bits whole, with AMX), activations in int8, sixteen bits, bf16 or f32, keys and values in bf16, f32 or int8.
 
 mod attention;
 mod elementwise;
@@ -41,8 +41,8 @@ pub(crate) use matrix::whole::SHIFT;
 pub(crate) use matrix::whole::whole;
 use upcoming::Upcoming;
 
-/// The instructions that a [`Cpu`] computes with. All give the same bits, but for attention with [`Tier::Amx`], which adds in another
-/// order. The order is one of each architecture.
+/// The instructions that a [`Cpu`] computes with. All give the same bits, but for [`Tier::Amx`]: it has other weights of four bits, and adds in
+/// another order in attention. The order is one of each architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Any machine.
@@ -59,7 +59,7 @@ pub enum Tier {
     AvxVnni,
     /// x86-64 with AVX-512 and VNNI.
     Avx512,
-    /// The same with AMX for bf16, on Linux.
+    /// The same with AMX for bf16 and bytes, on Linux.
     Amx,
 }
 
@@ -192,7 +192,7 @@ pub(crate) fn run_on<K: Kernel>(limit: Tier, kernel: K) -> K::Output {
     Vectors::detect(limit).run(kernel)
 }
 
-/// A CPU device that rounds activations to int8, a block of 32 at a time, for quantised weights and to bf16 for those of bf16.
+/// A CPU device that rounds activations for quantised weights, to int8 or sixteen bits, and to bf16 for those of bf16.
 pub struct Cpu {
     /// In a cell, for its threads pack matrices, too, of which a shared device is asked.
     pool: RefCell<Pool>,

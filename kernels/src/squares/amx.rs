@@ -290,6 +290,8 @@ impl Unit for Amx {
         }
     }
 
+    /// All squares of a step are loaded before any is multiplied: while another thread computes on the same core, loads wait for the products
+    /// before them to be done.
     #[inline(always)]
     unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, _: &mut ByteSums) {
         if of.weights.is_empty() {
@@ -303,8 +305,8 @@ impl Unit for Amx {
                     "2:",
                     "tileloadd tmm4, [{planes} + {stride}]",
                     "tileloadd tmm6, [{weights} + {line}]",
-                    "tdpbsud tmm0, tmm4, tmm6",
                     "tileloadd tmm7, [{weights} + {line} + {square}]",
+                    "tdpbsud tmm0, tmm4, tmm6",
                     "tdpbsud tmm1, tmm4, tmm7",
                     "add {planes}, {line}",
                     "add {weights}, 2 * {square}",
@@ -332,10 +334,10 @@ impl Unit for Amx {
                 "2:",
                 "tileloadd tmm4, [{high} + {stride}]",
                 "tileloadd tmm6, [{weights} + {line}]",
-                "tdpbsud tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{weights} + {line} + {square}]",
-                "tdpbsud tmm1, tmm4, tmm7",
                 "tileloadd tmm5, [{low} + {stride}]",
+                "tdpbsud tmm0, tmm4, tmm6",
+                "tdpbsud tmm1, tmm4, tmm7",
                 "tdpbsud tmm2, tmm5, tmm6",
                 "tdpbsud tmm3, tmm5, tmm7",
                 "add {high}, {line}",
