@@ -290,78 +290,18 @@ impl Unit for Amx {
         }
     }
 
-    /// All squares of a step are loaded before any is multiplied: while another thread computes on the same core, loads wait for the products
-    /// before them to be done.
     #[inline(always)]
     unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, _: &mut ByteSums) {
         if of.weights.is_empty() {
             return;
         }
-        let stride = of.stride * size_of::<i32>();
-        if TOGETHER {
-            // SAFETY: the machine has the instructions, the unit is set up, and the caller says that the memory is there.
-            unsafe {
-                asm!(
-                    "2:",
-                    "tileloadd tmm4, [{planes} + {stride}]",
-                    "tileloadd tmm6, [{weights} + {line}]",
-                    "tileloadd tmm7, [{weights} + {line} + {square}]",
-                    "tdpbsud tmm0, tmm4, tmm6",
-                    "tdpbsud tmm1, tmm4, tmm7",
-                    "add {planes}, {line}",
-                    "add {weights}, 2 * {square}",
-                    "dec {n}",
-                    "jnz 2b",
-                    planes = inout(reg) of.planes.as_ptr() => _,
-                    stride = in(reg) stride,
-                    weights = inout(reg) of.weights.as_ptr() => _,
-                    line = in(reg) LINE,
-                    n = inout(reg) of.weights.len() => _,
-                    square = const SQUARE,
-                    out("tmm0") _,
-                    out("tmm1") _,
-                    out("tmm4") _,
-                    out("tmm6") _,
-                    out("tmm7") _,
-                    options(nostack, readonly),
-                );
-            }
-            return;
-        }
-        // SAFETY: as above.
+        // SAFETY: the caller says the same, and there are some weights.
         unsafe {
-            asm!(
-                "2:",
-                "tileloadd tmm4, [{high} + {stride}]",
-                "tileloadd tmm6, [{weights} + {line}]",
-                "tileloadd tmm7, [{weights} + {line} + {square}]",
-                "tileloadd tmm5, [{low} + {stride}]",
-                "tdpbsud tmm0, tmm4, tmm6",
-                "tdpbsud tmm1, tmm4, tmm7",
-                "tdpbsud tmm2, tmm5, tmm6",
-                "tdpbsud tmm3, tmm5, tmm7",
-                "add {high}, {line}",
-                "add {low}, {line}",
-                "add {weights}, 2 * {square}",
-                "dec {n}",
-                "jnz 2b",
-                high = inout(reg) of.planes.as_ptr() => _,
-                low = inout(reg) of.planes.as_ptr().wrapping_byte_add(stride) => _,
-                stride = in(reg) 2 * stride,
-                weights = inout(reg) of.weights.as_ptr() => _,
-                line = in(reg) LINE,
-                n = inout(reg) of.weights.len() => _,
-                square = const SQUARE,
-                out("tmm0") _,
-                out("tmm1") _,
-                out("tmm2") _,
-                out("tmm3") _,
-                out("tmm4") _,
-                out("tmm5") _,
-                out("tmm6") _,
-                out("tmm7") _,
-                options(nostack, readonly),
-            );
+            if TOGETHER {
+                add_together(&of);
+            } else {
+                add_apart(&of);
+            }
         }
     }
 
@@ -389,6 +329,91 @@ impl Unit for Amx {
                 options(nostack),
             );
         }
+    }
+}
+
+/// Adds the products of some steps, of columns whose planes are lines of one square, to registers 0 and 1.
+///
+/// All squares of a step are loaded before any is multiplied: while another thread computes on the same core, loads wait for the
+/// products before them.
+///
+/// # Safety
+/// The machine has the instructions, the unit is set up for as many columns, and each has as many steps as the weights, of which
+/// there are some.
+#[inline(always)]
+unsafe fn add_together(of: &Steps<'_>) {
+    let stride = of.stride * size_of::<i32>();
+    // SAFETY: the caller says that the machine, its set-up and the memory are there.
+    unsafe {
+        asm!(
+            "2:",
+            "tileloadd tmm4, [{planes} + {stride}]",
+            "tileloadd tmm6, [{weights} + {line}]",
+            "tileloadd tmm7, [{weights} + {line} + {square}]",
+            "tdpbsud tmm0, tmm4, tmm6",
+            "tdpbsud tmm1, tmm4, tmm7",
+            "add {planes}, {line}",
+            "add {weights}, 2 * {square}",
+            "dec {n}",
+            "jnz 2b",
+            planes = inout(reg) of.planes.as_ptr() => _,
+            stride = in(reg) stride,
+            weights = inout(reg) of.weights.as_ptr() => _,
+            line = in(reg) LINE,
+            n = inout(reg) of.weights.len() => _,
+            square = const SQUARE,
+            out("tmm0") _,
+            out("tmm1") _,
+            out("tmm4") _,
+            out("tmm6") _,
+            out("tmm7") _,
+            options(nostack, readonly),
+        );
+    }
+}
+
+/// Adds the products of some steps, of columns whose planes are squares of their own, to registers 0 and 1, of high bytes, and 2
+/// and 3, of low ones.
+///
+/// # Safety
+/// As of [`add_together`].
+#[inline(always)]
+unsafe fn add_apart(of: &Steps<'_>) {
+    let stride = of.stride * size_of::<i32>();
+    // SAFETY: as in `add_together`.
+    unsafe {
+        asm!(
+            "2:",
+            "tileloadd tmm4, [{high} + {stride}]",
+            "tileloadd tmm6, [{weights} + {line}]",
+            "tileloadd tmm7, [{weights} + {line} + {square}]",
+            "tileloadd tmm5, [{low} + {stride}]",
+            "tdpbsud tmm0, tmm4, tmm6",
+            "tdpbsud tmm1, tmm4, tmm7",
+            "tdpbsud tmm2, tmm5, tmm6",
+            "tdpbsud tmm3, tmm5, tmm7",
+            "add {high}, {line}",
+            "add {low}, {line}",
+            "add {weights}, 2 * {square}",
+            "dec {n}",
+            "jnz 2b",
+            high = inout(reg) of.planes.as_ptr() => _,
+            low = inout(reg) of.planes.as_ptr().wrapping_byte_add(stride) => _,
+            stride = in(reg) 2 * stride,
+            weights = inout(reg) of.weights.as_ptr() => _,
+            line = in(reg) LINE,
+            n = inout(reg) of.weights.len() => _,
+            square = const SQUARE,
+            out("tmm0") _,
+            out("tmm1") _,
+            out("tmm2") _,
+            out("tmm3") _,
+            out("tmm4") _,
+            out("tmm5") _,
+            out("tmm6") _,
+            out("tmm7") _,
+            options(nostack, readonly),
+        );
     }
 }
 

@@ -295,10 +295,10 @@ impl WholePair<'_> {
         minimums: [S::F; 2],
         outputs: &mut [[S::F; C]; 2],
     ) {
-        for c in 0..C {
-            let total = s.splat(totals[c][block_idx]);
-            for t in 0..2 {
-                outputs[t][c] = s.mul_add(minimums[t], total, outputs[t][c]);
+        for (c, totals) in totals.iter().enumerate() {
+            let total = s.splat(totals[block_idx]);
+            for (outputs, &minimums) in outputs.iter_mut().zip(&minimums) {
+                outputs[c] = s.mul_add(minimums, total, outputs[c]);
             }
         }
     }
@@ -331,10 +331,11 @@ impl WholePair<'_> {
                 outputs[t][c] = s.mul_add(s.to_f32(low[t][c]), unit, sum);
             }
         }
-        for c in 0..C {
+        let [first, second] = outputs;
+        for (c, (first, second)) in first.into_iter().zip(second).enumerate() {
             let scale = self.task.totals(column + c).last().copied();
             let scale = s.splat(scale.expect("a scale behind the totals"));
-            let both = [s.mul(outputs[0][c], scale), s.mul(outputs[1][c], scale)];
+            let both = [s.mul(first, scale), s.mul(second, scale)];
             match self.tiles.n_tiles {
                 1 => self
                     .task
@@ -369,11 +370,11 @@ impl<const TOGETHER: bool, const C: usize> Kernel for Finish<'_, TOGETHER, C> {
             WholePair::add_minimums(s, totals, block_idx, minimums, &mut outputs);
         }
         let mut planes = [[[s.splat_int(0); C]; 2]; 2];
-        for plane in 0..2 {
-            for t in 0..2 {
-                for c in 0..C {
-                    let line = self.sums.line::<TOGETHER>(plane, t, self.column_idx + c);
-                    planes[plane][t][c] = s.load_bytes(line);
+        for (plane_idx, plane) in planes.iter_mut().enumerate() {
+            for (t, tile) in plane.iter_mut().enumerate() {
+                for (c, sums) in tile.iter_mut().enumerate() {
+                    let column = self.column_idx + c;
+                    *sums = s.load_bytes(self.sums.line::<TOGETHER>(plane_idx, t, column));
                 }
             }
         }

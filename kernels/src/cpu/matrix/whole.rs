@@ -114,7 +114,7 @@ const fn exchanged([a, b, c, d]: [u8; 4]) -> [u8; 4] {
 
 /// A weight in units of its row.
 pub(crate) const fn whole(factor: u8, code: u8) -> u8 {
-    (factor as u16 * code as u16 >> SHIFT) as u8
+    ((factor as u16 * code as u16) >> SHIFT) as u8
 }
 
 /// Writes a row of blocks into a pair, as a row of one of its tiles.
@@ -126,7 +126,7 @@ pub(super) fn put(
 ) {
     let mut blocks = Vec::with_capacity(bytes.len() / format.block_bytes());
     format.unpack(bytes, |block| {
-        blocks.push(Rising::of(block, format.coding().offset))
+        blocks.push(Rising::of(block, format.coding().offset));
     });
     let largest = blocks.iter().map(|block| block.scale).fold(0.0, f32::max);
     let unit = largest / FACTOR_MAX * f32::from(1u16 << SHIFT);

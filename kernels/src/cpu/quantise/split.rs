@@ -17,7 +17,7 @@ const LARGEST: f32 = 32_639.0;
 
 /// Lanes of a plane.
 pub(crate) const fn n_lanes(n_cols: usize) -> usize {
-    (n_cols / STEP_LEN | 1) * LINE_LANES
+    ((n_cols / STEP_LEN) | 1) * LINE_LANES
 }
 
 /// Sums of a column's blocks, and its scale behind them.
