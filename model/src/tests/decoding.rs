@@ -285,7 +285,7 @@ fn k_quants_are_read() {
 #[test]
 fn kernels_read_blocks_as_candle_does() {
     use crate::weights::{RawTensor, block_format, plain};
-    use lmrun_kernels::{Cpu, Device, Grain, MatrixData, MatrixPart, Reference};
+    use lmrun_kernels::{Cpu, Device, Grain, MatrixData, MatrixPart, Reference, Tier};
     let (n_rows, n_cols) = (37, 768);
     let mut random = Random(7);
     let values: Vec<f32> = (0..n_rows * n_cols).map(|_| random.value()).collect();
@@ -316,7 +316,8 @@ fn kernels_read_blocks_as_candle_does() {
         let mut given = reference.buffer(n_cols);
         reference.gather(&matrix, &all_rows, &mut given);
         assert!(reference.read(&given) == expected, "{dtype:?}");
-        let mut cpu = Cpu::new(1);
+        // With AMX weights of four bits are whole, which the kernels' own tests look at.
+        let mut cpu = Cpu::with_tier(1, Tier::Avx512);
         let matrix = cpu.matrix(n_cols, &[part], Grain::ThirtyTwo).unwrap();
         cpu.gather(&matrix, &all_rows, &mut given);
         let is_k = matches!(dtype, GgmlDType::Q4K | GgmlDType::Q5K | GgmlDType::Q6K);
