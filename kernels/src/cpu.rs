@@ -36,6 +36,7 @@ use crate::{
 pub use kv::CpuKv;
 use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) use matrix::whole::SHIFT;
 #[cfg(test)]
 pub(crate) use matrix::whole::whole;
@@ -155,6 +156,10 @@ impl Vectors {
     }
 
     /// Works with the calling thread's unit set up, for [`Vectors::run_with_unit`], if there is one.
+    #[cfg_attr(
+        not(all(target_arch = "x86_64", target_os = "linux")),
+        expect(unused_variables, reason = "no such machine has a unit")
+    )]
     fn set_up(self, set_up: SetUp, work: impl FnOnce()) {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
