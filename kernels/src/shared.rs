@@ -46,6 +46,24 @@ impl<'a, T> SharedSlice<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 
+    /// Lines of `N`, `stride` apart, the first of which begins at `first`: where they end is checked once for all.
+    #[inline]
+    pub(crate) fn lines<const N: usize>(
+        &self,
+        first: usize,
+        stride: usize,
+        n_lines: usize,
+    ) -> SharedLines<'a, T, N> {
+        let end = first + n_lines.saturating_sub(1) * stride + N;
+        assert!(end <= self.len, "{end} of {}", self.len);
+        SharedLines {
+            start: self.start.wrapping_add(first),
+            stride,
+            n_lines,
+            borrow: PhantomData,
+        }
+    }
+
     /// One part of the slice, to be read.
     ///
     /// # Safety
@@ -59,5 +77,33 @@ impl<'a, T> SharedSlice<'a, T> {
         );
         // SAFETY: the range lies within the borrowed slice, and the caller promises that nobody writes it.
         unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
+    }
+}
+
+/// Lines of a [`SharedSlice`].
+pub(crate) struct SharedLines<'a, T, const N: usize> {
+    start: *mut T,
+    stride: usize,
+    n_lines: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+impl<T, const N: usize> SharedLines<'_, T, N> {
+    /// Where a line begins.
+    #[inline(always)]
+    pub(crate) fn start(&self, idx: usize) -> *const T {
+        self.start.wrapping_add(idx * self.stride)
+    }
+
+    /// One line.
+    ///
+    /// # Safety
+    /// There is such a line, and while it lives, nothing that overlaps it may be taken.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
+    pub(crate) unsafe fn line_mut(&self, idx: usize) -> &mut [T; N] {
+        debug_assert!(idx < self.n_lines, "line {idx} of {}", self.n_lines);
+        // SAFETY: all lines lie within the borrowed slice, and the caller promises that nobody else holds a part of it.
+        unsafe { &mut *self.start.add(idx * self.stride).cast() }
     }
 }

@@ -149,6 +149,13 @@ pub(crate) trait Unit: Copy {
     /// The thread's unit is set up for [`SetUp::Bytes`].
     unsafe fn begin_sums<const TOGETHER: bool>(self, sums: &mut ByteSums);
 
+    /// Ends sums of columns that are not [`are_together`], which are in `before` then, and begins others with the products of one step:
+    /// both take no longer than the step alone.
+    ///
+    /// # Safety
+    /// As of [`Unit::add_steps`].
+    unsafe fn begin_step(self, of: Steps<'_>, before: &mut ByteSums, sums: &mut ByteSums);
+
     /// Adds the products of some steps.
     ///
     /// # Safety

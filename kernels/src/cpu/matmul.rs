@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use coded::Coded;
-use whole::{Found, WholePair, WholeProduct};
+use whole::{Found, WholeProduct};
 
 use super::Vectors;
 use super::elementwise::{RmsNorm, activate};
@@ -31,7 +31,7 @@ use crate::buffer::Buffer;
 use crate::lines::LINE;
 use crate::pool::Pool;
 use crate::share::{N_TOGETHER, is_product_by_rows, share};
-use crate::shared::SharedSlice;
+use crate::shared::{SharedLines, SharedSlice};
 use crate::simd::{self, Kernel, LANES, Simd};
 use crate::{Activation, BLOCK_LEN, BlockFormat, Grain};
 
@@ -43,6 +43,8 @@ const N_BY_PAIR: usize = 2;
 const N_WORTHWHILE: usize = 4;
 /// Columns while which the next pair of tiles is fetched, of those that it comes long before.
 const N_FETCHING: usize = 16;
+/// Pairs that a product is handed at once.
+const N_PAIRS: usize = 32;
 /// Bytes between the weights that are multiplied and those that are fetched, where each is multiplied once.
 const N_AHEAD: usize = 8192;
 
@@ -69,8 +71,8 @@ pub(crate) struct Prepared {
     rounded: Aligned<i32>,
     /// `[n_columns, 2, split::n_lanes]`, or more; unused if no weights are whole.
     split: Aligned<i32>,
-    /// `[n_columns, split::n_totals]`, or more; likewise.
-    totals: Aligned<f32>,
+    /// `[n_columns]`, or more; likewise.
+    wholes: Vec<split::Whole>,
     /// What each thread finds in whole weights.
     found: Vec<Found>,
     /// Normalised columns, `[n_columns, n_cols]`, or more.
@@ -160,13 +162,15 @@ impl Product<'_> {
         } else {
             0
         };
-        let (n_split, n_totals) = if self.matrix.has_whole() {
-            (split::n_lanes(n_cols), split::n_totals(n_cols))
+        let n_split = if self.matrix.has_whole() {
+            split::n_lanes(n_cols)
         } else {
-            (0, 0)
+            0
         };
         prepared.split.resize(n_columns * 2 * n_split);
-        prepared.totals.resize(n_columns * n_totals);
+        if prepared.wholes.len() < n_columns {
+            prepared.wholes.resize(n_columns, split::Whole::default());
+        }
         if prepared.blocks.len() < n_columns * n_blocks {
             prepared
                 .blocks
@@ -186,11 +190,10 @@ impl Product<'_> {
             n_blocks,
             n_lanes,
             n_split,
-            n_totals,
             blocks: SharedSlice::new(&mut prepared.blocks),
             rounded: SharedSlice::new(&mut prepared.rounded),
             split: SharedSlice::new(&mut prepared.split),
-            totals: SharedSlice::new(&mut prepared.totals),
+            wholes: SharedSlice::new(&mut prepared.wholes),
             normed: SharedSlice::new(&mut prepared.normed),
             out: SharedSlice::new(out.values_mut()),
             width,
@@ -236,6 +239,10 @@ impl<'a> TilePair<'a> {
             first: 0,
         }
     }
+
+    fn format(&self) -> Format {
+        self.pairs.format()
+    }
 }
 
 /// A product under way.
@@ -246,11 +253,10 @@ struct Task<'a> {
     n_lanes: usize,
     /// Lanes of a plane of split activations.
     n_split: usize,
-    n_totals: usize,
     blocks: SharedSlice<'a, Block>,
     rounded: SharedSlice<'a, i32>,
     split: SharedSlice<'a, i32>,
-    totals: SharedSlice<'a, f32>,
+    wholes: SharedSlice<'a, split::Whole>,
     normed: SharedSlice<'a, f32>,
     out: SharedSlice<'a, f32>,
     width: usize,
@@ -295,13 +301,12 @@ impl Task<'_> {
             let range = column * 2 * self.n_split..(column + 1) * 2 * self.n_split;
             // SAFETY: as above.
             let lanes = unsafe { self.split.part_mut(range) };
-            let range = column * self.n_totals..(column + 1) * self.n_totals;
             // SAFETY: as above.
-            let totals = unsafe { self.totals.part_mut(range) };
+            let whole = unsafe { &mut self.wholes.part_mut(column..column + 1)[0] };
             self.vectors.run(Split {
                 values: x,
                 lanes,
-                totals,
+                whole,
             });
         }
     }
@@ -314,42 +319,42 @@ impl Task<'_> {
         upcoming: &Upcoming,
         found: &mut Found,
     ) {
-        found.work(self, columns.len(), |found| {
-            for pair_idx in pairs {
-                self.multiply_pair(
-                    self.product.pair(pair_idx),
-                    columns.clone(),
-                    upcoming,
-                    found,
-                );
+        let n_together = self.n_together(columns.len());
+        found.work(self, (n_together, columns.len()), |found| {
+            for first in pairs.clone().step_by(n_together) {
+                let last = pairs.end.min(first + n_together) - 1;
+                let all: [TilePair<'_>; N_PAIRS] =
+                    std::array::from_fn(|i| self.product.pair(last.min(first + i)));
+                let alike = |a: &TilePair<'_>, b: &TilePair<'_>| a.format() == b.format();
+                for pairs in all[..=last - first].chunk_by(alike) {
+                    self.multiply_pairs(pairs, columns.clone(), upcoming, found);
+                }
             }
         });
     }
 
-    /// Multiplies one or two tiles and some columns. If these are enough for a unit, it is set up.
-    fn multiply_pair(
+    /// Multiplies pairs of one format and some columns. If these are enough for a unit, it is set up.
+    fn multiply_pairs(
         &self,
-        pair: TilePair<'_>,
+        pairs: &[TilePair<'_>],
         columns: Range<usize>,
         upcoming: &Upcoming,
         found: &mut Found,
     ) {
-        if pair.pairs.format() == Format::Whole {
-            let pair = WholePair {
+        if pairs[0].format() == Format::Whole {
+            return self.vectors.run_with_unit(WholeProduct {
                 task: self,
-                tiles: pair,
-                upcoming,
-            };
-            self.vectors.run_with_unit(WholeProduct {
-                pair,
+                pairs,
                 columns,
+                upcoming,
                 found,
             });
-        } else {
+        }
+        for pair in pairs {
             self.vectors.run(PairProduct {
                 task: self,
-                pair,
-                columns,
+                pair: pair.clone(),
+                columns: columns.clone(),
                 upcoming,
             });
         }
@@ -361,6 +366,15 @@ impl Task<'_> {
             N_RESIDENT
         } else {
             whole::n_resident(self.n_split)
+        }
+    }
+
+    /// Pairs that are multiplied together.
+    fn n_together(&self, n_columns: usize) -> usize {
+        if self.n_split == 0 {
+            N_PAIRS
+        } else {
+            whole::n_together(self.n_steps(), n_columns, N_PAIRS)
         }
     }
 
@@ -377,14 +391,11 @@ impl Task<'_> {
         unsafe { self.split.part(range) }
     }
 
-    /// The sums of a column's blocks, and its scale behind them.
+    /// What columns' whole products are scaled by.
     #[inline(always)]
-    fn totals(&self, column: usize) -> &[f32] {
+    fn wholes(&self, columns: Range<usize>) -> &[split::Whole] {
         // SAFETY: as in `column`.
-        unsafe {
-            self.totals
-                .part(column * self.n_totals..(column + 1) * self.n_totals)
-        }
+        unsafe { self.wholes.part(columns) }
     }
 
     /// The prepared blocks of a column.
@@ -439,6 +450,27 @@ impl Task<'_> {
         }
     }
 
+    /// The outputs of a pair and `n` columns from `first` on, if they are whole vectors to which nothing is added but what is there.
+    fn outputs(&self, pair: &TilePair<'_>, first: usize, n: usize) -> Option<Outputs<'_>> {
+        let is_plain = match self.product.then {
+            Then::Gate(_) => true,
+            Then::Store(bias) | Then::Add(bias) => bias.is_none(),
+        };
+        let are_whole = pair.n_tiles == 2 && pair.rows.iter().all(|rows| rows.len() == LANES);
+        let lines = |rows: &Range<usize>| {
+            let at = first * self.width + rows.start;
+            self.out.lines(at, self.width, n)
+        };
+        (is_plain && are_whole).then(|| Outputs {
+            then: self.product.then,
+            // The rows of an up have none of their own.
+            lines: match self.product.then {
+                Then::Gate(_) => [lines(&pair.rows[0]), lines(&pair.rows[0])],
+                _ => pair.rows.each_ref().map(lines),
+            },
+        })
+    }
+
     /// Asks for the lines that [`Task::put`] will write.
     #[inline(always)]
     fn expect<const T: usize>(&self, pair: &TilePair<'_>, column: usize) {
@@ -482,6 +514,49 @@ impl Task<'_> {
     }
 }
 
+/// Where the outputs of a pair of whole tiles and of some columns go: what [`Task::put`] does, with everything asked once for all columns.
+struct Outputs<'a> {
+    then: Then<'a>,
+    /// Of each tile.
+    lines: [SharedLines<'a, f32, LANES>; 2],
+}
+
+impl Outputs<'_> {
+    /// Does with both tiles' sums of a column what is to be done.
+    ///
+    /// # Safety
+    /// There is such a column, and nobody else has its rows.
+    #[inline(always)]
+    unsafe fn put<S: Simd>(&self, s: S, column_idx: usize, sums: [S::F; 2]) {
+        // SAFETY: the caller says so; one line lives at a time.
+        let line = |t: usize| unsafe { self.lines[t].line_mut(column_idx) };
+        match self.then {
+            Then::Gate(activation) => {
+                s.store(s.mul(activate(s, activation, sums[0]), sums[1]), line(0));
+            }
+            Then::Add(_) => {
+                for t in 0..2 {
+                    let line = line(t);
+                    s.store(s.add(s.load(line), sums[t]), line);
+                }
+            }
+            Then::Store(_) => {
+                for t in 0..2 {
+                    s.store(sums[t], line(t));
+                }
+            }
+        }
+    }
+
+    /// Asks for the lines that [`Outputs::put`] will write.
+    #[inline(always)]
+    fn expect(&self, column_idx: usize) {
+        for lines in &self.lines {
+            simd::prefetch_to_write(lines.start(column_idx).cast());
+        }
+    }
+}
+
 /// One or two tiles times some columns.
 struct PairProduct<'a> {
     task: &'a Task<'a>,
@@ -508,7 +583,7 @@ impl<'a> PairProduct<'a> {
         use BlockFormat as F;
         let n_cols = self.task.product.matrix.n_cols();
         let pair = self.pair.pairs.weights(self.pair.pair_idx, n_cols);
-        match self.pair.pairs.format() {
+        match self.pair.format() {
             Format::Plain(format) => match format {
                 PlainFormat::F32 => self.by_tiles::<S, plain::Floats<false>>(s, pair),
                 PlainFormat::F16 => self.by_tiles::<S, plain::Floats<true>>(s, pair),

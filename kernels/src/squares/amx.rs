@@ -291,6 +291,49 @@ impl Unit for Amx {
     }
 
     #[inline(always)]
+    unsafe fn begin_step(self, of: Steps<'_>, before: &mut ByteSums, _: &mut ByteSums) {
+        let stride = of.stride * size_of::<i32>();
+        let weights = &of.weights[0];
+        // SAFETY: the caller says that the machine, its set-up and the memory are there; there is room for sixteen lines of each sum.
+        unsafe {
+            asm!(
+                "tileloadd tmm4, [{planes} + {stride}]",
+                "tileloadd tmm6, [{weights} + {line}]",
+                "tileloadd tmm7, [{weights} + {line} + {square}]",
+                "tileloadd tmm5, [{low} + {stride}]",
+                "tilestored [{sums} + {line}], tmm0",
+                "tilezero tmm0",
+                "tdpbsud tmm0, tmm4, tmm6",
+                "tilestored [{sums} + {line} + {square}], tmm1",
+                "tilezero tmm1",
+                "tdpbsud tmm1, tmm4, tmm7",
+                "tilestored [{sums} + {line} + 2 * {square}], tmm2",
+                "tilezero tmm2",
+                "tdpbsud tmm2, tmm5, tmm6",
+                "tilestored [{sums} + {line} + 3 * {square}], tmm3",
+                "tilezero tmm3",
+                "tdpbsud tmm3, tmm5, tmm7",
+                planes = in(reg) of.planes.as_ptr(),
+                low = in(reg) of.planes.as_ptr().wrapping_byte_add(stride),
+                stride = in(reg) 2 * stride,
+                weights = in(reg) weights.as_ptr(),
+                sums = in(reg) &raw mut before.0,
+                line = in(reg) LINE,
+                square = const SQUARE,
+                out("tmm0") _,
+                out("tmm1") _,
+                out("tmm2") _,
+                out("tmm3") _,
+                out("tmm4") _,
+                out("tmm5") _,
+                out("tmm6") _,
+                out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+
+    #[inline(always)]
     unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, _: &mut ByteSums) {
         if of.weights.is_empty() {
             return;

@@ -117,6 +117,14 @@ impl Unit for Scalar {
         *sums = ByteSums::default();
     }
 
+    unsafe fn begin_step(self, of: Steps<'_>, _: &mut ByteSums, sums: &mut ByteSums) {
+        // SAFETY: the caller says the same.
+        unsafe {
+            self.begin_sums::<false>(sums);
+            self.add_steps::<false>(of, sums);
+        }
+    }
+
     unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, sums: &mut ByteSums) {
         for (plane_idx, lanes) in of.planes.chunks(of.stride).enumerate() {
             let (square, line) = if TOGETHER {

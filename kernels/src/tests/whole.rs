@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Grain, MatrixData, MatrixPart};
 
-/// A row of Q4_0, two blocks of 64 codes, of scales -2 and 1.
+/// A row of Q4_0, two blocks of 32 codes, of scales -2 and 1.25.
 #[test]
 fn weights_are_whole_numbers_of_a_unit_and_a_minimum_a_block() {
     let codes: Vec<u8> = (0..16).map(|i| i | (15 - i) << 4).collect();
     let block = |scale: f32| [&half::f16::from_f32(scale).to_le_bytes()[..], &codes].concat();
-    let row = [block(-2.0), block(1.0)].concat();
+    let row = [block(-2.0), block(1.25)].concat();
     let part = MatrixPart {
         n_rows: 1,
         data: MatrixData::Blocks(BlockFormat::Q4_0, &row),
@@ -19,7 +19,7 @@ fn weights_are_whole_numbers_of_a_unit_and_a_minimum_a_block() {
         let matrix = device.matrix(64, &[part], Grain::Sixteen).unwrap();
         let mut given = device.buffer(64);
         device.gather(&matrix, &[0], &mut given);
-        // The greatest scale is 255 sixteenths of a unit. Scales -2 and 1 are factors 255 and 128 (127.5), and a negative one's codes count
+        // The greatest scale is 255 sixteenths of a unit. Scales -2 and 1.25 are factors 255 and 159 (159.4), and a negative one's codes count
         // from above.
         let unit = 2.0 * 16.0 / 255.0;
         let weights = |factor: u32, exact: [f32; 32], codes: [u32; 32]| {
@@ -33,14 +33,12 @@ fn weights_are_whole_numbers_of_a_unit_and_a_minimum_a_block() {
         let exact = |scale: f32| codes.map(|code| scale * (code as f32 - 8.0));
         let expected = [
             weights(255, exact(-2.0), codes.map(|code| 15 - code)),
-            weights(128, exact(1.0), codes),
+            weights(159, exact(1.25), codes),
         ];
         for (given, expected) in given.values().iter().zip(expected.as_flattened()) {
-            // A minimum below sixteen is rounded to f16.
-            assert!(
-                (given - expected).abs() <= 16.0 / 4096.0,
-                "{given} {expected}"
-            );
+            // A minimum is rounded to 256ths of a unit.
+            let limit = unit / 512.0 + 1e-5;
+            assert!((given - expected).abs() <= limit, "{given} {expected}");
         }
     }
 }
@@ -70,27 +68,46 @@ fn case() -> impl Strategy<Value = (BlockFormat, usize, Vec<u8>, Vec<f32>)> {
     })
 }
 
+/// Half a row's unit at least, from its blocks: a unit is 16 255ths of the greatest scale, or a 253th of what lies between two minimums,
+/// which are lower by fifteen scales where those are negative.
+fn half_unit(format: BlockFormat, row: &[u8]) -> f64 {
+    let (mut scales, mut minimums) = (0.0f32, [f32::INFINITY, f32::NEG_INFINITY]);
+    format.unpack(row, |block| {
+        let scale = block.scales[0];
+        let minimum = block.minimum - 8.0 * scale;
+        for minimum in [minimum - 15.0 * scale.abs(), minimum + 15.0 * scale.abs()] {
+            minimums = [minimums[0].min(minimum), minimums[1].max(minimum)];
+        }
+        scales = scales.max(scale.abs());
+    });
+    f64::from((scales * 16.0 / 255.0).max((minimums[1] - minimums[0]) / 253.0)) / 2.0
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Products are those of the weights that are read and of activations in whole 32,639ths of a column's greatest.
+    /// Products are those of the weights that are read and of activations in whole 32,639ths of a column's greatest, or of the greatest sum of
+    /// a block; of what the 256ths of a minimum are multiplied by, a 256th of that sum, half may be lost.
     #[test]
     fn products_are_exact_but_for_activations_of_sixteen_bits((format, n_cols, blocks, x) in case()) {
-        let n_rows = blocks.len() / (n_cols / format.block_len() * format.block_bytes());
-        let part = MatrixPart { n_rows, data: MatrixData::Blocks(format, &blocks) };
-        let all: Vec<u32> = (0..n_rows as u32).collect();
+        let row_len = n_cols / format.block_len() * format.block_bytes();
+        let rows: Vec<&[u8]> = blocks.chunks_exact(row_len).collect();
+        let part = MatrixPart { n_rows: rows.len(), data: MatrixData::Blocks(format, &blocks) };
+        let all: Vec<u32> = (0..rows.len() as u32).collect();
         for mut device in with_unit(2) {
             let matrix = device.matrix(n_cols, &[part], Grain::ThirtyTwo).unwrap();
-            let (mut weights, mut out) = (device.buffer(n_cols), device.buffer(n_rows));
+            let (mut weights, mut out) = (device.buffer(n_cols), device.buffer(rows.len()));
             device.gather(&matrix, &all, &mut weights);
             device.matmul(&matrix, None, &buffer(n_cols, &x), None, &mut out);
             for (x, out) in x.chunks_exact(n_cols).zip(out.rows()) {
-                let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-                let scale = f64::from(largest) / 32_639.0;
-                for (weights, given) in weights.rows().zip(out) {
-                    let (mut expected, mut limit) = (0.0, 0.0);
+                let values = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                let sums = x.chunks(32).map(|block| block.iter().sum::<f32>().abs()).fold(0.0, f32::max);
+                let scale = f64::from(values.max(sums * (32_639.0 / 32_607.0))) / 32_639.0;
+                for ((weights, row), given) in weights.rows().zip(&rows).zip(out) {
+                    let lost = half_unit(format, row) * (n_cols / 32) as f64;
+                    let (mut expected, mut limit) = (0.0, lost * 255.0 * scale);
                     for (w, x) in weights.iter().zip(x).map(|(&w, &x)| (f64::from(w), f64::from(x))) {
-                        let steps = if largest > 0.0 { x / scale } else { 0.0 };
+                        let steps = if scale > 0.0 { x / scale } else { 0.0 };
                         expected += w * steps.round() * scale;
                         // What is halfway between two numbers may be rounded either way.
                         let is_halfway = (steps.abs().fract() - 0.5).abs() < 0.01;

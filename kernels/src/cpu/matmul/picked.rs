@@ -46,7 +46,7 @@ impl Product<'_> {
                     ..TilePair::new(pairs, item.pair_idx)
                 };
                 let columns = item.column..item.column + 1;
-                task.multiply_pair(pair, columns, &nothing, &mut found);
+                task.multiply_pairs(&[pair], columns, &nothing, &mut found);
             }
         });
     }

@@ -1,20 +1,22 @@
 //! Products of whole weights (see `matrix::whole`): sums of bytes over all inputs, on vectors or on a unit for squares.
 //!
-//! An output is `scale * (unit * (256 * high + low) + the sum of minimums times totals)`. Sums of whole numbers are exact in any
-//! order, and blocks are taken in ascending order. So a column has the same bits alone as among others.
+//! An output is `scale * (unit * (256 * high + low) + base * sum)`: high and low are sums of whole numbers, exact in any order, of what the high
+//! and the low bytes of a column are multiplied by, its blocks' sums by minimums among them. So a column has the same bits alone as among others.
 //!
 //! To find the whole weights of a pair takes longer than to multiply them by sixteen columns. One or two columns multiply them
 //! where they are found, in registers. For up to sixteen, weights are found one step ahead of the unit: it would wait for
-//! what is still on its way to the cache. For more, all weights of a pair are found first.
+//! what is still on its way to the cache. For more (see `turns`), all weights of some pairs are found first.
+
+mod turns;
 
 use std::ops::Range;
 
-use super::super::matrix::whole::{N_BLOCKS, N_LINES, Step, parts};
-use super::super::quantise::split::LINE_LANES;
+use super::super::matrix::whole::{N_BLOCKS, N_LINES, Scales, Step, parts};
+use super::super::quantise::split::{self, LINE_LANES, n_sum_lines};
 use super::{N_AHEAD, Task, TilePair, Upcoming, fetch};
 use crate::aligned::Aligned;
 use crate::lines::LINE;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{LANES, Simd};
 use crate::squares::{ByteSums, SQUARE, SetUp, Steps, Unit, UnitKernel, WithUnit, are_together};
 
 /// Columns from which on the unit is faster than vectors.
@@ -23,6 +25,9 @@ const N_FOR_UNIT: usize = 3;
 const N_KEPT: usize = 4;
 /// The scale of high bytes.
 const HIGH: f32 = 256.0;
+
+/// Bytes of whole weights that stay in the second cache while columns pass over them.
+const FOUND_BYTES: usize = 1 << 19;
 
 /// Bytes of columns that stay in the second cache while all tiles pass over them, and how many columns that is at least and at most:
 /// the more there are, the less often weights are found.
@@ -35,56 +40,69 @@ pub(super) fn n_resident(n_lanes: usize) -> usize {
     (n / LANES * LANES).clamp(N_RESIDENT[0], N_RESIDENT[1])
 }
 
-/// What one thread finds in a pair, and its sums.
+/// Pairs of so many steps, at most `n_pairs`, that columns are multiplied by together.
+pub(super) fn n_together(n_steps: usize, n_columns: usize, n_pairs: usize) -> usize {
+    let n_found = FOUND_BYTES / (n_steps * 2 * SQUARE);
+    if n_columns > LANES {
+        n_found.clamp(1, n_pairs)
+    } else {
+        n_pairs
+    }
+}
+
+/// What one thread finds in pairs, and its sums.
 #[derive(Default)]
 pub(crate) struct Found {
     weights: FoundWeights,
-    sums: ByteSums,
+    /// Of this turn, and of the one before.
+    sums: [ByteSums; 2],
 }
 
+/// Of each step two squares, one of each tile; of minimums likewise, a line for each step.
 #[derive(Default)]
-struct FoundWeights {
-    /// Of each step two squares.
-    squares: Aligned<u8>,
-    /// Of each block both tiles' minimums.
-    minimums: Aligned<f32>,
-}
+struct FoundWeights(Aligned<u8>);
 
 impl Found {
-    /// Works, with the unit set up if these columns are enough for it.
-    pub(super) fn work(&mut self, task: &Task<'_>, n_columns: usize, work: impl FnOnce(&mut Self)) {
+    /// Works on `n_pairs` at once, with the unit set up if these columns are enough for it.
+    pub(super) fn work(
+        &mut self,
+        task: &Task<'_>,
+        (n_pairs, n_columns): (usize, usize),
+        work: impl FnOnce(&mut Self),
+    ) {
         if n_columns < N_FOR_UNIT || !task.product.matrix.has_whole() {
             return work(self);
         }
-        let n_kept = if n_columns > LANES {
-            task.n_steps()
+        let n_squares = if n_columns > LANES {
+            n_pairs * n_squares(task.n_steps())
         } else {
-            N_KEPT
+            N_KEPT + n_sum_lines(task.n_steps())
         };
-        self.weights.squares.resize(n_kept * 2 * SQUARE);
-        let n_blocks = task.n_steps() * N_BLOCKS;
-        self.weights.minimums.resize(n_blocks * 2 * LANES);
+        self.weights.0.resize(n_squares * 2 * SQUARE);
         let set_up = SetUp::Bytes { n_columns };
         task.vectors.set_up(set_up, || work(self));
     }
 }
 
+/// Squares of each tile of so many steps: a step's minimums are a line.
+fn n_squares(n_steps: usize) -> usize {
+    n_steps + n_sum_lines(n_steps)
+}
+
 impl FoundWeights {
-    /// Finds the weights of a step and puts them in place `place`; what lies `n_ahead` bytes behind them is fetched.
+    /// Finds the weights of a step and puts them in place `place`, and its minimums in line `line` of those from `minimums` on.
     #[inline(always)]
     fn find<U: Unit>(
         &mut self,
-        s: U::Vectors,
-        unit: U,
+        (s, unit): (U::Vectors, U),
+        step: Step<'_>,
         place: usize,
-        (idx, step): (usize, Step<'_>),
-        n_ahead: usize,
+        (minimums, line): (usize, usize),
     ) {
-        let (squares, _) = self.squares.as_chunks_mut::<SQUARE>();
-        let (minimums, _) = self.minimums.as_chunks_mut::<LANES>();
+        let (squares, _) = self.0.as_chunks_mut::<SQUARE>();
         for block in 0..N_BLOCKS {
             for which in 0..2 {
-                fetch(step.part(N_BLOCKS * block + which, 2 * N_BLOCKS), n_ahead);
+                fetch(step.part(N_BLOCKS * block + which, 2 * N_BLOCKS), N_AHEAD);
                 let factors = unit.factors(step.factors(block, which));
                 let (lines, _) = squares[2 * place + which].as_chunks_mut::<LINE>();
                 for line_idx in 0..N_LINES {
@@ -93,31 +111,36 @@ impl FoundWeights {
                     unit.store(whole[0], &mut lines[first]);
                     unit.store(whole[1], &mut lines[first + N_LINES]);
                 }
-                let target = &mut minimums[2 * (N_BLOCKS * idx + block) + which];
-                s.store(s.load_f16(step.minimums(block, which)), target);
             }
+        }
+        for which in 0..2 {
+            let square = &mut squares[2 * (minimums + line / LANES) + which];
+            let (lines, _) = square.as_chunks_mut::<LINE>();
+            unit.store(s.load_bytes(step.minimums(which)), &mut lines[line % LANES]);
         }
     }
 
     /// The squares of some places.
     #[inline(always)]
     fn squares(&self, places: Range<usize>) -> &[[[u8; SQUARE]; 2]] {
-        &self.squares.as_chunks().0.as_chunks().0[places]
+        &self.0.as_chunks().0.as_chunks().0[places]
     }
 }
 
-/// A pair times some columns.
+/// Some pairs times some columns.
 pub(super) struct WholeProduct<'a> {
-    pub(super) pair: WholePair<'a>,
+    pub(super) task: &'a Task<'a>,
+    pub(super) pairs: &'a [TilePair<'a>],
     pub(super) columns: Range<usize>,
+    pub(super) upcoming: &'a Upcoming,
     pub(super) found: &'a mut Found,
 }
 
 /// One or two tiles of a pair of whole weights.
-pub(super) struct WholePair<'a> {
-    pub(super) task: &'a Task<'a>,
-    pub(super) tiles: TilePair<'a>,
-    pub(super) upcoming: &'a Upcoming,
+#[derive(Clone, Copy)]
+struct WholePair<'a> {
+    task: &'a Task<'a>,
+    tiles: &'a TilePair<'a>,
 }
 
 impl UnitKernel for WholeProduct<'_> {
@@ -125,19 +148,18 @@ impl UnitKernel for WholeProduct<'_> {
 
     #[inline(always)]
     fn run_with_unit<U: Unit>(mut self, s: U::Vectors, unit: U) {
-        match self.columns.len() {
-            0..N_FOR_UNIT => {
-                let mut column = self.columns.start;
-                while column < self.columns.end {
-                    column += match self.columns.end - column {
-                        2.. => self.pair.few::<U, 2>(s, unit, column),
-                        _ => self.pair.few::<U, 1>(s, unit, column),
-                    };
-                }
+        let n_columns = self.columns.len();
+        if n_columns > LANES {
+            return self.in_turns(s, unit);
+        }
+        for tiles in self.pairs {
+            let task = self.task;
+            let pair = WholePair { task, tiles };
+            match n_columns {
+                0..N_FOR_UNIT => pair.each_few(s, unit, self.columns.clone()),
+                _ if are_together(n_columns) => self.at_once::<U, true>(s, unit, pair),
+                _ => self.at_once::<U, false>(s, unit, pair),
             }
-            n @ N_FOR_UNIT.. if are_together(n) => self.at_once::<U, true>(s, unit),
-            N_FOR_UNIT..=LANES => self.at_once::<U, false>(s, unit),
-            _ => self.many(s, unit),
         }
     }
 }
@@ -145,63 +167,52 @@ impl UnitKernel for WholeProduct<'_> {
 impl WholeProduct<'_> {
     /// Up to sixteen columns: a step is multiplied while the next one is found.
     #[inline(always)]
-    fn at_once<U: Unit, const TOGETHER: bool>(&mut self, s: U::Vectors, unit: U) {
-        let (pair, columns) = (&self.pair, self.columns.clone());
-        let Found { weights, sums } = self.found;
+    fn at_once<U: Unit, const TOGETHER: bool>(
+        &mut self,
+        s: U::Vectors,
+        unit: U,
+        pair: WholePair<'_>,
+    ) {
+        let columns = self.columns.clone();
+        let Found {
+            weights,
+            sums: [sums, _],
+        } = self.found;
         pair.expect(columns.clone());
         let (steps, _) = parts(pair.weights());
+        let n_squares = n_squares(steps.len());
+        let steps_of = |place: usize| {
+            if place < steps.len() {
+                place % N_KEPT
+            } else {
+                N_KEPT + place - steps.len()
+            }
+        };
         // SAFETY: the unit has been set up for these columns, which are prepared.
         unsafe {
             unit.begin_sums::<TOGETHER>(sums);
-            for idx in 0..=steps.len() {
+            for idx in 0..=n_squares {
                 if let Some(step) = steps.get(idx) {
-                    pair.upcoming.fetch();
-                    weights.find(s, unit, idx % N_KEPT, (idx, Step(step)), N_AHEAD);
+                    self.upcoming.fetch();
+                    weights.find((s, unit), Step(step), idx % N_KEPT, (N_KEPT, idx));
                 }
                 if let Some(idx) = idx.checked_sub(1) {
-                    let place = idx % N_KEPT;
+                    let place = steps_of(idx);
                     let squares = weights.squares(place..place + 1);
                     unit.add_steps::<TOGETHER>(pair.steps(columns.clone(), idx, squares), sums);
                 }
             }
             unit.end_sums::<TOGETHER>(sums);
         }
-        let of = (&*weights.minimums, &*sums);
-        pair.finish_each::<_, TOGETHER>(s, columns.clone(), columns.start, of);
-    }
-
-    /// More columns, sixteen at a time: the last sixteen overlap those before if there are no whole sixteen left.
-    #[inline(always)]
-    fn many<U: Unit>(&mut self, s: U::Vectors, unit: U) {
-        let (pair, columns) = (&self.pair, self.columns.clone());
-        let Found { weights, sums } = self.found;
-        let (steps, _) = parts(pair.weights());
-        for (idx, step) in steps.iter().enumerate() {
-            weights.find(s, unit, idx, (idx, Step(step)), pair.weights().len());
-        }
-        let until = |first: usize| columns.end.min(first + LANES);
-        pair.expect(columns.start..until(columns.start));
-        for first in columns.clone().step_by(LANES) {
-            let end = until(first);
-            let all = end - LANES..end;
-            // What is written next comes while the unit works.
-            pair.expect(end..until(end));
-            // SAFETY: the unit has been set up for sixteen columns, and these are prepared.
-            unsafe {
-                unit.begin_sums::<false>(sums);
-                let squares = weights.squares(0..steps.len());
-                unit.add_steps::<false>(pair.steps(all.clone(), 0, squares), sums);
-                unit.end_sums::<false>(sums);
-            }
-            let of = (&*weights.minimums, &*sums);
-            pair.finish_each::<_, false>(s, first..end, all.start, of);
+        for (idx, column) in columns.enumerate() {
+            pair.finish_one::<_, TOGETHER>(s, column, idx, sums);
         }
     }
 }
 
-impl WholePair<'_> {
+impl<'a> WholePair<'a> {
     #[inline(always)]
-    fn weights(&self) -> &[u8] {
+    fn weights(&self) -> &'a [u8] {
         let n_cols = self.task.product.matrix.n_cols();
         self.tiles.pairs.weights(self.tiles.pair_idx, n_cols)
     }
@@ -211,9 +222,32 @@ impl WholePair<'_> {
     fn expect(&self, columns: Range<usize>) {
         for column in columns {
             match self.tiles.n_tiles {
-                1 => self.task.expect::<1>(&self.tiles, column),
-                _ => self.task.expect::<2>(&self.tiles, column),
+                1 => self.task.expect::<1>(self.tiles, column),
+                _ => self.task.expect::<2>(self.tiles, column),
             }
+        }
+    }
+
+    /// Asks for one of `n` parts of the pair that lies `n_pairs` behind this one.
+    #[inline(always)]
+    fn fetch_part(&self, idx: usize, n: usize, n_pairs: usize) {
+        let weights = self.weights();
+        let line_at = |idx: usize| weights.len() / LINE * idx / n * LINE;
+        fetch(
+            &weights[line_at(idx)..line_at(idx + 1)],
+            n_pairs * weights.len(),
+        );
+    }
+
+    /// Computes columns on vectors, two together.
+    #[inline(always)]
+    fn each_few<U: Unit>(&self, s: U::Vectors, unit: U, columns: Range<usize>) {
+        let mut column = columns.start;
+        while column < columns.end {
+            column += match columns.end - column {
+                2.. => self.few::<U, 2>(s, unit, column),
+                _ => self.few::<U, 1>(s, unit, column),
+            };
         }
     }
 
@@ -245,141 +279,61 @@ impl WholePair<'_> {
         C
     }
 
-    /// Finishes columns, whose sums lie behind those of the columns from `first` on.
+    /// Finishes a column, which is number `idx` of those with sums.
     #[inline(always)]
-    fn finish_each<S: Simd, const TOGETHER: bool>(
-        &self,
-        s: S,
-        columns: Range<usize>,
-        first: usize,
-        (minimums, sums): (&[f32], &ByteSums),
-    ) {
-        let mut column = columns.start;
-        while column < columns.end {
-            let at = (column, column - first);
-            column += match columns.end - column {
-                8.. => self.finish_some::<S, TOGETHER, 8>(s, at, minimums, sums),
-                4.. => self.finish_some::<S, TOGETHER, 4>(s, at, minimums, sums),
-                2.. => self.finish_some::<S, TOGETHER, 2>(s, at, minimums, sums),
-                _ => self.finish_some::<S, TOGETHER, 1>(s, at, minimums, sums),
-            };
-        }
-    }
-
-    /// Finishes `C` columns from a column on, which is number `column_idx` of those with sums, and returns their number.
-    #[inline(always)]
-    fn finish_some<S: Simd, const TOGETHER: bool, const C: usize>(
-        &self,
-        s: S,
-        (column, column_idx): (usize, usize),
-        minimums: &[f32],
-        sums: &ByteSums,
-    ) -> usize {
-        // A kernel of its own, so that its registers are allotted for it alone.
-        s.run(Finish::<TOGETHER, C> {
-            pair: self,
-            column,
-            column_idx,
-            minimums,
-            sums,
-        });
-        C
-    }
-
-    /// Adds the products of `C` columns' totals and a block's minimums of both tiles.
-    #[inline(always)]
-    fn add_minimums<S: Simd, const C: usize>(
-        s: S,
-        totals: [&[f32]; C],
-        block_idx: usize,
-        minimums: [S::F; 2],
-        outputs: &mut [[S::F; C]; 2],
-    ) {
-        for (c, totals) in totals.iter().enumerate() {
-            let total = s.splat(totals[block_idx]);
-            for (outputs, &minimums) in outputs.iter_mut().zip(&minimums) {
-                outputs[c] = s.mul_add(minimums, total, outputs[c]);
-            }
-        }
-    }
-
-    /// The totals of `C` columns.
-    #[inline(always)]
-    fn totals<const C: usize>(&self, column: usize) -> [&[f32]; C] {
-        let mut totals: [&[f32]; C] = [&[]; C];
-        for (c, totals) in totals.iter_mut().enumerate() {
-            *totals = self.task.totals(column + c);
-        }
-        totals
-    }
-
-    /// Adds sums of high and of low bytes to those of minimums, scales them, and does what is to be done.
-    #[inline(always)]
-    fn finish<S: Simd, const C: usize>(
+    fn finish_one<S: Simd, const TOGETHER: bool>(
         &self,
         s: S,
         column: usize,
-        mut outputs: [[S::F; C]; 2],
-        [high, low]: [[[S::I; C]; 2]; 2],
+        idx: usize,
+        sums: &ByteSums,
     ) {
-        let (_, units) = parts(self.weights());
-        for t in 0..2 {
-            let unit = s.load_f32(units[t]);
-            let high_unit = s.mul(unit, s.splat(HIGH));
-            for c in 0..C {
-                let sum = s.mul_add(s.to_f32(high[t][c]), high_unit, outputs[t][c]);
-                outputs[t][c] = s.mul_add(s.to_f32(low[t][c]), unit, sum);
-            }
-        }
-        let [first, second] = outputs;
-        for (c, (first, second)) in first.into_iter().zip(second).enumerate() {
-            let scale = self.task.totals(column + c).last().copied();
-            let scale = s.splat(scale.expect("a scale behind the totals"));
-            let both = [s.mul(first, scale), s.mul(second, scale)];
-            match self.tiles.n_tiles {
-                1 => self
-                    .task
-                    .put(s, &self.tiles, column + c, [both[self.tiles.first]]),
-                _ => self.task.put(s, &self.tiles, column + c, both),
-            }
-        }
+        self.finish(s, column, load_sums::<S, TOGETHER>(s, idx, sums));
     }
-}
 
-/// What is left of `C` columns when their products have been summed.
-struct Finish<'a, const TOGETHER: bool, const C: usize> {
-    pair: &'a WholePair<'a>,
-    column: usize,
-    /// Which of the columns with sums is the first.
-    column_idx: usize,
-    /// Of each block both tiles'.
-    minimums: &'a [f32],
-    sums: &'a ByteSums,
-}
-
-impl<const TOGETHER: bool, const C: usize> Kernel for Finish<'_, TOGETHER, C> {
-    type Output = ();
-
+    /// Makes outputs of both tiles' sums of high and of low bytes, and does what is to be done with them.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let totals = self.pair.totals::<C>(self.column);
-        let mut outputs = [[s.splat(0.0); C]; 2];
-        let (blocks, _) = self.minimums.as_chunks::<LANES>().0.as_chunks::<2>();
-        for (block_idx, [first, second]) in blocks.iter().enumerate() {
-            let minimums = [s.load(first), s.load(second)];
-            WholePair::add_minimums(s, totals, block_idx, minimums, &mut outputs);
+    fn finish<S: Simd>(&self, s: S, column: usize, planes: [[S::I; 2]; 2]) {
+        let (_, scales) = parts(self.weights());
+        let whole = self.task.wholes(column..column + 1)[0];
+        let both = outputs(s, whole, scales, planes);
+        match self.tiles.n_tiles {
+            1 if self.tiles.first == 0 => self.task.put(s, self.tiles, column, [both[0]]),
+            1 => self.task.put(s, self.tiles, column, [both[1]]),
+            _ => self.task.put(s, self.tiles, column, both),
         }
-        let mut planes = [[[s.splat_int(0); C]; 2]; 2];
-        for (plane_idx, plane) in planes.iter_mut().enumerate() {
-            for (t, tile) in plane.iter_mut().enumerate() {
-                for (c, sums) in tile.iter_mut().enumerate() {
-                    let column = self.column_idx + c;
-                    *sums = s.load_bytes(self.sums.line::<TOGETHER>(plane_idx, t, column));
-                }
-            }
-        }
-        self.pair.finish(s, self.column, outputs, planes);
     }
+}
+
+/// The sums of a column of a unit's: of high and of low bytes, of both tiles.
+#[inline(always)]
+fn load_sums<S: Simd, const TOGETHER: bool>(s: S, idx: usize, sums: &ByteSums) -> [[S::I; 2]; 2] {
+    let mut planes = [[s.splat_int(0); 2]; 2];
+    for (plane_idx, plane) in planes.iter_mut().enumerate() {
+        for (t, tile) in plane.iter_mut().enumerate() {
+            *tile = s.load_bytes(sums.line::<TOGETHER>(plane_idx, t, idx));
+        }
+    }
+    planes
+}
+
+/// Makes outputs of both tiles' sums of high and of low bytes.
+#[inline(always)]
+fn outputs<S: Simd>(
+    s: S,
+    whole: split::Whole,
+    scales: Scales<'_>,
+    [high, low]: [[S::I; 2]; 2],
+) -> [S::F; 2] {
+    let (scale, total) = (s.splat(whole.scale), s.splat(whole.sum));
+    let mut outputs = [scale; 2];
+    for t in 0..2 {
+        let sum = s.mul_add(s.to_f32(high[t]), s.splat(HIGH), s.to_f32(low[t]));
+        let of_base = s.mul(s.load_f32(scales.bases[t]), total);
+        let output = s.mul_add(sum, s.load_f32(scales.units[t]), of_base);
+        outputs[t] = s.mul(output, scale);
+    }
+    outputs
 }
 
 /// A pair times `C` columns from `column` on.
@@ -396,18 +350,23 @@ impl<const C: usize> UnitKernel for Few<'_, C> {
         let (pair, task) = (self.pair, self.pair.task);
         pair.expect(self.column..self.column + C);
         let lanes = task.planes(self.column..self.column + C);
-        let totals = pair.totals::<C>(self.column);
-        let mut planes = [[[s.splat_int(0); C]; 2]; 2];
-        let mut outputs = [[s.splat(0.0); C]; 2];
+        let mut sums = [[[s.splat_int(0); 2]; 2]; C];
         let (steps, _) = parts(pair.weights());
+        // Of each column and plane a line, and the lane of the step's minimums.
+        let line_at = |c: usize, plane: usize, idx: usize| {
+            let lane = (2 * c + plane) * task.n_split + idx * LINE_LANES;
+            let line: &[i32; LINE_LANES] = lanes[lane..].first_chunk().expect("a plane's line");
+            line
+        };
         for (idx, step) in steps.iter().enumerate() {
             let step = Step(step);
-            let mut inputs = [[&[0; LINE_LANES]; C]; 2];
-            for (plane, inputs) in inputs.iter_mut().enumerate() {
-                for (c, inputs) in inputs.iter_mut().enumerate() {
-                    let first = (2 * c + plane) * task.n_split + idx * LINE_LANES;
-                    let line = lanes[first..].first_chunk();
-                    *inputs = line.expect("a plane has a line for every step");
+            let mut inputs = [[&[0; LINE_LANES]; 2]; C];
+            let mut block_sums = [[0; 2]; C];
+            for c in 0..C {
+                for plane in 0..2 {
+                    inputs[c][plane] = line_at(c, plane, idx);
+                    let of_steps = line_at(c, plane, steps.len() + idx / LINE_LANES);
+                    block_sums[c][plane] = of_steps[idx % LINE_LANES];
                 }
             }
             for block in 0..N_BLOCKS {
@@ -420,24 +379,29 @@ impl<const C: usize> UnitKernel for Few<'_, C> {
                     for t in 0..2 {
                         let whole = unit.whole(step.line(block, line_idx, t), factors[t]);
                         for c in 0..C {
-                            for (plane, planes) in planes.iter_mut().enumerate() {
+                            for plane in 0..2 {
                                 let first = 2 * N_LINES * block + line_idx;
                                 for (i, &whole) in whole.iter().enumerate() {
-                                    let x = s.splat_int(inputs[plane][c][first + i * N_LINES]);
-                                    planes[t][c] = s.dot4(planes[t][c], whole, x);
+                                    let x = s.splat_int(inputs[c][plane][first + i * N_LINES]);
+                                    sums[c][plane][t] = s.dot4(sums[c][plane][t], whole, x);
                                 }
                             }
                         }
                     }
                 }
-                let minimums = [
-                    s.load_f16(step.minimums(block, 0)),
-                    s.load_f16(step.minimums(block, 1)),
-                ];
-                let block_idx = N_BLOCKS * idx + block;
-                WholePair::add_minimums(s, totals, block_idx, minimums, &mut outputs);
+            }
+            for t in 0..2 {
+                let minimums = s.load_bytes(step.minimums(t));
+                for c in 0..C {
+                    for plane in 0..2 {
+                        let x = s.splat_int(block_sums[c][plane]);
+                        sums[c][plane][t] = s.dot4(sums[c][plane][t], minimums, x);
+                    }
+                }
             }
         }
-        pair.finish(s, self.column, outputs, planes);
+        for (c, sums) in sums.into_iter().enumerate() {
+            pair.finish(s, self.column + c, sums);
+        }
     }
 }

@@ -1,18 +1,17 @@
 //! Weights of four bits as bytes in units of their row, for machines that multiply squares of bytes (see [`crate::squares`]).
 //!
 //! A scale for every 32 weights ends a sum of whole numbers after 32 products, and a unit that multiplies squares then spends
-//! most of its time on storing sums. So each block's scale becomes a *factor*, a byte: its share of the greatest scale of the row, in
-//! 255ths. A weight is `factor * code / 16`, rounded down: a *whole* weight of 0 to 239 times the row's unit, plus the
-//! block's minimum, from which the mean of what rounding has taken is made good. All products of a row are then one sum
-//! of whole numbers, in any order. Measured, this diverges less from exact weights and activations than blocks of rounded activations do
+//! most of its time on storing sums. So each block's scale becomes a *factor*, a byte: so many sixteenths of the row's unit. A weight
+//! is `factor * code / 16`, rounded down, a *whole* weight of 0 to 239 units, plus the block's minimum, from which the mean of what rounding
+//! has taken is made good. Minimums are whole numbers, too, of 256ths of a unit, counted from the row's least one, its *base*: what they
+//! are multiplied by, the sum of a block's inputs, is as good as one input more. All products of a row are then one sum of whole
+//! numbers, in any order. Measured, this diverges less from exact weights and activations than blocks of rounded activations do
 //! (docs/results.md).
 //!
 //! A pair of tiles is a run of *steps* of 64 inputs, two blocks. A step is eight lines of codes a tile, the tiles in turn, then
-//! a line of factors and two of minimums (f16), and behind all steps each tile's units (f32). Line `j` of a block holds what lines of nibbles do
-//! elsewhere (see [`super`]), but with both bytes of each pair exchanged: where codes are multiplied two bytes at a time, one of
-//! them is found in the upper byte of the product of the lower.
-
-use half::f16;
+//! a line of factors and a line of minimums a tile, and behind all steps each tile's units and bases (f32). Line `j` of a block holds what lines of
+//! nibbles do elsewhere (see [`super`]), but with both bytes of each pair exchanged: where codes are multiplied two bytes at a time, one of
+//! them is found in the upper byte of the product of the lower. A line of minimums has four bytes a row: of each block units and 256ths.
 
 use crate::blocks::Block;
 use crate::lines::LINE;
@@ -26,17 +25,19 @@ pub(crate) const N_BLOCKS: usize = STEP_LEN / BLOCK_LEN;
 /// Lines of a tile's block.
 pub(crate) const N_LINES: usize = 4;
 /// Bytes of a step of a pair.
-pub(crate) const STEP_BYTES: usize = MINIMUMS_AT + 2 * N_BLOCKS * 2 * LANES;
+pub(crate) const STEP_BYTES: usize = MINIMUMS_AT + 2 * LINE;
 /// A whole weight is its factor times its code, over two to this.
 pub(crate) const SHIFT: u32 = 4;
-/// Inputs of a row at most, so that sums of whole numbers are numbers of 32 bits.
-const N_COLS_MAX: usize = 1 << 16;
+/// Inputs of a row at most, so that sums of whole numbers, of two products of minimums a block as well, are numbers of 32 bits.
+const N_COLS_MAX: usize = 60 << 10;
 
 const FACTORS_AT: usize = 2 * N_BLOCKS * N_LINES * LINE;
 const MINIMUMS_AT: usize = FACTORS_AT + 2 * N_BLOCKS * LANES;
 /// The greatest code and factor.
 const CODE_MAX: u8 = 15;
 const FACTOR_MAX: f32 = 255.0;
+/// Units between the least and the greatest minimum at most: rounding adds less than one to each.
+const MINIMUM_MAX: f32 = 253.0;
 
 /// Whether rows of this format and length can be whole.
 pub(crate) fn is_possible(format: BlockFormat, n_cols: usize) -> bool {
@@ -45,7 +46,7 @@ pub(crate) fn is_possible(format: BlockFormat, n_cols: usize) -> bool {
 
 /// Bytes of a pair of tiles.
 pub(crate) const fn pair_bytes(n_cols: usize) -> usize {
-    n_cols / STEP_LEN * STEP_BYTES + 2 * 4 * LANES
+    n_cols / STEP_LEN * STEP_BYTES + 4 * LINE
 }
 
 /// One step of a pair.
@@ -71,18 +72,29 @@ impl<'a> Step<'a> {
         part(self.0, factors_at(block, which))
     }
 
-    /// Sixteen f16.
+    /// Of each row and block the minimum's units and 256ths.
     #[inline(always)]
-    pub(crate) fn minimums(self, block: usize, which: usize) -> &'a [u8; 2 * LANES] {
-        part(self.0, minimums_at(block, which))
+    pub(crate) fn minimums(self, which: usize) -> &'a [u8; LINE] {
+        part(self.0, MINIMUMS_AT + which * LINE)
     }
 }
 
-/// The steps of a pair, and each tile's units: sixteen f32.
+/// What all weights of a row share: of each tile sixteen f32.
+#[derive(Clone, Copy)]
+pub(crate) struct Scales<'a> {
+    pub(crate) units: [&'a [u8; LINE]; 2],
+    pub(crate) bases: [&'a [u8; LINE]; 2],
+}
+
+/// The steps of a pair, and what is behind them.
 #[inline(always)]
-pub(crate) fn parts(pair: &[u8]) -> (&[[u8; STEP_BYTES]], [&[u8; 4 * LANES]; 2]) {
-    let (steps, units) = pair.as_chunks();
-    (steps, [part(units, 0), part(units, 4 * LANES)])
+pub(crate) fn parts(pair: &[u8]) -> (&[[u8; STEP_BYTES]], Scales<'_>) {
+    let (steps, rest) = pair.as_chunks();
+    let scales = Scales {
+        units: [part(rest, 0), part(rest, LINE)],
+        bases: [part(rest, 2 * LINE), part(rest, 3 * LINE)],
+    };
+    (steps, scales)
 }
 
 #[inline(always)]
@@ -96,10 +108,6 @@ const fn line_at(block: usize, line_idx: usize, which: usize) -> usize {
 
 const fn factors_at(block: usize, which: usize) -> usize {
     FACTORS_AT + (2 * block + which) * LANES
-}
-
-const fn minimums_at(block: usize, which: usize) -> usize {
-    MINIMUMS_AT + (2 * block + which) * 2 * LANES
 }
 
 /// Where the codes of a group of four inputs of a block lie: the line, and how far up.
@@ -128,28 +136,46 @@ pub(super) fn put(
     format.unpack(bytes, |block| {
         blocks.push(Rising::of(block, format.coding().offset));
     });
-    let largest = blocks.iter().map(|block| block.scale).fold(0.0, f32::max);
-    let unit = largest / FACTOR_MAX * f32::from(1u16 << SHIFT);
-    let (steps, units) = pair.as_chunks_mut::<STEP_BYTES>();
-    units[4 * (LANES * which + row)..][..4].copy_from_slice(&unit.to_le_bytes());
-    for (blocks, target) in blocks.chunks(N_BLOCKS).zip(steps) {
-        for (place, block) in blocks.iter().enumerate() {
-            let factor = block.factor(largest);
-            let minimum = f16::from_f32(block.minimum(factor, unit));
-            for (group, codes) in block.codes.as_chunks().0.iter().enumerate() {
-                let (line_idx, shift) = group_at(group);
-                // Four at a time: no code's bits reach into the next byte.
-                let codes = u32::from_le_bytes(exchanged(*codes)) << shift;
-                let at = line_at(place, line_idx, which) + 4 * row;
-                for (target, byte) in target[at..at + 4].iter_mut().zip(codes.to_le_bytes()) {
-                    *target |= byte;
-                }
-            }
-            target[factors_at(place, which) + row] = factor;
-            let at = minimums_at(place, which) + 2 * row;
-            target[at..at + 2].copy_from_slice(&minimum.to_le_bytes());
-        }
+    let unit = unit_of(&blocks);
+    let minimums: Vec<f32> = blocks.iter().map(|block| block.minimum(unit)).collect();
+    let base = minimums.iter().copied().fold(f32::INFINITY, f32::min);
+    let (steps, rest) = pair.as_chunks_mut::<STEP_BYTES>();
+    for (idx, value) in [(which, unit), (2 + which, base)] {
+        rest[idx * LINE + 4 * row..][..4].copy_from_slice(&value.to_le_bytes());
     }
+    let blocks = blocks.iter().zip(minimums).enumerate();
+    for (block_idx, (block, minimum)) in blocks {
+        let target = &mut steps[block_idx / N_BLOCKS];
+        let place = block_idx % N_BLOCKS;
+        for (group, codes) in block.codes.as_chunks().0.iter().enumerate() {
+            let (line_idx, shift) = group_at(group);
+            // Four at a time: no code's bits reach into the next byte.
+            let codes = u32::from_le_bytes(exchanged(*codes)) << shift;
+            let at = line_at(place, line_idx, which) + 4 * row;
+            for (target, byte) in target[at..at + 4].iter_mut().zip(codes.to_le_bytes()) {
+                *target |= byte;
+            }
+        }
+        target[factors_at(place, which) + row] = block.factor(unit);
+        let at = MINIMUMS_AT + which * LINE + 4 * row + 2 * place;
+        let minimum = in_units(minimum - base, unit / 256.0) as u16;
+        target[at..at + 2].copy_from_slice(&minimum.to_be_bytes());
+    }
+}
+
+/// How many units a number is, rounded to the nearest; none if there is no unit.
+fn in_units(number: f32, unit: f32) -> f32 {
+    if unit > 0.0 { number / unit + 0.5 } else { 0.0 }
+}
+
+/// The unit with which the greatest scale is the greatest factor, unless minimums need a greater one.
+fn unit_of(blocks: &[Rising]) -> f32 {
+    let largest = blocks.iter().map(|block| block.scale).fold(0.0, f32::max);
+    let minimums = blocks.iter().map(|block| block.minimum);
+    let least = minimums.clone().fold(f32::INFINITY, f32::min);
+    let greatest = minimums.fold(f32::NEG_INFINITY, f32::max);
+    let of_scales = largest / FACTOR_MAX * f32::from(1u16 << SHIFT);
+    of_scales.max((greatest - least) / MINIMUM_MAX)
 }
 
 /// A block whose scale is not negative: a weight is `scale * code + minimum`.
@@ -177,17 +203,14 @@ impl Rising {
         }
     }
 
-    /// The scale's share of the greatest of the row.
-    fn factor(&self, largest: f32) -> u8 {
-        if largest > 0.0 {
-            (self.scale / largest * FACTOR_MAX + 0.5) as u8
-        } else {
-            0
-        }
+    /// The scale in sixteenths of a unit.
+    fn factor(&self, unit: f32) -> u8 {
+        in_units(self.scale * f32::from(1u16 << SHIFT), unit) as u8
     }
 
     /// The minimum with which whole weights have the block's mean.
-    fn minimum(&self, factor: u8, unit: f32) -> f32 {
+    fn minimum(&self, unit: f32) -> f32 {
+        let factor = self.factor(unit);
         let (mut of_codes, mut of_whole) = (0u16, 0u16);
         for &code in &self.codes {
             of_codes += u16::from(code);
@@ -200,12 +223,14 @@ impl Rising {
 
 /// Reads a row of a pair.
 pub(super) fn read(pair: &[u8], (which, row): (usize, usize), out: &mut [f32]) {
-    let (steps, units) = parts(pair);
-    let unit = f32::from_le_bytes(*part(units[which], 4 * row));
+    let (steps, scales) = parts(pair);
+    let of_row = |line: &[u8; LINE]| f32::from_le_bytes(*part(line, 4 * row));
+    let (unit, base) = (of_row(scales.units[which]), of_row(scales.bases[which]));
     for (block_idx, out) in out.chunks_exact_mut(BLOCK_LEN).enumerate() {
         let (step, block) = (Step(&steps[block_idx / N_BLOCKS]), block_idx % N_BLOCKS);
         let factor = step.factors(block, which)[row];
-        let minimum = f16::from_le_bytes(*part(step.minimums(block, which), 2 * row)).to_f32();
+        let minimum = u16::from_be_bytes(*part(step.minimums(which), 4 * row + 2 * block));
+        let minimum = base + unit / 256.0 * f32::from(minimum);
         for (group, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let (line_idx, shift) = group_at(group);
             let codes = exchanged(*part(step.line(block, line_idx, which), 4 * row));

@@ -1,28 +1,41 @@
 //! Activations as whole numbers of sixteen bits in two planes of bytes, for products with whole weights (see `matrix::whole`).
 //!
 //! A column has one scale. A value is `256 * high + low` of it, both signed bytes, so that the sums over each plane are
-//! products of bytes. A plane is a run of lines of 64 bytes, one for each step of 64 inputs, and a line that is not used where there
-//! would be an even number: so that planes, of which sixteen are loaded side by side, lie in sets of their own of the nearest
+//! products of bytes. Behind the values come the sums of blocks, as what minimums are multiplied by: of each block, whose minimum has a
+//! byte of units and one of 256ths, its sum and a 256th of it, rounded, which is its high byte.
+//!
+//! A plane is a run of lines of 64 bytes, one for each step of 64 inputs and one for the sums of sixteen steps, and a line that is not used where
+//! there would be an even number: so that planes, of which sixteen are loaded side by side, lie in sets of their own of the nearest
 //! cache. A column's planes, and those of the next column, lie one behind the other.
 
 use super::super::elementwise;
-use super::super::matrix::whole::STEP_LEN;
+use super::super::matrix::whole::{N_BLOCKS, STEP_LEN};
 use crate::BLOCK_LEN;
 use crate::simd::{self, Kernel, LANES, Simd};
 
 /// Lanes of a step's line of a plane: four bytes each.
 pub(crate) const LINE_LANES: usize = STEP_LEN / 4;
-/// The greatest value: then no high byte exceeds 127.
+/// The greatest value, of which no high byte exceeds 127.
 const LARGEST: f32 = 32_639.0;
+/// The same of the sum of a block before its values are rounded.
+const LARGEST_SUM: f32 = LARGEST - BLOCK_LEN as f32;
+
+/// Lines for the sums of so many steps.
+pub(crate) const fn n_sum_lines(n_steps: usize) -> usize {
+    n_steps.div_ceil(LINE_LANES)
+}
 
 /// Lanes of a plane.
 pub(crate) const fn n_lanes(n_cols: usize) -> usize {
-    ((n_cols / STEP_LEN) | 1) * LINE_LANES
+    let n_steps = n_cols / STEP_LEN;
+    ((n_steps + n_sum_lines(n_steps)) | 1) * LINE_LANES
 }
 
-/// Sums of a column's blocks, and its scale behind them.
-pub(crate) const fn n_totals(n_cols: usize) -> usize {
-    n_cols / BLOCK_LEN + 1
+/// What the products of a column are scaled by, and the sum of its values in units of that.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Whole {
+    pub(crate) scale: f32,
+    pub(crate) sum: f32,
 }
 
 /// Splits one column.
@@ -30,8 +43,7 @@ pub(crate) struct Split<'a> {
     pub(crate) values: &'a [f32],
     /// Two planes of [`n_lanes`].
     pub(crate) lanes: &'a mut [i32],
-    /// [`n_totals`] of them.
-    pub(crate) totals: &'a mut [f32],
+    pub(crate) whole: &'a mut Whole,
 }
 
 impl Kernel for Split<'_> {
@@ -39,55 +51,91 @@ impl Kernel for Split<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (vectors, _) = self.values.as_chunks::<LANES>();
-        let mut sizes = s.splat(0.0);
-        for values in vectors {
-            sizes = s.max(elementwise::abs(s, s.load(values)), sizes);
-        }
-        let (scale, inverse) = super::scale_of(s.reduce_max(sizes), LARGEST);
+        let (blocks, _) = self.values.as_chunks::<BLOCK_LEN>();
+        let (scale, inverse) = super::scale_of(largest(s, blocks), LARGEST);
         let (high, low) = self.lanes.split_at_mut(self.lanes.len() / 2);
+        let ((high, high_sums), (low, low_sums)) = (
+            high.split_at_mut(self.values.len() / 4),
+            low.split_at_mut(self.values.len() / 4),
+        );
         let (high, low) = (high.as_chunks_mut().0, low.as_chunks_mut().0);
         let mut targets = high.iter_mut().zip(low);
-        let (blocks, rest) = vectors.as_chunks::<{ BLOCK_LEN / LANES }>();
-        for (block, total) in blocks.iter().zip(&mut *self.totals) {
-            let mut sums = s.splat(0.0);
-            for values in block {
-                let targets = targets.next().expect("a plane has room for all values");
-                let whole = put(s, s.load(values), inverse, targets);
-                sums = s.add(sums, whole);
+        let mut total = s.splat(0.0);
+        high_sums.fill(0);
+        low_sums.fill(0);
+        let (high_sums, low_sums) = (
+            high_sums.chunks_mut(LANES / N_BLOCKS),
+            low_sums.chunks_mut(LANES / N_BLOCKS),
+        );
+        let batches = blocks.chunks(LANES).zip(high_sums.zip(low_sums));
+        for (blocks, (high_sums, low_sums)) in batches {
+            let mut sums = [s.splat(0.0); LANES];
+            for (block, sum) in blocks.iter().zip(&mut sums) {
+                for values in block.as_chunks().0 {
+                    let (high, low) = targets.next().expect("a plane has room for all values");
+                    let scaled = s.mul(s.load(values), s.splat(inverse));
+                    let (whole, bytes) = split(s, scaled);
+                    put(bytes, [high, low]);
+                    *sum = s.add(*sum, whole);
+                }
             }
-            *total = s.reduce_add(sums);
+            let sums = s.add_of_each(sums);
+            total = s.add(total, sums);
+            let (_, [of_high, of_low]) = split(s, sums);
+            let of_steps = of_high.as_chunks().0.iter().zip(of_low.as_chunks().0);
+            let targets = high_sums.iter_mut().zip(low_sums);
+            for ((high, low), (&[a, b], &[c, d])) in targets.zip(of_steps) {
+                *high = i32::from_le_bytes([a, 0, b, 0]);
+                *low = i32::from_le_bytes([c, a, d, b]);
+            }
         }
-        debug_assert!(rest.is_empty(), "whole blocks");
-        self.totals[blocks.len()] = scale;
+        *self.whole = Whole {
+            scale,
+            sum: s.reduce_add(total),
+        };
     }
 }
 
-/// Writes both bytes of the whole numbers nearest to values times `inverse`, and returns those numbers.
+/// The greatest of a column's values and, on their scale, of the sums of its blocks.
 #[inline(always)]
-fn put<S: Simd>(
-    s: S,
-    values: S::F,
-    inverse: f32,
-    (high, low): (&mut [i32; LANES / 4], &mut [i32; LANES / 4]),
-) -> S::F {
-    let round = s.splat(simd::ROUND);
-    let back = s.splat(-simd::ROUND);
-    let whole = s.add(s.mul_add(values, s.splat(inverse), round), back);
-    // Halfway between two high bytes the low one must be -128, so that no number is halfway.
-    let past_half = s.add(whole, s.splat(0.5));
-    let shifted = s.mul_add(past_half, s.splat(1.0 / 256.0), round);
-    let rest = s.mul_add(s.add(shifted, back), s.splat(-256.0), whole);
-    put_bytes(s, shifted, high);
-    put_bytes(s, s.add(rest, round), low);
-    whole
+fn largest<S: Simd>(s: S, blocks: &[[f32; BLOCK_LEN]]) -> f32 {
+    let (mut sizes, mut sums_sizes) = (s.splat(0.0), s.splat(0.0));
+    for blocks in blocks.chunks(LANES) {
+        let mut sums = [s.splat(0.0); LANES];
+        for (block, sum) in blocks.iter().zip(&mut sums) {
+            for values in block.as_chunks().0 {
+                let values = s.load(values);
+                sizes = s.max(elementwise::abs(s, values), sizes);
+                *sum = s.add(*sum, values);
+            }
+        }
+        sums_sizes = s.max(elementwise::abs(s, s.add_of_each(sums)), sums_sizes);
+    }
+    let sum = s.reduce_max(sums_sizes) * (LARGEST / LARGEST_SUM);
+    sum.max(s.reduce_max(sizes))
 }
 
-/// Writes the low bytes of whole numbers, to which [`simd::ROUND`] has been added.
+/// The nearest whole numbers, and their high and low bytes.
 #[inline(always)]
-fn put_bytes<S: Simd>(s: S, shifted: S::F, lanes: &mut [i32; LANES / 4]) {
-    let bytes = s.low_bytes(s.sub_bits(shifted, s.splat(simd::ROUND)));
-    for (lane, bytes) in lanes.iter_mut().zip(bytes.as_chunks().0) {
-        *lane = i32::from_le_bytes(*bytes);
+fn split<S: Simd>(s: S, values: S::F) -> (S::F, [[u8; LANES]; 2]) {
+    let round = s.splat(simd::ROUND);
+    let back = s.splat(-simd::ROUND);
+    let whole = s.add(s.add(values, round), back);
+    // Halfway between two high bytes the low one must be -128, so that no number is halfway.
+    let past_half = s.add(whole, s.splat(0.5));
+    let high = s.mul_add(past_half, s.splat(1.0 / 256.0), round);
+    let low = s.mul_add(s.add(high, back), s.splat(-256.0), whole);
+    let high = s.low_bytes(s.sub_bits(high, round));
+    let low = s.low_bytes(s.sub_bits(s.add(low, round), round));
+    (whole, [high, low])
+}
+
+/// Puts bytes into lanes.
+#[inline(always)]
+fn put(bytes: [[u8; LANES]; 2], lanes: [&mut [i32; LANES / 4]; 2]) {
+    for (bytes, lanes) in bytes.into_iter().zip(lanes) {
+        for (lane, bytes) in lanes.iter_mut().zip(bytes.as_chunks().0) {
+            *lane = i32::from_le_bytes(*bytes);
+        }
     }
 }
