@@ -535,14 +535,14 @@ impl Outputs<'_> {
                 s.store(s.mul(activate(s, activation, sums[0]), sums[1]), line(0));
             }
             Then::Add(_) => {
-                for t in 0..2 {
+                for (t, sums) in sums.into_iter().enumerate() {
                     let line = line(t);
-                    s.store(s.add(s.load(line), sums[t]), line);
+                    s.store(s.add(s.load(line), sums), line);
                 }
             }
             Then::Store(_) => {
-                for t in 0..2 {
-                    s.store(sums[t], line(t));
+                for (t, sums) in sums.into_iter().enumerate() {
+                    s.store(sums, line(t));
                 }
             }
         }

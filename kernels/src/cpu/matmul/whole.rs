@@ -390,12 +390,14 @@ impl<const C: usize> UnitKernel for Few<'_, C> {
                     }
                 }
             }
-            for t in 0..2 {
-                let minimums = s.load_bytes(step.minimums(t));
-                for c in 0..C {
-                    for plane in 0..2 {
-                        let x = s.splat_int(block_sums[c][plane]);
-                        sums[c][plane][t] = s.dot4(sums[c][plane][t], minimums, x);
+            let minimums = [
+                s.load_bytes(step.minimums(0)),
+                s.load_bytes(step.minimums(1)),
+            ];
+            for (sums, block_sums) in sums.iter_mut().zip(block_sums) {
+                for (sums, x) in sums.iter_mut().zip(block_sums) {
+                    for (sum, &minimums) in sums.iter_mut().zip(&minimums) {
+                        *sum = s.dot4(*sum, minimums, s.splat_int(x));
                     }
                 }
             }
