@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::super::matrix::whole::{N_BLOCKS, N_LINES, Scales, Step, parts};
 use super::super::quantise::split::{self, LINE_LANES, n_sum_lines};
-use super::{N_AHEAD, Task, TilePair, Upcoming, fetch};
+use super::{N_AHEAD, Outputs, Task, TilePair, Upcoming, fetch};
 use crate::aligned::Aligned;
 use crate::lines::LINE;
 use crate::simd::{LANES, Simd};
@@ -178,15 +178,13 @@ impl WholeProduct<'_> {
             weights,
             sums: [sums, _],
         } = self.found;
-        pair.expect(columns.clone());
+        let due = Due::new(pair, columns.clone(), columns.start);
+        due.expect(0..columns.len());
         let (steps, _) = parts(pair.weights());
         let n_squares = n_squares(steps.len());
-        let steps_of = |place: usize| {
-            if place < steps.len() {
-                place % N_KEPT
-            } else {
-                N_KEPT + place - steps.len()
-            }
+        let place_of = |idx: usize| match idx.checked_sub(steps.len()) {
+            None => idx % N_KEPT,
+            Some(line) => N_KEPT + line,
         };
         // SAFETY: the unit has been set up for these columns, which are prepared.
         unsafe {
@@ -197,15 +195,66 @@ impl WholeProduct<'_> {
                     weights.find((s, unit), Step(step), idx % N_KEPT, (N_KEPT, idx));
                 }
                 if let Some(idx) = idx.checked_sub(1) {
-                    let place = steps_of(idx);
+                    let place = place_of(idx);
                     let squares = weights.squares(place..place + 1);
                     unit.add_steps::<TOGETHER>(pair.steps(columns.clone(), idx, squares), sums);
                 }
             }
             unit.end_sums::<TOGETHER>(sums);
         }
-        for (idx, column) in columns.enumerate() {
-            pair.finish_one::<_, TOGETHER>(s, column, idx, sums);
+        due.finish::<_, TOGETHER>(s, 0..columns.len(), sums);
+    }
+}
+
+/// Columns and a pair whose outputs are due when the unit has summed them.
+struct Due<'a> {
+    pair: WholePair<'a>,
+    /// The first column.
+    first: usize,
+    /// Columns whose outputs there are already.
+    n_done: usize,
+    /// What columns and rows are scaled by.
+    wholes: &'a [split::Whole],
+    scales: Scales<'a>,
+    outputs: Option<Outputs<'a>>,
+}
+
+impl<'a> Due<'a> {
+    /// Of some columns, those from `wanted` on.
+    fn new(pair: WholePair<'a>, columns: Range<usize>, wanted: usize) -> Self {
+        Self {
+            pair,
+            first: columns.start,
+            n_done: wanted - columns.start,
+            scales: parts(pair.weights()).1,
+            outputs: pair.task.outputs(pair.tiles, columns.start, columns.len()),
+            wholes: pair.task.wholes(columns),
+        }
+    }
+
+    /// Does what is to be done with the outputs of some of the columns, if they are wanted.
+    #[inline(always)]
+    fn finish<S: Simd, const TOGETHER: bool>(&self, s: S, idxs: Range<usize>, sums: &ByteSums) {
+        for idx in idxs.start.max(self.n_done)..idxs.end {
+            let planes = load_sums::<S, TOGETHER>(s, idx, sums);
+            let Some(target) = &self.outputs else {
+                self.pair.finish(s, self.first + idx, planes);
+                continue;
+            };
+            let both = outputs(s, self.wholes[idx], self.scales, planes);
+            // SAFETY: it is one of the columns, which are this thread's.
+            unsafe { target.put(s, idx, both) };
+        }
+    }
+
+    /// Asks for the lines that will be written.
+    #[inline(always)]
+    fn expect(&self, idxs: Range<usize>) {
+        for idx in idxs {
+            match &self.outputs {
+                Some(outputs) => outputs.expect(idx),
+                None => self.pair.expect(self.first + idx..self.first + idx + 1),
+            }
         }
     }
 }
@@ -277,18 +326,6 @@ impl<'a> WholePair<'a> {
             unit,
         });
         C
-    }
-
-    /// Finishes a column, which is number `idx` of those with sums.
-    #[inline(always)]
-    fn finish_one<S: Simd, const TOGETHER: bool>(
-        &self,
-        s: S,
-        column: usize,
-        idx: usize,
-        sums: &ByteSums,
-    ) {
-        self.finish(s, column, load_sums::<S, TOGETHER>(s, idx, sums));
     }
 
     /// Makes outputs of both tiles' sums of high and of low bytes, and does what is to be done with them.

@@ -7,12 +7,9 @@
 
 use std::ops::Range;
 
-use super::super::super::matrix::whole::Scales;
 use super::super::super::matrix::whole::{Step, parts};
 use super::super::super::quantise::split::LINE_LANES;
-use super::super::super::quantise::split::Whole;
-use super::super::Outputs;
-use super::{Found, FoundWeights, WholePair, WholeProduct, load_sums, n_squares, outputs};
+use super::{Due, Found, FoundWeights, WholePair, WholeProduct, n_squares};
 use crate::simd::{LANES, Simd};
 use crate::squares::{ByteSums, Steps, Unit, UnitKernel, WithUnit};
 
@@ -45,15 +42,7 @@ impl WholeProduct<'_> {
             for (pair_idx, tiles) in self.pairs.iter().enumerate() {
                 let pair = WholePair { task, tiles };
                 pair.fetch_part(group_idx, n_groups, self.pairs.len());
-                let all = end - LANES;
-                let this = Due {
-                    pair,
-                    first: all,
-                    n_done: first - all,
-                    wholes: task.wholes(all..end),
-                    scales: parts(pair.weights()).1,
-                    outputs: task.outputs(tiles, all, LANES),
-                };
+                let this = Due::new(pair, end - LANES..end, first);
                 // A kernel of its own, so that its registers are allotted for it alone.
                 let kernel = Turn {
                     weights,
@@ -75,48 +64,7 @@ impl WholeProduct<'_> {
         if let Some(due) = due {
             // SAFETY: the unit has been set up, and its sums have been begun.
             unsafe { unit.end_sums::<false>(before) };
-            due.finish(s, 0..LANES, before);
-        }
-    }
-}
-
-/// Sixteen columns and a pair, whose outputs are due when they have been summed.
-struct Due<'a> {
-    pair: WholePair<'a>,
-    /// The first column.
-    first: usize,
-    /// Columns whose outputs there are already.
-    n_done: usize,
-    /// What columns and rows are scaled by.
-    wholes: &'a [Whole],
-    scales: Scales<'a>,
-    outputs: Option<Outputs<'a>>,
-}
-
-impl Due<'_> {
-    /// Does what is to be done with the outputs of some of the sixteen columns, if they are wanted.
-    #[inline(always)]
-    fn finish<S: Simd>(&self, s: S, idxs: Range<usize>, sums: &ByteSums) {
-        for idx in idxs.start.max(self.n_done)..idxs.end {
-            let planes = load_sums::<S, false>(s, idx, sums);
-            let Some(target) = &self.outputs else {
-                self.pair.finish(s, self.first + idx, planes);
-                continue;
-            };
-            let both = outputs(s, self.wholes[idx], self.scales, planes);
-            // SAFETY: it is one of the sixteen columns, which are this thread's.
-            unsafe { target.put(s, idx, both) };
-        }
-    }
-
-    /// Asks for the lines that will be written.
-    #[inline(always)]
-    fn expect(&self, idxs: Range<usize>) {
-        for idx in idxs {
-            match &self.outputs {
-                Some(outputs) => outputs.expect(idx),
-                None => self.pair.expect(self.first + idx..self.first + idx + 1),
-            }
+            due.finish::<_, false>(s, 0..LANES, before);
         }
     }
 }
@@ -154,7 +102,7 @@ impl UnitKernel for Turn<'_> {
             unsafe { unit.add_steps::<false>(step(idx + 1), self.now) };
             let part = LANES * idx / n_left..LANES * (idx + 1) / n_left;
             if let Some(due) = self.due {
-                due.finish(s, part.clone(), self.before);
+                due.finish::<_, false>(s, part.clone(), self.before);
             }
             self.this.expect(part);
         }
