@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Grain, MatrixData, MatrixPart};
+use crate::{Activation, Grain, MatrixData, MatrixPart};
 
 /// A row of Q4_0, two blocks of 32 codes, of scales -2 and 1.25.
 #[test]
@@ -115,6 +115,44 @@ proptest! {
                     }
                     prop_assert!((expected - f64::from(*given)).abs() <= limit, "{expected} {given}");
                 }
+            }
+        }
+    }
+}
+
+/// More pairs than are multiplied together, and columns that are no whole sixteens.
+#[test]
+fn columns_of_many_pairs_are_those_of_each_alone() {
+    let (n_cols, n_rows, n_columns) = (64, 1100, 50);
+    let number = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 24;
+    let n_bytes = n_rows * n_cols / 32 * BlockFormat::Q4_1.block_bytes();
+    let mut blocks: Vec<u8> = (0..n_bytes).map(|i| number(i) as u8).collect();
+    shrink_scales(BlockFormat::Q4_1, &mut blocks);
+    let part = MatrixPart {
+        n_rows,
+        data: MatrixData::Blocks(BlockFormat::Q4_1, &blocks),
+    };
+    let x: Vec<f32> = (0..n_cols * n_columns)
+        .map(|i| number(i + n_bytes) as f32 / 64.0 - 2.0)
+        .collect();
+    for mut device in with_unit(1).into_iter().chain(with_unit(2)) {
+        let matrix = device.matrix(n_cols, &[part], Grain::ThirtyTwo).unwrap();
+        let gates = [part, part];
+        let gated = device.matrix(n_cols, &gates, Grain::ThirtyTwo).unwrap();
+        let mut products = |x: &[f32]| {
+            let x = buffer(n_cols, x);
+            let [mut plain, mut added, mut activated] = [(); 3].map(|()| device.buffer(n_rows));
+            device.matmul(&matrix, None, &x, None, &mut plain);
+            added.assign(plain.values());
+            device.matmul_add(&matrix, None, &x, &mut added);
+            device.gated(&gated, Activation::Silu, &x, None, &mut activated);
+            [plain, added, activated]
+        };
+        let together = products(&x);
+        for (column, x) in x.chunks_exact(n_cols).enumerate() {
+            let alone = products(x);
+            for (together, alone) in together.iter().zip(&alone) {
+                assert_eq!(bits(together.row(column)), bits(alone.values()));
             }
         }
     }
