@@ -11,6 +11,8 @@ use regex_syntax::hir::{
 };
 use smallvec::SmallVec;
 
+use crate::regex::syntax::surrounded;
+
 /// Letters after `\`, with the characters they stand for.
 const SHORT_ESCAPES: [(u8, char); 8] = [
     (b'"', '"'),
@@ -22,6 +24,9 @@ const SHORT_ESCAPES: [(u8, char); 8] = [
     (b'r', '\r'),
     (b't', '\t'),
 ];
+
+/// Classes of one pattern whose spelling is remembered.
+const MAX_REMEMBERED: usize = 64;
 
 /// First and last, both included.
 type NumberRange = (u32, u32);
@@ -56,31 +61,43 @@ fn text(min: u32, max: Option<u32>) -> Hir {
 /// The bodies of JSON strings that hold a match of `hir` anywhere, as `pattern` has it in JSON
 /// Schema.
 pub(crate) fn search(hir: &Hir) -> Hir {
-    Hir::concat(vec![anything(), spelled(hir, &class), anything()])
+    surrounded(whole(hir), anything)
 }
 
 /// The bodies of JSON strings that match `hir` as a whole.
 pub(crate) fn whole(hir: &Hir) -> Hir {
-    spelled(hir, &class)
+    spelled(hir, &mut remembered(class))
 }
 
 /// Those of them without an escape that can be avoided.
 pub(crate) fn plain(hir: &Hir) -> Hir {
-    spelled(hir, &plain_class)
+    spelled(hir, &mut remembered(plain_class))
+}
+
+/// The same for classes that come again: `^\d{4}-\d\d-\d\d$` has one class five times.
+fn remembered(class: impl Fn(&ClassUnicode) -> Hir) -> impl FnMut(&ClassUnicode) -> Hir {
+    let mut known: Vec<(ClassUnicode, Hir)> = Vec::new();
+    move |unicode| {
+        if let Some((_, hir)) = known.iter().find(|(other, _)| other == unicode) {
+            return hir.clone();
+        }
+        let hir = class(unicode);
+        if known.len() < MAX_REMEMBERED {
+            known.push((unicode.clone(), hir.clone()));
+        }
+        hir
+    }
 }
 
 /// The depth of `hir` is bounded by the parser's nest limit, and so is this recursion.
-fn spelled(hir: &Hir, class: &impl Fn(&ClassUnicode) -> Hir) -> Hir {
+fn spelled(hir: &Hir, class: &mut impl FnMut(&ClassUnicode) -> Hir) -> Hir {
     match hir.kind() {
         HirKind::Empty => Hir::empty(),
         HirKind::Look(look) => Hir::look(*look),
         HirKind::Literal(literal) => {
             let text = String::from_utf8_lossy(&literal.0);
-            Hir::concat(
-                text.chars()
-                    .map(|c| class(&ClassUnicode::new([ClassUnicodeRange::new(c, c)])))
-                    .collect(),
-            )
+            let one = |c| ClassUnicode::new([ClassUnicodeRange::new(c, c)]);
+            Hir::concat(text.chars().map(|c| class(&one(c))).collect())
         }
         HirKind::Class(Class::Unicode(unicode)) => class(unicode),
         HirKind::Class(Class::Bytes(bytes)) => match bytes.to_unicode_class() {
@@ -189,8 +206,16 @@ fn hex(ranges: &[NumberRange], n_digits: u32) -> Hir {
     let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
         return Hir::fail();
     };
-    if n_digits == 0 {
-        return Hir::empty();
+    let places = (0..n_digits).rev();
+    if first.0 == last.1 {
+        return Hir::concat(
+            places
+                .map(|place| digit(first.0 >> (4 * place) & 15))
+                .collect(),
+        );
+    }
+    if ranges == [(0, 16u32.pow(n_digits) - 1)] {
+        return Hir::concat(places.map(|_| bytes(*b"0123456789ABCDEFabcdef")).collect());
     }
     let unit = 16u32.pow(n_digits - 1);
     let mut groups: Vec<(Ranges, Vec<u8>)> = Vec::new();
@@ -204,8 +229,7 @@ fn hex(ranges: &[NumberRange], n_digits: u32) -> Hir {
         if rest.is_empty() {
             continue;
         }
-        let lower = b"0123456789abcdef"[digit as usize];
-        let spellings = [lower, lower.to_ascii_uppercase()];
+        let spellings = spellings(digit);
         match groups.iter_mut().find(|(other, _)| *other == rest) {
             Some((_, digits)) => digits.extend(spellings),
             None => groups.push((rest, spellings.to_vec())),
@@ -215,6 +239,19 @@ fn hex(ranges: &[NumberRange], n_digits: u32) -> Hir {
         Hir::concat(vec![bytes(digits), hex(&rest, n_digits - 1)])
     };
     Hir::alternation(groups.into_iter().map(spelled).collect())
+}
+
+/// A hexadecimal digit in either case.
+fn spellings(digit: u32) -> [u8; 2] {
+    let lower = b"0123456789abcdef"[digit as usize];
+    [lower, lower.to_ascii_uppercase()]
+}
+
+fn digit(digit: u32) -> Hir {
+    match spellings(digit) {
+        [lower, upper] if lower == upper => Hir::literal([lower]),
+        either => bytes(either),
+    }
 }
 
 fn bytes(allowed: impl IntoIterator<Item = u8>) -> Hir {

@@ -60,9 +60,13 @@ impl Regex {
                     Spelling::Name => escape::plain(&syntax::searched(hir)),
                     Spelling::Text => syntax::searched(hir),
                 };
+                let program = match syntax::may_go_on(hir) {
+                    true => Program::ending_in_any_text(&spelled, limits)?,
+                    false => Program::new(&spelled, limits)?,
+                };
                 let program = Program {
                     words: searched_words(hir),
-                    ..Program::ending_in_any_text(&spelled, limits)?
+                    ..program
                 };
                 let program = counted(program, limits);
                 Ok(Arc::clone(known.insert(program)))

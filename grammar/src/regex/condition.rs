@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
-use regex_syntax::hir::{Hir, Repetition};
+use regex_syntax::hir::{Hir, Look, Repetition};
 use smallvec::SmallVec;
 
 use crate::regex::dfa::Dfa;
@@ -46,7 +46,20 @@ fn anything() -> Hir {
 
 /// The texts with a match anywhere.
 pub(crate) fn searched(hir: &Hir) -> Hir {
-    Hir::concat(vec![anything(), hir.clone(), anything()])
+    surrounded(hir.clone(), anything)
+}
+
+/// A match with anything around it. Most patterns are anchored, and what no text can pass is not even compiled.
+pub(crate) fn surrounded(hir: Hir, anything: impl Fn() -> Hir) -> Hir {
+    let is_bound = hir.properties().look_set_prefix().contains(Look::Start);
+    let before = (!is_bound).then(&anything);
+    let after = may_go_on(&hir).then(&anything);
+    Hir::concat(before.into_iter().chain([hir]).chain(after).collect())
+}
+
+/// Whether text may stand behind a match.
+pub(crate) fn may_go_on(hir: &Hir) -> bool {
+    !hir.properties().look_set_suffix().contains(Look::End)
 }
 
 impl Product<'_> {

@@ -5,7 +5,7 @@
 //! whole may hold negative ones anywhere: see [`marked`].
 
 pub(crate) use crate::regex::boolean::Boolean;
-pub(crate) use crate::regex::condition::searched;
+pub(crate) use crate::regex::condition::{may_go_on, searched, surrounded};
 
 use regex_syntax::hir::{Hir, Look};
 
