@@ -39,6 +39,7 @@ pub(crate) fn compile(
         limits: limits.clone(),
         ordered: options.key_order == KeyOrder::Declared,
         places: HashMap::new(),
+        drafted: HashMap::new(),
         pending: Vec::new(),
         drafts: Vec::new(),
         draft_ids: HashMap::new(),
@@ -85,6 +86,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) limits: Limits,
     pub(crate) ordered: bool,
     places: HashMap<Vec<FormId>, NodeId>,
+    /// The choices of places with some alternatives: schemas that say the same at many places are drafted once.
+    drafted: HashMap<Vec<Conjunction>, Vec<Choice>>,
     pending: Vec<(NodeId, Vec<FormId>)>,
     pub(crate) drafts: Vec<Arc<Draft>>,
     pub(crate) draft_ids: HashMap<Arc<Draft>, ShapeId>,
@@ -116,9 +119,14 @@ impl Compiler<'_> {
     }
 
     fn draft_place(&mut self, node: NodeId, forms: &[FormId]) -> Result<(), GrammarError> {
+        let alternatives = self.expander.expand(&mut self.schemas, forms)?;
+        if let Some(known) = self.drafted.get(&alternatives) {
+            self.nodes[node as usize].clone_from(known);
+            return Ok(());
+        }
         let mut found = Found::default();
-        for conjunction in self.expander.expand(&mut self.schemas, forms)? {
-            self.draft_conjunction(&conjunction, &mut found)?;
+        for conjunction in &alternatives {
+            self.draft_conjunction(conjunction, &mut found)?;
         }
         let Found {
             mut literals,
@@ -132,7 +140,8 @@ impl Compiler<'_> {
         }
         choices.sort_unstable();
         choices.dedup();
-        self.nodes[node as usize] = choices;
+        self.nodes[node as usize].clone_from(&choices);
+        self.drafted.insert(alternatives, choices);
         Ok(())
     }
 
