@@ -7,11 +7,12 @@
 //!
 //! Source: JSON Schema draft 2020-12, Core, sections 8 and 9; drafts 4 to 2019-09 where they differ.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use fluent_uri::{Uri, UriRef};
+use foldhash::{HashMap, HashMapExt};
 use serde_json::Value;
 
 use crate::json::schema::refuse;
@@ -94,6 +95,9 @@ impl Hash for Place<'_> {
     }
 }
 
+/// Where a reference leads, and its fragment if that is a plain name.
+pub(crate) type Target<'a> = (Place<'a>, Option<String>);
+
 /// All documents that a schema may reach.
 #[derive(Debug)]
 pub(crate) struct Documents<'a> {
@@ -102,6 +106,10 @@ pub(crate) struct Documents<'a> {
     by_uri: HashMap<String, ResourceId>,
     /// Resources by document and pointer.
     by_pointer: HashMap<(DocumentId, String), ResourceId>,
+    /// The document and pointer of the place that was asked for last.
+    looked_for: (DocumentId, String),
+    /// Where the references followed so far lead, by the resource that they stand in.
+    resolved: HashMap<(ResourceId, &'a str), Target<'a>>,
     /// Whether any resource has a dynamic or recursive anchor.
     pub(crate) has_dynamic: bool,
 }
@@ -110,7 +118,7 @@ impl<'a> Documents<'a> {
     /// Reads the identifiers of `root` and of the other documents.
     pub(crate) fn new(
         root: &'a Value,
-        others: &'a HashMap<String, Value>,
+        others: &'a std::collections::HashMap<String, Value>,
         limits: &Limits,
     ) -> Result<Self, GrammarError> {
         let mut documents = Self {
@@ -118,6 +126,8 @@ impl<'a> Documents<'a> {
             resources: Vec::new(),
             by_uri: HashMap::new(),
             by_pointer: HashMap::new(),
+            looked_for: (0, String::new()),
+            resolved: HashMap::new(),
             has_dynamic: false,
         };
         check_size(root, limits)?;
@@ -135,29 +145,28 @@ impl<'a> Documents<'a> {
         self.root_of(self.by_pointer[&(document, String::new())])
     }
 
-    /// The place `path` further within a schema.
-    pub(crate) fn within(&self, place: &Place<'a>, path: &[&str]) -> Option<Place<'a>> {
-        let mut value = place.value;
-        let mut pointer = String::from(&*place.pointer);
-        for part in path {
-            value = match value {
-                Value::Object(map) => map.get(*part)?,
-                Value::Array(list) => list.get(part.parse::<usize>().ok()?)?,
-                _ => return None,
-            };
-            push(&mut pointer, part);
-        }
-        let key = (place.document, pointer);
+    /// The place of a value that stands `path` further within a schema.
+    pub(crate) fn within(
+        &mut self,
+        place: &Place<'a>,
+        path: &[&str],
+        value: &'a Value,
+    ) -> Place<'a> {
+        let (_, pointer) = &mut self.looked_for;
+        pointer.clear();
+        pointer.push_str(&place.pointer);
+        path.iter().for_each(|part| push(pointer, part));
+        self.looked_for.0 = place.document;
         let own = match self.resources.len() == self.roots.len() {
             true => None,
-            false => self.by_pointer.get(&key).copied(),
+            false => self.by_pointer.get(&self.looked_for).copied(),
         };
-        Some(Place {
+        Place {
             value,
             resource: own.unwrap_or(place.resource),
             document: place.document,
-            pointer: key.1.into(),
-        })
+            pointer: self.looked_for.1.as_str().into(),
+        }
     }
 
     /// What stands at a pointer.
@@ -193,13 +202,27 @@ impl<'a> Documents<'a> {
         }
     }
 
-    /// Where `reference`, which stands in `resource`, leads; and its fragment if that is a plain name.
+    /// Where `reference`, which stands in `resource`, leads.
     pub(crate) fn resolve(
+        &mut self,
+        resource: ResourceId,
+        reference: &'a str,
+        at: &str,
+    ) -> Result<Target<'a>, GrammarError> {
+        if let Some(known) = self.resolved.get(&(resource, reference)) {
+            return Ok(known.clone());
+        }
+        let target = self.follow(resource, reference, at)?;
+        self.resolved.insert((resource, reference), target.clone());
+        Ok(target)
+    }
+
+    fn follow(
         &self,
         resource: ResourceId,
         reference: &str,
         at: &str,
-    ) -> Result<(Place<'a>, Option<String>), GrammarError> {
+    ) -> Result<Target<'a>, GrammarError> {
         let nothing = || refuse(at, &format!("nothing is known at `{reference}`"));
         let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let target = if uri.is_empty() {
@@ -244,32 +267,35 @@ impl<'a> Documents<'a> {
             .and_then(Draft::named)
             .unwrap_or(Draft::TwentyTwenty);
         let resource = self.add_resource(document, String::new(), base, draft);
-        let mut open = vec![(root, String::new(), resource)];
-        while let Some((value, pointer, resource)) = open.pop() {
+        let mut trail = Trail::default();
+        let mut open = vec![(root, ROOT, resource)];
+        while let Some((value, at, resource)) = open.pop() {
             let Value::Object(keywords) = value else {
                 continue;
             };
-            let resource = self.identify(keywords, document, &pointer, resource);
+            let resource = match keywords.keys().any(|keyword| may_identify(keyword)) {
+                true => self.identify(keywords, document, &trail.pointer(at), resource),
+                false => resource,
+            };
             let draft = self.resources[resource as usize].draft;
             for (keyword, value) in keywords {
                 let subschemas = subschemas(keyword, draft);
                 if matches!(subschemas, Subschemas::None) {
                     continue;
                 }
-                let at = child(&pointer, keyword);
+                let at = trail.push(at, Part::Name(keyword));
                 match (subschemas, value) {
                     (Subschemas::One, _) => open.push((value, at, resource)),
-                    (Subschemas::List, Value::Array(list)) => {
-                        let each = list.iter().enumerate();
-                        open.extend(each.map(|(idx, v)| (v, format!("{at}/{idx}"), resource)));
-                    }
-                    (Subschemas::OneOrList, Value::Array(list)) => {
-                        let each = list.iter().enumerate();
-                        open.extend(each.map(|(idx, v)| (v, format!("{at}/{idx}"), resource)));
+                    (Subschemas::List | Subschemas::OneOrList, Value::Array(list)) => {
+                        for (idx, value) in list.iter().enumerate() {
+                            open.push((value, trail.push(at, Part::Index(idx)), resource));
+                        }
                     }
                     (Subschemas::OneOrList, _) => open.push((value, at, resource)),
                     (Subschemas::Map, Value::Object(map)) => {
-                        open.extend(map.iter().map(|(k, v)| (v, child(&at, k), resource)));
+                        for (name, value) in map {
+                            open.push((value, trail.push(at, Part::Name(name)), resource));
+                        }
                     }
                     _ => {}
                 }
@@ -350,6 +376,49 @@ impl<'a> Documents<'a> {
     }
 }
 
+/// Whether a schema with this keyword may have an identifier, or be of another draft.
+fn may_identify(keyword: &str) -> bool {
+    keyword.starts_with('$') || keyword == "id"
+}
+
+/// A step of a pointer.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Name(&'a str),
+    Index(usize),
+}
+
+/// The places of a document that were come to, each by a step from one before. Few have an identifier, so few pointers are
+/// written out.
+#[derive(Default)]
+struct Trail<'a>(Vec<(usize, Part<'a>)>);
+
+/// Where a [`Trail`] begins.
+const ROOT: usize = usize::MAX;
+
+impl<'a> Trail<'a> {
+    fn push(&mut self, from: usize, part: Part<'a>) -> usize {
+        self.0.push((from, part));
+        self.0.len() - 1
+    }
+
+    fn pointer(&self, mut at: usize) -> String {
+        let mut parts = Vec::new();
+        while let Some(&(from, part)) = self.0.get(at) {
+            parts.push(part);
+            at = from;
+        }
+        let mut pointer = String::new();
+        for part in parts.iter().rev() {
+            match part {
+                Part::Name(name) => push(&mut pointer, name),
+                Part::Index(idx) => push(&mut pointer, &idx.to_string()),
+            }
+        }
+        pointer
+    }
+}
+
 enum Subschemas {
     None,
     One,
@@ -389,7 +458,8 @@ pub(crate) fn child(pointer: &str, name: &str) -> String {
     longer
 }
 
-fn push(pointer: &mut String, name: &str) {
+/// Takes a pointer one step further.
+pub(crate) fn push(pointer: &mut String, name: &str) {
     pointer.push('/');
     if name.contains(['~', '/']) {
         pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));

@@ -12,7 +12,7 @@ use foldhash::{HashMap, HashMapExt};
 use serde_json::{Map, Value};
 
 use crate::json::decimal::OnGrid;
-use crate::json::document::{Documents, Draft, Place, ResourceId, child};
+use crate::json::document::{Documents, Draft, Place, ResourceId, Target, child, push};
 use crate::json::form::{Bounds, FALSE, Form, FormId, Forms, Members, SchemaId, TRUE, types};
 use crate::json::judge::Reader;
 use crate::json::keywords::{
@@ -47,6 +47,29 @@ pub(crate) struct Schemas<'a> {
     n_nested: usize,
     /// Whether an integer may be written as `1.0`.
     any_number: bool,
+}
+
+/// Keywords that only mean something together, as bits: those of one group.
+const LENGTH: u8 = 1;
+const N_ITEMS: u8 = 2;
+const N_MEMBERS: u8 = 4;
+const MEMBERS: u8 = 8;
+const ITEMS: u8 = 16;
+const CONTAINS: u8 = 32;
+const UNEVALUATED: u8 = 64;
+
+/// The group of a keyword; 0 if it has none.
+fn group(keyword: &str) -> u8 {
+    match keyword {
+        "minLength" | "maxLength" => LENGTH,
+        "minItems" | "maxItems" => N_ITEMS,
+        "minProperties" | "maxProperties" => N_MEMBERS,
+        "properties" | "patternProperties" | "additionalProperties" => MEMBERS,
+        "items" | "prefixItems" | "additionalItems" => ITEMS,
+        "contains" => CONTAINS,
+        "unevaluatedProperties" | "unevaluatedItems" => UNEVALUATED,
+        _ => 0,
+    }
 }
 
 /// The forms of an array's first items, and of the rest.
@@ -151,7 +174,7 @@ impl<'a> Schemas<'a> {
                     draft,
                     parts: Vec::new(),
                 };
-                self.read_keywords(&mut reading, &at)
+                self.read_keywords(&mut reading, at)
             }
             _ => Err(refuse(&at, "a schema is an object or a boolean")),
         }
@@ -160,16 +183,18 @@ impl<'a> Schemas<'a> {
     fn read_keywords(
         &mut self,
         reading: &mut Reading<'a>,
-        at: &str,
+        mut at: String,
     ) -> Result<FormId, GrammarError> {
         let keywords = reading.keywords;
         if reading.draft <= Draft::Seven
             && let Some(reference) = keywords.get("$ref")
         {
-            return self.reference(reading, &child(at, "$ref"), reference);
+            return self.reference(reading, &child(&at, "$ref"), reference);
         }
+        let n_bytes = at.len();
+        let mut groups = 0;
         for (keyword, value) in keywords {
-            let at = child(at, keyword);
+            push(&mut at, keyword);
             let part = match self.assertion(reading, keyword, value, &at)? {
                 Some(part) => Some(part),
                 None => self.applicator(reading, keyword, value, &at)?,
@@ -178,22 +203,20 @@ impl<'a> Schemas<'a> {
                 Some(part) => reading.parts.push(part),
                 None => check_annotation(keyword, &at)?,
             }
+            groups |= group(keyword);
+            at.truncate(n_bytes);
         }
-        self.grouped(reading, at)?;
+        self.grouped(reading, groups, &at)?;
         let parts = std::mem::take(&mut reading.parts);
         let form = self.forms.and(parts);
-        let says = |keyword: &str| {
-            keywords
-                .get(keyword)
-                .filter(|_| reading.draft >= Draft::TwentyNineteen)
-        };
-        if says("unevaluatedProperties").is_none() && says("unevaluatedItems").is_none() {
+        if groups & UNEVALUATED == 0 || reading.draft < Draft::TwentyNineteen {
             return Ok(form);
         }
-        let members =
-            says("unevaluatedProperties").map(|_| self.schema(reading, &["unevaluatedProperties"]));
-        let items = says("unevaluatedItems").map(|_| self.schema(reading, &["unevaluatedItems"]));
-        unevaluated::bound(self, form, members, items, at)
+        let [members, items] = ["unevaluatedProperties", "unevaluatedItems"].map(|keyword| {
+            let value = keywords.get(keyword);
+            value.map(|value| self.schema(reading, &[keyword], value))
+        });
+        unevaluated::bound(self, form, members, items, &at)
     }
 
     /// Keywords that say something by themselves.
@@ -201,7 +224,7 @@ impl<'a> Schemas<'a> {
         &mut self,
         reading: &Reading<'a>,
         keyword: &str,
-        value: &Value,
+        value: &'a Value,
         at: &str,
     ) -> Result<Option<FormId>, GrammarError> {
         let form = match keyword {
@@ -324,7 +347,7 @@ impl<'a> Schemas<'a> {
         &mut self,
         reading: &Reading<'a>,
         keyword: &str,
-        value: &Value,
+        value: &'a Value,
         at: &str,
     ) -> Result<Option<FormId>, GrammarError> {
         let form = match keyword {
@@ -344,13 +367,13 @@ impl<'a> Schemas<'a> {
                 parts => self.forms.add(Form::One(parts.to_vec())),
             },
             "not" => {
-                let form = self.schema(reading, &[keyword]);
+                let form = self.schema(reading, &[keyword], value);
                 let not = self.forms.not(form);
                 self.forms.add(Form::Mute(not))
             }
             "if" if reading.draft >= Draft::Seven => self.conditional(reading),
             "propertyNames" => {
-                let form = self.schema(reading, &[keyword]);
+                let form = self.schema(reading, &[keyword], value);
                 self.forms.add(Form::Names(form))
             }
             "dependentRequired" | "dependentSchemas" | "dependencies" => {
@@ -367,9 +390,9 @@ impl<'a> Schemas<'a> {
     }
 
     fn conditional(&mut self, reading: &Reading<'a>) -> FormId {
-        let mut branch = |keyword: &str| match reading.keywords.contains_key(keyword) {
-            true => self.schema(reading, &[keyword]),
-            false => TRUE,
+        let mut branch = |keyword: &str| match reading.keywords.get(keyword) {
+            Some(value) => self.schema(reading, &[keyword], value),
+            None => TRUE,
         };
         let (condition, then, other) = (branch("if"), branch("then"), branch("else"));
         let not = self.forms.not(condition);
@@ -386,7 +409,7 @@ impl<'a> Schemas<'a> {
         reading: &Reading<'a>,
         (keyword, name): (&str, &str),
         at: &str,
-        value: &Value,
+        value: &'a Value,
     ) -> Result<FormId, GrammarError> {
         let name: Arc<str> = Arc::from(name);
         if value.is_array() && keyword != "dependentSchemas" {
@@ -396,7 +419,7 @@ impl<'a> Schemas<'a> {
                 false => self.forms.add(Form::Dependent { name, needs }),
             });
         }
-        let form = self.schema(reading, &[keyword, &name]);
+        let form = self.schema(reading, &[keyword, &name], value);
         let absent = self.forms.absent(&name);
         // Of other values than objects the schema evaluates nothing.
         let object = self.forms.types(types::OBJECT);
@@ -406,27 +429,45 @@ impl<'a> Schemas<'a> {
     }
 
     /// Keywords that only mean something together.
-    fn grouped(&mut self, reading: &mut Reading<'a>, at: &str) -> Result<(), GrammarError> {
+    fn grouped(
+        &mut self,
+        reading: &mut Reading<'a>,
+        groups: u8,
+        at: &str,
+    ) -> Result<(), GrammarError> {
         let keywords = reading.keywords;
-        for (low, high, form) in [
-            ("minLength", "maxLength", Form::Length as fn(Bounds) -> Form),
-            ("minItems", "maxItems", Form::NItems),
-            ("minProperties", "maxProperties", Form::NMembers),
+        for (group, low, high, form) in [
+            (
+                LENGTH,
+                "minLength",
+                "maxLength",
+                Form::Length as fn(Bounds) -> Form,
+            ),
+            (N_ITEMS, "minItems", "maxItems", Form::NItems),
+            (N_MEMBERS, "minProperties", "maxProperties", Form::NMembers),
         ] {
-            if let Some(bounds) = read_bounds(keywords, low, high, at)? {
+            if groups & group != 0
+                && let Some(bounds) = read_bounds(keywords, low, high, at)?
+            {
                 reading.parts.push(self.forms.add(form(bounds)));
             }
         }
-        if let Some(members) = self.members(reading, at)? {
+        if groups & MEMBERS != 0
+            && let Some(members) = self.members(reading, at)?
+        {
             reading.parts.push(self.forms.add(Form::Members(members)));
         }
-        if let Some((prefix, rest)) = self.items(reading, at)? {
+        if groups & ITEMS != 0
+            && let Some((prefix, rest)) = self.items(reading, at)?
+        {
             reading
                 .parts
                 .push(self.forms.add(Form::Items { prefix, rest }));
         }
-        if keywords.contains_key("contains") && reading.draft >= Draft::Six {
-            let form = self.schema(reading, &["contains"]);
+        if let Some(value) = keywords.get("contains").filter(|_| groups & CONTAINS != 0)
+            && reading.draft >= Draft::Six
+        {
+            let form = self.schema(reading, &["contains"], value);
             let mut bounds = Bounds { min: 1, max: None };
             if reading.draft >= Draft::TwentyNineteen
                 && let Some(given) = read_bounds(keywords, "minContains", "maxContains", at)?
@@ -453,16 +494,16 @@ impl<'a> Schemas<'a> {
             rest: None,
         };
         if let Some(value) = keywords.get("properties") {
-            for name in map(&child(at, "properties"), value)?.keys() {
-                let form = self.schema(reading, &["properties", name]);
+            for (name, value) in map(&child(at, "properties"), value)? {
+                let form = self.schema(reading, &["properties", name], value);
                 members.names.push((Arc::from(name.as_str()), form));
             }
         }
         if let Some(value) = keywords.get("patternProperties") {
             let at = child(at, "patternProperties");
-            for source in map(&at, value)?.keys() {
+            for (source, value) in map(&at, value)? {
                 let pattern = self.patterns.regex(source, &child(&at, source))?;
-                let form = self.schema(reading, &["patternProperties", source]);
+                let form = self.schema(reading, &["patternProperties", source], value);
                 let Some(words) = self.patterns.words(pattern) else {
                     members.patterns.push((pattern, form));
                     continue;
@@ -475,8 +516,8 @@ impl<'a> Schemas<'a> {
                 }
             }
         }
-        if keywords.contains_key("additionalProperties") {
-            members.rest = Some(self.schema(reading, &["additionalProperties"]));
+        if let Some(value) = keywords.get("additionalProperties") {
+            members.rest = Some(self.schema(reading, &["additionalProperties"], value));
         }
         let is_empty = members.names.is_empty() && members.patterns.is_empty();
         Ok((!is_empty || members.rest.is_some()).then_some(members))
@@ -501,18 +542,18 @@ impl<'a> Schemas<'a> {
                 _ => self.schema_list(reading, list, &child(at, list), value)?,
             };
         }
-        let rest = keywords.get(rest).map(|_| self.schema(reading, &[rest]));
+        let value = keywords.get(rest);
+        let rest = value.map(|value| self.schema(reading, &[rest], value));
         Ok((!prefix.is_empty() || rest.is_some()).then_some((prefix, rest)))
     }
 
-    /// The form of a schema within the one that is read.
-    fn schema(&mut self, reading: &Reading<'a>, path: &[&str]) -> FormId {
-        let place = self.documents.within(&reading.location.place, path);
-        let place = place.expect("a keyword that was seen has a value");
-        match place.value {
+    /// The form of a schema, which stands `path` further within the one that is read.
+    fn schema(&mut self, reading: &Reading<'a>, path: &[&str], value: &'a Value) -> FormId {
+        match value {
             Value::Bool(true) => TRUE,
             Value::Bool(false) => FALSE,
             _ => {
+                let place = self.documents.within(&reading.location.place, path, value);
                 let id = self.id(place, &reading.location.scope);
                 self.forms.add(Form::Schema(id))
             }
@@ -524,11 +565,13 @@ impl<'a> Schemas<'a> {
         reading: &Reading<'a>,
         keyword: &str,
         at: &str,
-        value: &Value,
+        value: &'a Value,
     ) -> Result<Vec<FormId>, GrammarError> {
         match value.as_array() {
-            Some(list) if !list.is_empty() => Ok((0..list.len())
-                .map(|idx| self.schema(reading, &[keyword, &idx.to_string()]))
+            Some(list) if !list.is_empty() => Ok(list
+                .iter()
+                .enumerate()
+                .map(|(idx, value)| self.schema(reading, &[keyword, &idx.to_string()], value))
                 .collect()),
             _ => Err(refuse(at, "an array of at least one schema is needed")),
         }
@@ -538,7 +581,7 @@ impl<'a> Schemas<'a> {
         &mut self,
         reading: &Reading<'a>,
         at: &str,
-        value: &Value,
+        value: &'a Value,
     ) -> Result<FormId, GrammarError> {
         let (place, _) = self.resolved(reading, at, value)?;
         let id = self.id(place, &reading.location.scope);
@@ -547,11 +590,11 @@ impl<'a> Schemas<'a> {
 
     /// Where a reference leads by itself, and its fragment if that is a plain name.
     fn resolved(
-        &self,
+        &mut self,
         reading: &Reading<'a>,
         at: &str,
-        value: &Value,
-    ) -> Result<(Place<'a>, Option<String>), GrammarError> {
+        value: &'a Value,
+    ) -> Result<Target<'a>, GrammarError> {
         let reference = value
             .as_str()
             .ok_or_else(|| refuse(at, "a reference is a string"))?;
@@ -564,7 +607,7 @@ impl<'a> Schemas<'a> {
         &mut self,
         reading: &Reading<'a>,
         at: &str,
-        value: &Value,
+        value: &'a Value,
     ) -> Result<FormId, GrammarError> {
         let (mut place, name) = self.resolved(reading, at, value)?;
         let scope = Arc::clone(&reading.location.scope);
