@@ -51,10 +51,9 @@ impl LiteralTrie {
             is_escaped: literals.iter().any(|text| text.as_ref().contains(&b'\\')),
             sorted,
         };
-        let mut node = 0;
-        while node < trie.nodes.len() {
-            trie.branch(node, &text);
-            node += 1;
+        let mut open = vec![0];
+        while let Some(node) = open.pop() {
+            trie.grow(node, &text, &mut open);
         }
         for node in (0..trie.nodes.len()).rev() {
             let edges = trie.nodes[node].edges.clone();
@@ -68,32 +67,29 @@ impl LiteralTrie {
         trie
     }
 
-    /// Makes the children of a node.
-    fn branch<'b>(&mut self, node: usize, text: &impl Fn(u32) -> &'b [u8]) {
+    /// Makes the children of a node, and all that lies below where only one string does; the others are left open.
+    fn grow<'b>(&mut self, node: usize, text: &impl Fn(u32) -> &'b [u8], open: &mut Vec<usize>) {
         let TrieNode { below, depth, .. } = self.nodes[node].clone();
-        let byte = |place: u32| {
-            text(self.sorted[place as usize])
-                .get(depth as usize)
-                .copied()
-        };
+        if below.len() == 1 {
+            let rest = &text(self.sorted[below.start as usize])[depth as usize..];
+            return self.append(node, rest);
+        }
+        let sorted = &self.sorted;
+        let byte = |place: u32| text(sorted[place as usize]).get(depth as usize).copied();
         let mut place = below.start;
         let ends_here = place < below.end && byte(place).is_none();
         place += u32::from(ends_here);
         let first_edge = self.edges.len() as u32;
-        let mut children = Vec::new();
         while place < below.end {
-            let first = byte(place);
-            let mut end = place + 1;
-            while end < below.end && byte(end) == first {
-                end += 1;
+            let first = byte(place).expect("longer than the node");
+            let start = place;
+            while place < below.end && byte(place) == Some(first) {
+                place += 1;
             }
-            children.push((first.expect("longer than the node"), place..end));
-            place = end;
-        }
-        for (byte, below) in children {
-            self.edges.push((byte, self.nodes.len() as LiteralNode));
+            open.push(self.nodes.len());
+            self.edges.push((first, self.nodes.len() as LiteralNode));
             self.nodes.push(TrieNode {
-                below,
+                below: start..place,
                 depth: depth + 1,
                 ..TrieNode::default()
             });
@@ -101,6 +97,23 @@ impl LiteralTrie {
         let found = &mut self.nodes[node];
         found.edges = first_edge..self.edges.len() as u32;
         found.ends_here = ends_here;
+    }
+
+    /// Makes a way of the rest of the one string below a node.
+    fn append(&mut self, mut node: usize, rest: &[u8]) {
+        let TrieNode { below, depth, .. } = self.nodes[node].clone();
+        for (&byte, depth) in rest.iter().zip(depth + 1..) {
+            let edge = self.edges.len() as u32;
+            self.nodes[node].edges = edge..edge + 1;
+            node = self.nodes.len();
+            self.edges.push((byte, node as LiteralNode));
+            self.nodes.push(TrieNode {
+                below: below.clone(),
+                depth,
+                ..TrieNode::default()
+            });
+        }
+        self.nodes[node].ends_here = true;
     }
 
     fn edges(&self, node: LiteralNode) -> &[(u8, LiteralNode)] {

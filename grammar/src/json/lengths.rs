@@ -462,8 +462,18 @@ impl Search {
             State::Union { alternates } => alternates.iter().for_each(lead),
             State::BinaryUnion { alt1, alt2 } => [alt1, alt2].into_iter().for_each(lead),
             State::Capture { next, .. } => lead(next),
+            // Most states take one byte or a few in a row.
+            State::ByteRange { trans } if !can_match(&trans.next) => {}
             state => {
-                for &(byte, text) in after {
+                let taken = match state {
+                    State::ByteRange { trans } => {
+                        let first = after.partition_point(|step| step.0 < trans.start);
+                        let n = after[first..].partition_point(|step| step.0 <= trans.end);
+                        &after[first..first + n]
+                    }
+                    _ => after,
+                };
+                for &(byte, text) in taken {
                     let next = successor(state, byte);
                     if let Some(next) = next.filter(can_match) {
                         let to = self.reach(next.as_u32(), text);
