@@ -15,13 +15,14 @@ use crate::json::expand::{Conjunction, Expander};
 use crate::json::finish;
 use crate::json::form::{Form, FormId, Members, TRUE, types};
 use crate::json::gather::{self, Declared};
+use crate::json::interner::Interner;
 use crate::json::judge::Judge;
 use crate::json::lengths::LengthTables;
 use crate::json::patterns::{AutomatonId, Test};
 use crate::json::schema::Schemas;
 use crate::json::shape::{GuardId, NodeId, ShapeId, Tables};
 use crate::json::string::StringShape;
-use crate::json::values::{Values, hash, type_of};
+use crate::json::values::{CONSTANTS, Values, type_of};
 use crate::json::verdict::Verdicts;
 use crate::regex::dfa::DfaState;
 use crate::{GrammarError, JsonOptions, KeyOrder, Limits};
@@ -41,8 +42,7 @@ pub(crate) fn compile(
         places: HashMap::new(),
         drafted: HashMap::new(),
         pending: Vec::new(),
-        drafts: Vec::new(),
-        draft_ids: HashMap::new(),
+        drafts: Interner::default(),
         strings: HashMap::new(),
         lengths: LengthTables::default(),
         names: Names::default(),
@@ -52,7 +52,7 @@ pub(crate) fn compile(
         guard_ids: HashMap::new(),
     };
     let root = compiler.schemas.forms.add(Form::Schema(0));
-    let root = compiler.place(vec![root]);
+    let root = compiler.place([root].into_iter().collect());
     while let Some((node, forms)) = compiler.pending.pop() {
         compiler.draft_place(node, &forms)?;
         let n = compiler.nodes.len().max(compiler.schemas.forms.len() / 4);
@@ -85,12 +85,11 @@ pub(crate) struct Compiler<'a> {
     expander: Expander,
     pub(crate) limits: Limits,
     pub(crate) ordered: bool,
-    places: HashMap<Vec<FormId>, NodeId>,
+    places: HashMap<Conjunction, NodeId>,
     /// The choices of places with some alternatives: schemas that say the same at many places are drafted once.
     drafted: HashMap<Vec<Conjunction>, Vec<Choice>>,
-    pending: Vec<(NodeId, Vec<FormId>)>,
-    pub(crate) drafts: Vec<Arc<Draft>>,
-    pub(crate) draft_ids: HashMap<Arc<Draft>, ShapeId>,
+    pending: Vec<(NodeId, Conjunction)>,
+    pub(crate) drafts: Interner<Draft>,
     /// Satisfiable string drafts, finished.
     pub(crate) strings: HashMap<ShapeId, StringShape>,
     lengths: LengthTables,
@@ -104,8 +103,9 @@ pub(crate) struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    pub(crate) fn place(&mut self, mut forms: Vec<FormId>) -> NodeId {
-        forms.retain(|&form| form != TRUE);
+    /// The place where all of some forms hold.
+    pub(crate) fn place(&mut self, mut forms: Conjunction) -> NodeId {
+        forms.retain(|form| *form != TRUE);
         forms.sort_unstable();
         forms.dedup();
         if let Some(&node) = self.places.get(&forms) {
@@ -166,20 +166,11 @@ impl Compiler<'_> {
                 _ => {}
             }
         }
-        let constants = [Value::Null, Value::from(true), Value::from(false)];
-        let each = match &values {
-            Some(values) => values.iter(),
-            None => constants.iter(),
-        };
-        for value in each {
-            if allowed & type_of(value) != 0 && self.holds(conjunction, value)? {
-                found
-                    .literals
-                    .push((value.to_string().into_bytes(), hash(value)));
-            }
+        if let Some(values) = &values {
+            return self.draft_values(values, allowed, conjunction, found);
         }
-        if values.is_some() {
-            return Ok(());
+        if allowed & CONSTANTS.types() != 0 {
+            self.draft_values(&CONSTANTS, allowed, conjunction, found)?;
         }
         let guard = self.guard(conjunction);
         if allowed & types::STRING != 0
@@ -202,6 +193,33 @@ impl Compiler<'_> {
         {
             let guard = self.guard_with(conjunction, guards);
             found.choices.push((self.intern(object)?, guard));
+        }
+        Ok(())
+    }
+
+    /// Those values of some types that all assertions hold of.
+    fn draft_values(
+        &mut self,
+        values: &Values,
+        allowed: u8,
+        conjunction: &Conjunction,
+        found: &mut Found,
+    ) -> Result<(), GrammarError> {
+        // Of the list itself, and of types, it is known.
+        let is_open = |&id: &FormId| match self.schemas.forms.get(id) {
+            Form::Types(_) => false,
+            Form::Values {
+                values: these,
+                negated: false,
+            } => !std::ptr::eq(&**these, values),
+            _ => true,
+        };
+        let open: Conjunction = conjunction.iter().copied().filter(is_open).collect();
+        for (value, hash) in values.with_hashes() {
+            if allowed & type_of(value) != 0 && self.holds(&open, value)? {
+                let text = value.to_string().into_bytes();
+                found.literals.push((text, *hash));
+            }
         }
         Ok(())
     }
@@ -297,22 +315,17 @@ impl Compiler<'_> {
     }
 
     fn intern(&mut self, draft: Draft) -> Result<ShapeId, GrammarError> {
-        if let Some(&id) = self.draft_ids.get(&draft) {
-            return Ok(id);
-        }
-        let id = self.drafts.len() as ShapeId;
+        let (id, is_new) = self.drafts.add(draft);
         if let Draft::String {
             automaton,
             bounds,
             goes_on,
-        } = draft
+        } = **self.drafts.get(id)
+            && is_new
         {
             let shape = self.string(automaton, (bounds.min, bounds.max), goes_on)?;
             self.strings.extend(shape.map(|shape| (id, shape)));
         }
-        let draft = Arc::new(draft);
-        self.draft_ids.insert(Arc::clone(&draft), id);
-        self.drafts.push(draft);
         Ok(id)
     }
 

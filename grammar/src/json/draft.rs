@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::GrammarError;
 use crate::json::compile::{Compiler, Literal, NameId};
 use crate::json::decimal::OnGrid;
+use crate::json::expand::Conjunction;
 use crate::json::form::{Bounds, Form, FormId, types};
 use crate::json::number::{NumberRules, NumberShape};
 use crate::json::patterns::{AutomatonId, PatternId, Test};
@@ -272,7 +273,7 @@ pub(crate) fn array(compiler: &mut Compiler<'_>, parts: &[Arc<Form>]) -> (Draft,
         let said = said_of_item(parts, idx);
         said.chain(excluded.iter().copied()).collect()
     };
-    let places = |compiler: &mut Compiler<'_>, forms: Vec<FormId>| -> Vec<NodeId> {
+    let places = |compiler: &mut Compiler<'_>, forms: Conjunction| -> Vec<NodeId> {
         let sets = 0..1_usize << contains.len();
         sets.map(|set| {
             let mut forms = forms.clone();

@@ -16,12 +16,12 @@ use crate::json::overlap::{Beside, Known, Overlap};
 use crate::json::patterns::Test;
 use crate::json::plain::PlainForms;
 use crate::json::schema::Schemas;
-use crate::json::values::type_of;
 use crate::{GrammarError, Limits};
 use foldhash::{HashMap, HashMapExt};
+use smallvec::{SmallVec, smallvec};
 
-/// Assertions that hold together; ascending.
-pub(crate) type Conjunction = Vec<FormId>;
+/// Assertions that hold together; ascending. Mostly few.
+pub(crate) type Conjunction = SmallVec<[FormId; 6]>;
 
 /// References, `allOf` and `anyOf` within each other at one place.
 const MAX_REFERENCES: usize = 256;
@@ -78,14 +78,23 @@ impl Expander {
         parts: &[FormId],
     ) -> Result<Vec<Conjunction>, GrammarError> {
         let n_beside = self.beside.add(schemas, parts)?;
-        let mut expanded = Vec::with_capacity(parts.len());
+        // Most parts are assertions, which are one alternative together.
+        let mut assertions = Conjunction::new();
+        let mut expanded = Vec::new();
         for &part in parts {
-            expanded.push((part, self.one(schemas, part)?));
+            match is_assertion(schemas.forms.get(part)) {
+                true => assertions.push(part),
+                false => expanded.push((part, self.one(schemas, part)?)),
+            }
         }
         self.beside.truncate(n_beside);
+        assertions.sort_unstable();
+        assertions.dedup();
+        self.n_steps += assertions.len();
+        let simplified = self.simplified(schemas, assertions)?;
+        let mut result: Vec<Conjunction> = simplified.into_iter().collect();
         // Fewest first, so that what they exclude is never multiplied.
         expanded.sort_by_key(|(_, alternatives)| alternatives.len());
-        let mut result = vec![Conjunction::new()];
         for (part, alternatives) in expanded {
             let guard = Form::Guard {
                 form: part,
@@ -125,7 +134,10 @@ impl Expander {
                 form,
                 negated: true,
             } => self.none_of(schemas, id, *form),
-            _ => Ok(self.simplified(schemas, vec![id])?.into_iter().collect()),
+            _ => Ok(self
+                .simplified(schemas, smallvec![id])?
+                .into_iter()
+                .collect()),
         }
     }
 
@@ -138,7 +150,7 @@ impl Expander {
         form: FormId,
     ) -> Result<Vec<Conjunction>, GrammarError> {
         let Form::Names(names) = *schemas.forms.shared(form) else {
-            return Ok(vec![vec![guard]]);
+            return Ok(vec![smallvec![guard]]);
         };
         let strings = schemas.forms.types(types::STRING);
         let others = schemas.forms.not(names);
@@ -159,10 +171,10 @@ impl Expander {
                     let strings = values.iter().filter_map(|value| value.as_str());
                     wanted.extend(strings.map(|name| Form::Required(vec![Arc::from(name)])));
                 }
-                Some(_) => return Ok(vec![vec![guard]]),
+                Some(_) => return Ok(vec![smallvec![guard]]),
                 None => match name_tests(schemas, &parts) {
                     Some(list) => tests.push(list),
-                    None => return Ok(vec![vec![guard]]),
+                    None => return Ok(vec![smallvec![guard]]),
                 },
             }
         }
@@ -231,7 +243,7 @@ impl Expander {
                 union.extend(self.one(schemas, part)?);
             }
             let guard = guard(schemas, id, false);
-            return self.both(schemas, &distinct(union), &[vec![guard]]);
+            return self.both(schemas, &distinct(union), &[smallvec![guard]]);
         }
         for (idx, &part) in parts.iter().enumerate() {
             let mut alternatives = self.one(schemas, part)?;
@@ -243,7 +255,7 @@ impl Expander {
                     Overlap::None => continue,
                     Overlap::Types(both) => {
                         let others = schemas.forms.types(!both & types::ALL);
-                        alternatives = self.both(schemas, &alternatives, &[vec![others]])?;
+                        alternatives = self.both(schemas, &alternatives, &[smallvec![others]])?;
                         continue;
                     }
                     Overlap::Some => {}
@@ -257,7 +269,7 @@ impl Expander {
                 let many = alternatives.len() * negative.len() > MANY;
                 alternatives = if many || negative.len() > MANY_NEGATIVE {
                     let guard = schemas.forms.add(guard);
-                    self.both(schemas, &alternatives, &[vec![guard]])?
+                    self.both(schemas, &alternatives, &[smallvec![guard]])?
                 } else {
                     self.both(schemas, &alternatives, &negative)?
                 };
@@ -275,7 +287,7 @@ impl Expander {
         parts: &[FormId],
     ) -> Result<Vec<Conjunction>, GrammarError> {
         if parts.len() > MANY_NEGATIVE {
-            return Ok(vec![vec![guard(schemas, id, false)]]);
+            return Ok(vec![smallvec![guard(schemas, id, false)]]);
         }
         let not: Vec<FormId> = parts.iter().map(|&part| schemas.forms.not(part)).collect();
         let mut union = self.all(schemas, &not)?;
@@ -298,7 +310,7 @@ impl Expander {
     ) -> Result<Vec<Conjunction>, GrammarError> {
         if left.len() > 1 && right.len() > 1 && left.len() * right.len() > self.max {
             let guard = schemas.forms.add(guard);
-            return self.both(schemas, left, &[vec![guard]]);
+            return self.both(schemas, left, &[smallvec![guard]]);
         }
         self.both(schemas, left, right)
     }
@@ -349,7 +361,7 @@ impl Expander {
                 Form::Values {
                     values,
                     negated: false,
-                } => values.iter().fold(0, |types, value| types | type_of(value)),
+                } => values.types(),
                 _ => types::ALL,
             };
         }
@@ -359,7 +371,7 @@ impl Expander {
         if mask == 0 || !passes(schemas, &conjunction)? {
             return Ok(None);
         }
-        conjunction.retain(|&id| concerned(schemas.forms.get(id)) & mask != 0);
+        conjunction.retain(|id| concerned(schemas.forms.get(*id)) & mask != 0);
         if mask != types::ALL {
             conjunction.push(schemas.forms.types(mask));
         }
@@ -432,6 +444,24 @@ fn distinct(mut alternatives: Vec<Conjunction>) -> Vec<Conjunction> {
     kept.cloned().collect()
 }
 
+/// Whether a form is its own only alternative.
+fn is_assertion(form: &Form) -> bool {
+    !matches!(
+        form,
+        Form::True
+            | Form::False
+            | Form::And(_)
+            | Form::Or(_)
+            | Form::Any(_)
+            | Form::Mute(_)
+            | Form::One(_)
+            | Form::NotOne(_)
+            | Form::Schema(_)
+            | Form::NotSchema(_)
+            | Form::Guard { negated: true, .. }
+    )
+}
+
 /// The types of values that an assertion can be false of.
 fn concerned(form: &Form) -> u8 {
     match form {
@@ -439,7 +469,7 @@ fn concerned(form: &Form) -> u8 {
         Form::Values {
             values,
             negated: true,
-        } => values.iter().fold(0, |types, value| types | type_of(value)),
+        } => values.types(),
         Form::Length(_) | Form::Text { .. } | Form::Format(_) | Form::Regex => types::STRING,
         Form::Range { .. } | Form::Multiple { .. } | Form::Unpointed => types::NUMBER,
         Form::Members(_)

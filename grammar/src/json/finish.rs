@@ -29,9 +29,8 @@ const MAX_LISTED_BYTES: usize = 64;
 
 /// What was drafted, without what nothing satisfies, and its alternatives merged.
 fn places(compiler: &mut Compiler<'_>) -> Places {
-    let drafts = std::mem::take(&mut compiler.drafts);
+    let drafts = std::mem::take(&mut compiler.drafts).into_values();
     let (costs, draft_costs) = all_costs(compiler, &drafts);
-    compiler.draft_ids.clear();
     let mut nodes = std::mem::take(&mut compiler.nodes);
     let is_live = |&(draft, _): &Choice| draft_costs[draft as usize] != NEVER;
     nodes.iter_mut().for_each(|choices| choices.retain(is_live));

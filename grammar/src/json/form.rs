@@ -10,7 +10,9 @@
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
+use smallvec::SmallVec;
 
+use crate::json::interner::Interner;
 use crate::json::patterns::PatternId;
 use crate::json::values::Values;
 
@@ -183,16 +185,14 @@ pub(crate) struct Members {
 /// All forms of a schema.
 #[derive(Debug)]
 pub(crate) struct Forms {
-    forms: Vec<Arc<Form>>,
-    ids: HashMap<Arc<Form>, FormId>,
+    forms: Interner<Form>,
     negations: HashMap<FormId, FormId>,
 }
 
 impl Forms {
     pub(crate) fn new() -> Self {
         let mut forms = Self {
-            forms: Vec::new(),
-            ids: HashMap::new(),
+            forms: Interner::default(),
             negations: HashMap::new(),
         };
         forms.add(Form::True);
@@ -201,12 +201,12 @@ impl Forms {
     }
 
     pub(crate) fn get(&self, id: FormId) -> &Form {
-        &self.forms[id as usize]
+        self.forms.get(id)
     }
 
     /// The same, for as long as it is needed.
     pub(crate) fn shared(&self, id: FormId) -> Arc<Form> {
-        Arc::clone(&self.forms[id as usize])
+        Arc::clone(self.forms.get(id))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -214,37 +214,28 @@ impl Forms {
     }
 
     pub(crate) fn add(&mut self, form: Form) -> FormId {
-        if let Some(&id) = self.ids.get(&form) {
-            return id;
-        }
-        let id = self.forms.len() as FormId;
-        let form = Arc::new(form);
-        self.ids.insert(Arc::clone(&form), id);
-        self.forms.push(form);
-        id
+        self.forms.add(form).0
     }
 
     pub(crate) fn and(&mut self, parts: impl IntoIterator<Item = FormId>) -> FormId {
-        let mut all: Vec<FormId> = Vec::new();
+        let mut all: SmallVec<[FormId; 16]> = SmallVec::new();
+        let add = |all: &mut SmallVec<_>, part| {
+            if !all.contains(&part) {
+                all.push(part);
+            }
+        };
         for part in parts {
             match self.get(part) {
                 Form::True => {}
                 Form::False => return FALSE,
-                Form::And(inner) => all.extend(inner.clone()),
-                _ => all.push(part),
+                Form::And(inner) => inner.iter().for_each(|&part| add(&mut all, part)),
+                _ => add(&mut all, part),
             }
         }
-        let mut seen = Vec::with_capacity(all.len());
-        all.retain(|part| {
-            !seen.contains(part) && {
-                seen.push(*part);
-                true
-            }
-        });
         match all.as_slice() {
             [] => TRUE,
             [single] => *single,
-            _ => self.add(Form::And(all)),
+            _ => self.add(Form::And(all.into_vec())),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::json::draft::{
     Draft, DraftException, DraftMember, DraftObject, DraftOthers, DraftSet, MAX_NAME_LENGTH,
     string_tests,
 };
+use crate::json::expand::Conjunction;
 use crate::json::form::{Bounds, FALSE, Form, FormId, Members, types};
 use crate::json::patterns::{PatternId, Test};
 use crate::json::shape::NodeId;
@@ -53,9 +54,9 @@ impl Said<'_> {
         &self,
         compiler: &mut Compiler<'_>,
         name: NameId,
-    ) -> Result<Vec<FormId>, GrammarError> {
+    ) -> Result<Conjunction, GrammarError> {
         let declared = self.declared.forms.get(&name);
-        let mut forms: Vec<FormId> = declared.copied().into_iter().collect();
+        let mut forms: Conjunction = declared.copied().into_iter().collect();
         for &(pattern, form) in &self.members.patterns {
             let text = compiler.names.text(name);
             if compiler.schemas.patterns.matches(pattern, &text)? {
@@ -66,12 +67,12 @@ impl Said<'_> {
     }
 
     /// Of a member whose name is not declared and matches these patterns.
-    fn of_matching(&self, is_matched: impl Fn(PatternId) -> bool) -> Vec<FormId> {
+    fn of_matching(&self, is_matched: impl Fn(PatternId) -> bool) -> Conjunction {
         let matched = self.members.patterns.iter().filter(|(p, _)| is_matched(*p));
         self.or_rest(matched.map(|(_, form)| *form).collect())
     }
 
-    fn or_rest(&self, mut forms: Vec<FormId>) -> Vec<FormId> {
+    fn or_rest(&self, mut forms: Conjunction) -> Conjunction {
         if forms.is_empty() {
             forms.extend(self.members.rest);
         }
@@ -139,6 +140,7 @@ impl<'p> Gathered<'p> {
     /// What a form says of members, its names declared.
     fn say(&mut self, compiler: &mut Compiler<'_>, form: FormId, members: &'p Members) -> Said<'p> {
         let declared = compiler.declared(form, members);
+        self.required.reserve(declared.names.len());
         declared.names.iter().for_each(|&name| self.declare(name));
         Said { members, declared }
     }
@@ -272,7 +274,7 @@ fn follow_exceptions(
     let declared = Some(&*gathered.order);
     let others = sets.others((compiler, names, declared), |compiler, is_matched| {
         let said = gathered.members.iter();
-        let mut forms: Vec<FormId> = said.flat_map(|said| said.of_matching(is_matched)).collect();
+        let mut forms: Conjunction = said.flat_map(|said| said.of_matching(is_matched)).collect();
         let each = exceptions.iter();
         forms.extend(each.map(|exception| not_all(compiler, exception.of_matching(is_matched))));
         compiler.place(forms)
@@ -281,7 +283,7 @@ fn follow_exceptions(
 }
 
 /// That not all of these hold.
-fn not_all(compiler: &mut Compiler<'_>, said: Vec<FormId>) -> FormId {
+fn not_all(compiler: &mut Compiler<'_>, said: Conjunction) -> FormId {
     let all = compiler.schemas.forms.and(said);
     compiler.schemas.forms.not(all)
 }
@@ -291,12 +293,12 @@ fn forms_of(
     compiler: &mut Compiler<'_>,
     gathered: &Gathered<'_>,
     name: NameId,
-) -> Result<Vec<FormId>, GrammarError> {
-    let mut forms = Vec::new();
+) -> Result<Conjunction, GrammarError> {
+    let mut forms = Conjunction::new();
     if !gathered.names.is_empty() {
         let value = Value::from(&*compiler.names.text(name));
         if !compiler.holds(&gathered.names, &value)? {
-            return Ok(vec![FALSE]);
+            return Ok([FALSE].into_iter().collect());
         }
     }
     for said in &gathered.members {

@@ -21,6 +21,7 @@ mod formats;
 mod frame;
 mod gather;
 pub(crate) mod inside;
+mod interner;
 mod judge;
 mod keywords;
 mod lengths;

@@ -32,7 +32,7 @@ pub(super) struct Beside {
     /// How often it was asked for them while there were any.
     n_asked: usize,
     /// What was found of two branches beside some assertions.
-    overlaps: HashMap<(FormId, FormId, Vec<FormId>), Overlap>,
+    overlaps: HashMap<(FormId, FormId, Conjunction), Overlap>,
 }
 
 /// The alternatives of a schema.
@@ -41,7 +41,7 @@ pub(super) struct Known {
     /// Whatever holds beside it.
     anywhere: Option<Vec<Conjunction>>,
     /// Beside some assertions.
-    beside: HashMap<Vec<FormId>, Vec<Conjunction>>,
+    beside: HashMap<Conjunction, Vec<Conjunction>>,
 }
 
 impl Beside {
@@ -101,8 +101,8 @@ impl Beside {
     }
 
     /// The assertions, ascending.
-    fn sorted(&self) -> Vec<FormId> {
-        let mut forms = self.forms.clone();
+    fn sorted(&self) -> Conjunction {
+        let mut forms = Conjunction::from_slice(&self.forms);
         forms.sort_unstable();
         forms.dedup();
         forms

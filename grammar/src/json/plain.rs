@@ -17,12 +17,14 @@ use crate::json::values::{Values, type_of};
 
 /// Forms within each other that are looked at.
 const MAX_DEPTH: usize = 4;
+/// Declared names up to which one is looked for among all.
+const FEW_NAMES: usize = 16;
 
 /// What is known of the forms of one schema.
 #[derive(Debug, Default)]
 pub(crate) struct PlainForms {
     plain: HashMap<FormId, Arc<Plain>>,
-    /// The declared names of each `properties`.
+    /// The declared names of each `properties` with more than a few.
     declared: HashMap<FormId, HashMap<Arc<str>, FormId>>,
 }
 
@@ -53,16 +55,16 @@ fn are_empty(all: &[Arc<Plain>]) -> bool {
     let Some(first) = allowed.next() else {
         return types == 0;
     };
-    let is_excluded = |value: &Value| {
+    let is_excluded = |hash: u64| {
         let mut excluded = all.iter().flat_map(|plain| &plain.excluded);
-        excluded.any(|these| these.contains(value))
+        excluded.any(|these| these.contains_hash(hash))
     };
-    let fits = |value: &Value| {
+    let fits = |&(ref value, hash): &(Value, u64)| {
         type_of(value) & types != 0
-            && allowed.clone().all(|these| these.contains(value))
-            && !is_excluded(value)
+            && allowed.clone().all(|these| these.contains_hash(hash))
+            && !is_excluded(hash)
     };
-    !first.iter().any(fits)
+    !first.with_hashes().iter().any(fits)
 }
 
 impl PlainForms {
@@ -76,17 +78,22 @@ impl PlainForms {
         if !conjunction.iter().any(is_required) {
             return Ok(false);
         }
-        let forms: Vec<(FormId, Arc<Form>)> = conjunction
-            .iter()
-            .map(|&id| (id, schemas.forms.shared(id)))
-            .collect();
-        let required = forms.iter().filter_map(|(_, form)| match &**form {
-            Form::Required(names) => Some(names),
-            _ => None,
+        let (mut required, mut said_of): (SmallVec<[Arc<Form>; 4]>, SmallVec<[_; 4]>) =
+            (SmallVec::new(), SmallVec::new());
+        for &id in conjunction {
+            match schemas.forms.get(id) {
+                Form::Required(_) => required.push(schemas.forms.shared(id)),
+                Form::Members(_) => said_of.push((id, schemas.forms.shared(id))),
+                _ => {}
+            }
+        }
+        let required = required.iter().flat_map(|form| match &**form {
+            Form::Required(names) => names.as_slice(),
+            _ => &[],
         });
-        for name in required.flatten() {
+        for name in required {
             let mut said: SmallVec<[Arc<Plain>; 4]> = SmallVec::new();
-            for (id, form) in &forms {
+            for (id, form) in &said_of {
                 let Form::Members(members) = &**form else {
                     continue;
                 };
@@ -104,11 +111,15 @@ impl PlainForms {
 
     /// What holds of a member by its name, as far as is plain.
     fn member(&mut self, id: FormId, members: &Members, name: &Arc<str>) -> FormId {
-        let declared = self
-            .declared
-            .entry(id)
-            .or_insert_with(|| members.names.iter().rev().cloned().collect());
-        match declared.get(name) {
+        let declared = if members.names.len() <= FEW_NAMES {
+            let mut names = members.names.iter();
+            names.find(|(other, _)| other == name).map(|(_, form)| form)
+        } else {
+            let known = self.declared.entry(id);
+            let known = known.or_insert_with(|| members.names.iter().rev().cloned().collect());
+            known.get(name)
+        };
+        match declared {
             Some(&form) => form,
             None if members.patterns.is_empty() => members.rest.unwrap_or(TRUE),
             None => TRUE,

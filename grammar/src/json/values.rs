@@ -1,7 +1,7 @@
 //! JSON values: equality as JSON Schema has it, and the forms that only they satisfy.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use foldhash::{HashSet, HashSetExt};
 use serde_json::{Number, Value};
@@ -38,35 +38,78 @@ pub(crate) fn canonical(value: &Value) -> Value {
 /// A hash in which equal values agree.
 pub(crate) fn hash(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
-    canonical(value).hash(&mut hasher);
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => value.hash(&mut hasher),
+        _ => canonical(value).hash(&mut hasher),
+    }
     hasher.finish()
 }
 
 /// Different values, each in its one form.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Values {
-    list: Vec<Value>,
+    /// Each with its hash.
+    list: Vec<(Value, u64)>,
     /// Of the values, ascending. Values with equal hashes count as equal.
     hashes: Vec<u64>,
+    /// Those of the values, as bits.
+    types: u8,
+}
+
+impl Hash for Values {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hashes.hash(state);
+    }
 }
 
 impl Values {
     pub(crate) fn new(values: impl Iterator<Item = Value>) -> Self {
         let mut seen = HashSet::new();
-        let list: Vec<Value> = values.filter(|value| seen.insert(hash(value))).collect();
+        let each = values.map(|value| {
+            let hash = hash(&value);
+            (value, hash)
+        });
+        let list: Vec<(Value, u64)> = each.filter(|&(_, hash)| seen.insert(hash)).collect();
         let mut hashes: Vec<u64> = seen.into_iter().collect();
         hashes.sort_unstable();
-        Self { list, hashes }
+        Self {
+            types: list
+                .iter()
+                .fold(0, |types, (value, _)| types | type_of(value)),
+            list,
+            hashes,
+        }
     }
 
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Value> {
-        self.list.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Value> + Clone {
+        self.list.iter().map(|(value, _)| value)
+    }
+
+    /// The values, each with its hash.
+    pub(crate) fn with_hashes(&self) -> &[(Value, u64)] {
+        &self.list
     }
 
     pub(crate) fn contains(&self, value: &Value) -> bool {
-        self.hashes.binary_search(&hash(value)).is_ok()
+        self.contains_hash(hash(value))
+    }
+
+    /// Whether a value with this hash is among them.
+    pub(crate) fn contains_hash(&self, hash: u64) -> bool {
+        self.hashes.binary_search(&hash).is_ok()
+    }
+
+    /// The types of the values, as bits.
+    pub(crate) fn types(&self) -> u8 {
+        self.types
     }
 }
+
+/// The values of types that have few.
+pub(crate) static CONSTANTS: LazyLock<Values> = LazyLock::new(|| {
+    let each = [Value::Null, Value::from(true), Value::from(false)];
+    Values::new(each.into_iter())
+});
 
 /// The type of a value as a bit.
 pub(crate) fn type_of(value: &Value) -> u8 {
