@@ -15,7 +15,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use foldhash::HashMap;
-use regex_automata::nfa::thompson::State;
+use regex_automata::nfa::thompson::{State, Transition};
 use regex_automata::util::primitives::StateID;
 
 use crate::alphabet::told_apart;
@@ -447,12 +447,11 @@ impl Graph {
 
 impl Search {
     fn step(&mut self, program: &Program, from: Open, after: &[(u8, Text)]) {
-        let can_match = |next: &StateID| program.distances[next.as_usize()] != UNREACHABLE;
         if from.text == BOUNDARY && program.distances[from.position as usize] == 0 {
             self.matching.push(from.place);
         }
         let mut lead = |next: &StateID| {
-            if can_match(next) {
+            if program.distances[next.as_usize()] != UNREACHABLE {
                 let to = self.reach(next.as_u32(), from.text);
                 self.free.add(from.place, to);
             }
@@ -462,25 +461,40 @@ impl Search {
             State::Union { alternates } => alternates.iter().for_each(lead),
             State::BinaryUnion { alt1, alt2 } => [alt1, alt2].into_iter().for_each(lead),
             State::Capture { next, .. } => lead(next),
-            // Most states take one byte or a few in a row.
-            State::ByteRange { trans } if !can_match(&trans.next) => {}
+            State::ByteRange { trans } => self.follow(program, from, after, trans),
+            State::Sparse(sparse) => {
+                let each = sparse.transitions.iter();
+                each.for_each(|trans| self.follow(program, from, after, trans));
+            }
             state => {
-                let taken = match state {
-                    State::ByteRange { trans } => {
-                        let first = after.partition_point(|step| step.0 < trans.start);
-                        let n = after[first..].partition_point(|step| step.0 <= trans.end);
-                        &after[first..first + n]
-                    }
-                    _ => after,
-                };
-                for &(byte, text) in taken {
-                    let next = successor(state, byte);
-                    if let Some(next) = next.filter(can_match) {
-                        let to = self.reach(next.as_u32(), text);
-                        self.by_byte.add(from.place, to);
+                for &(byte, text) in after {
+                    if let Some(next) = successor(state, byte) {
+                        self.lead(program, from, (next, text));
                     }
                 }
             }
+        }
+    }
+
+    /// Takes those of the bytes that a transition does.
+    fn follow(
+        &mut self,
+        program: &Program,
+        from: Open,
+        after: &[(u8, Text)],
+        transition: &Transition,
+    ) {
+        let first = after.partition_point(|step| step.0 < transition.start);
+        let taken = after[first..].iter();
+        for &(_, text) in taken.take_while(|step| step.0 <= transition.end) {
+            self.lead(program, from, (transition.next, text));
+        }
+    }
+
+    fn lead(&mut self, program: &Program, from: Open, (next, text): (StateID, Text)) {
+        if program.distances[next.as_usize()] != UNREACHABLE {
+            let to = self.reach(next.as_u32(), text);
+            self.by_byte.add(from.place, to);
         }
     }
 

@@ -1,6 +1,8 @@
 //! What every automaton of one pattern shares: its NFA, how far each of the NFA's states is from a
 //! match, and the classes of bytes.
 
+use std::sync::{Mutex, PoisonError};
+
 use regex_automata::nfa::thompson::{self, NFA, State, WhichCaptures};
 use regex_automata::util::primitives::StateID;
 use regex_syntax::hir::Hir;
@@ -11,6 +13,13 @@ use crate::{GrammarError, Limits};
 
 /// NFA states from which on runs are long to find: they pass through many states of the automaton, too.
 const MANY_STATES: usize = 512;
+
+/// Bytes of an NFA up to which what it was made with is kept.
+const MAX_IDLE_BYTES: usize = 1 << 18;
+
+/// What NFAs are made with, while it is not used: for characters beyond ASCII it has a table of ten thousand entries, which
+/// takes longer to make than most patterns.
+static IDLE: Mutex<Option<thompson::Compiler>> = Mutex::new(None);
 
 /// A compiled pattern.
 #[derive(Debug)]
@@ -37,7 +46,9 @@ impl Program {
             .utf8(false)
             .nfa_size_limit(Some(limits.nfa_bytes))
             .which_captures(WhichCaptures::None);
-        let nfa = thompson::Compiler::new()
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut compiler = idle.unwrap_or_else(thompson::Compiler::new);
+        let nfa = compiler
             .configure(config)
             .build_from_hir(hir)
             .map_err(|error| match error.size_limit() {
@@ -51,6 +62,9 @@ impl Program {
                     message: error.to_string(),
                 },
             })?;
+        if nfa.memory_usage() <= MAX_IDLE_BYTES {
+            *IDLE.lock().unwrap_or_else(PoisonError::into_inner) = Some(compiler);
+        }
         let mut classes = [0; 256];
         for byte in 0..=u8::MAX {
             classes[usize::from(byte)] = nfa.byte_classes().get(byte);
