@@ -211,31 +211,39 @@ impl Patterns {
         }
         let mut limits = self.limits.clone();
         let mut each = Vec::with_capacity(sets.len());
+        let mut known = None;
         for &set in sets {
-            each.push(
-                match self.shortest_name(patterns, set, tests, &mut limits) {
-                    Ok(found) => found,
-                    Err(GrammarError::Limit { .. }) => Some(SHORT_NAME_BYTES),
-                    Err(error) => return Err(error),
-                },
-            );
+            let names = match known.take() {
+                Some(known) => Ok(known),
+                None => self.marked_names(patterns, tests),
+            };
+            let found = names.and_then(|names| names.shortest(set, &mut limits));
+            each.push(match found {
+                Ok((found, names)) => {
+                    known = Some(names);
+                    found
+                }
+                Err(GrammarError::Limit { .. }) => Some(SHORT_NAME_BYTES),
+                Err(error) => return Err(error),
+            });
         }
         self.shortest.insert(key, each.clone());
         Ok(each)
     }
 
-    /// The same for one set. Steps are taken from the limit.
-    fn shortest_name(
+    /// The names that pass `tests`, told apart by patterns.
+    fn marked_names(
         &mut self,
         patterns: &[PatternId],
-        set: u64,
         tests: &[Vec<Test>],
-        limits: &mut Limits,
-    ) -> Result<Option<usize>, GrammarError> {
-        let (mut parts, mut accept) = self.any_name(Some(tests))?;
+    ) -> Result<MarkedNames, GrammarError> {
+        let (mut parts, accept) = self.any_name(Some(tests))?;
         let marks = self.marks(patterns, &mut parts)?;
-        accept.push(exactly(&marks, set));
-        nearest(parts, Formula::And(accept), limits)
+        Ok(MarkedNames {
+            dfas: parts.dfas,
+            accept,
+            marks,
+        })
     }
 
     /// Whether some text matches all of `patterns`. Steps are taken from the limit.
@@ -252,19 +260,50 @@ impl Patterns {
         }
         let mut parts = Parts::new(Spelling::Name);
         let accept = Formula::And(self.marks(patterns, &mut parts)?);
-        Ok(nearest(parts, accept, limits)?.is_some())
+        Ok(nearest(parts.dfas, accept, limits)?.0.is_some())
     }
 }
 
-/// Bytes of the shortest text of a formula, if there is one. Steps are taken from the limit.
+/// Automata, each with its first state.
+type Dfas = Vec<(Dfa, DfaState)>;
+
+/// Names that are asked for set by set. Their automata keep the states that were made for one set for the next.
+struct MarkedNames {
+    dfas: Dfas,
+    /// All of these hold of every name.
+    accept: Vec<Formula>,
+    /// That a name matches each pattern.
+    marks: Vec<Formula>,
+}
+
+impl MarkedNames {
+    /// Bytes of the shortest name that matches just one set of patterns, if there is one. Steps are taken from the limit.
+    fn shortest(
+        self,
+        set: u64,
+        limits: &mut Limits,
+    ) -> Result<(Option<usize>, Self), GrammarError> {
+        let mut all = self.accept.clone();
+        all.push(exactly(&self.marks, set));
+        let (found, dfas) = nearest(self.dfas, Formula::And(all), limits)?;
+        Ok((found, Self { dfas, ..self }))
+    }
+}
+
+/// Bytes of the shortest text of a formula, if there is one, and its parts again. Steps are taken from the limit.
 fn nearest(
-    parts: Parts,
+    parts: Dfas,
     accept: Formula,
     limits: &mut Limits,
-) -> Result<Option<usize>, GrammarError> {
-    let (product, start) = Product::new(parts.dfas, accept, Vec::new(), limits)?;
+) -> Result<(Option<usize>, Dfas), GrammarError> {
+    let starts: Vec<DfaState> = parts.iter().map(|&(_, start)| start).collect();
+    let (product, start) = Product::new(parts, accept, Vec::new(), limits)?;
     limits.compile_steps = limits.compile_steps.saturating_sub(product.n_visited());
-    Ok(start.map(|start| product.distance(start)))
+    let found = start.map(|start| product.distance(start));
+    Ok((
+        found,
+        product.into_parts().into_iter().zip(starts).collect(),
+    ))
 }
 
 /// That these marks hold, as bits, and no others.

@@ -305,6 +305,12 @@ impl Product {
         Ok((product, is_live.then_some(start)))
     }
 
+    /// The automata that it is made of, with the work of a new operation granted.
+    pub(crate) fn into_parts(mut self) -> Vec<Dfa> {
+        self.refuel();
+        self.parts
+    }
+
     /// Steps of automata taken since the last call of [`Product::refuel`].
     pub(crate) fn n_visited(&self) -> usize {
         self.n_visited
