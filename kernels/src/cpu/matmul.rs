@@ -551,7 +551,8 @@ impl Outputs<'_> {
     /// Asks for the lines that [`Outputs::put`] will write.
     #[inline(always)]
     fn expect(&self, column_idx: usize) {
-        for lines in &self.lines {
+        let n_tiles = if let Then::Gate(_) = self.then { 1 } else { 2 };
+        for lines in &self.lines[..n_tiles] {
             simd::prefetch_to_write(lines.start(column_idx).cast());
         }
     }
