@@ -74,15 +74,14 @@ pub(crate) const fn are_together(n_columns: usize) -> bool {
     2 * n_columns <= LANES
 }
 
-/// Columns and weights of some steps, one behind the other. A step is a line of high bytes and one of low ones of each column, and two
-/// squares of weights, one of each tile.
-pub(crate) struct Steps<'a> {
-    /// Both planes of as many columns as the unit is set up for, one behind the other, from these steps on; the last may end
-    /// behind them.
+/// Columns and weights of a step: a line of high bytes and one of low ones of each column, and two squares of weights, one of each tile.
+pub(crate) struct ByteStep<'a> {
+    /// Both planes of as many columns as the unit is set up for, one behind the other, from this step on; the last may end
+    /// behind it.
     pub(crate) planes: &'a [i32],
     /// Lanes of a plane.
     pub(crate) stride: usize,
-    pub(crate) weights: &'a [[[u8; SQUARE]; 2]],
+    pub(crate) weights: &'a [[u8; SQUARE]; 2],
 }
 
 /// Sums of products of bytes: of each left square and tile sixteen lines of sixteen i32, one a row.
@@ -153,14 +152,14 @@ pub(crate) trait Unit: Copy {
     /// both take no longer than the step alone.
     ///
     /// # Safety
-    /// As of [`Unit::add_steps`].
-    unsafe fn begin_step(self, of: Steps<'_>, before: &mut ByteSums, sums: &mut ByteSums);
+    /// As of [`Unit::add_step`].
+    unsafe fn begin_step(self, of: ByteStep<'_>, before: &mut ByteSums, sums: &mut ByteSums);
 
-    /// Adds the products of some steps.
+    /// Adds the products of a step.
     ///
     /// # Safety
-    /// The thread's unit is set up for as many columns, each of which has as many steps as the weights, and sums have been begun.
-    unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, sums: &mut ByteSums);
+    /// The thread's unit is set up for as many columns, each of which has such a step, and sums have been begun.
+    unsafe fn add_step<const TOGETHER: bool>(self, of: ByteStep<'_>, sums: &mut ByteSums);
 
     /// Ends sums: writes them, of as many columns as the unit is set up for.
     ///

@@ -7,7 +7,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::{ByteSums, LANES, LINE, SQUARE, Scores, SetUp, Steps, Unit, Values, are_together};
+use super::{ByteStep, ByteSums, LANES, LINE, SQUARE, Scores, SetUp, Unit, Values, are_together};
 use crate::cpu::SHIFT;
 use crate::simd::Simd;
 use crate::simd::avx512::Avx512;
@@ -291,9 +291,8 @@ impl Unit for Amx {
     }
 
     #[inline(always)]
-    unsafe fn begin_step(self, of: Steps<'_>, before: &mut ByteSums, _: &mut ByteSums) {
+    unsafe fn begin_step(self, of: ByteStep<'_>, before: &mut ByteSums, _: &mut ByteSums) {
         let stride = of.stride * size_of::<i32>();
-        let weights = &of.weights[0];
         // SAFETY: the caller says that the machine, its set-up and the memory are there; there is room for sixteen lines of each sum.
         unsafe {
             asm!(
@@ -316,7 +315,7 @@ impl Unit for Amx {
                 planes = in(reg) of.planes.as_ptr(),
                 low = in(reg) of.planes.as_ptr().wrapping_byte_add(stride),
                 stride = in(reg) 2 * stride,
-                weights = in(reg) weights.as_ptr(),
+                weights = in(reg) of.weights.as_ptr(),
                 sums = in(reg) &raw mut before.0,
                 line = in(reg) LINE,
                 square = const SQUARE,
@@ -334,11 +333,8 @@ impl Unit for Amx {
     }
 
     #[inline(always)]
-    unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, _: &mut ByteSums) {
-        if of.weights.is_empty() {
-            return;
-        }
-        // SAFETY: the caller says the same, and there are some weights.
+    unsafe fn add_step<const TOGETHER: bool>(self, of: ByteStep<'_>, _: &mut ByteSums) {
+        // SAFETY: the caller says the same.
         unsafe {
             if TOGETHER {
                 add_together(&of);
@@ -350,7 +346,7 @@ impl Unit for Amx {
 
     #[inline(always)]
     unsafe fn end_sums<const TOGETHER: bool>(self, sums: &mut ByteSums) {
-        // SAFETY: as in `add_steps`; there is room for sixteen lines of each.
+        // SAFETY: as in `add_step`; there is room for sixteen lines of each.
         unsafe {
             asm!(
                 "tilestored [{sums} + {line}], tmm0",
@@ -375,35 +371,28 @@ impl Unit for Amx {
     }
 }
 
-/// Adds the products of some steps, of columns whose planes are lines of one square, to registers 0 and 1.
+/// Adds the products of a step, of columns whose planes are lines of one square, to registers 0 and 1.
 ///
-/// All squares of a step are loaded before any is multiplied: while another thread computes on the same core, loads wait for the
+/// All squares are loaded before any is multiplied: while another thread computes on the same core, loads wait for the
 /// products before them.
 ///
 /// # Safety
-/// The machine has the instructions, the unit is set up for as many columns, and each has as many steps as the weights, of which
-/// there are some.
+/// The machine has the instructions, the unit is set up for as many columns, and each has such a step.
 #[inline(always)]
-unsafe fn add_together(of: &Steps<'_>) {
+unsafe fn add_together(of: &ByteStep<'_>) {
     let stride = of.stride * size_of::<i32>();
     // SAFETY: the caller says that the machine, its set-up and the memory are there.
     unsafe {
         asm!(
-            "2:",
             "tileloadd tmm4, [{planes} + {stride}]",
             "tileloadd tmm6, [{weights} + {line}]",
             "tileloadd tmm7, [{weights} + {line} + {square}]",
             "tdpbsud tmm0, tmm4, tmm6",
             "tdpbsud tmm1, tmm4, tmm7",
-            "add {planes}, {line}",
-            "add {weights}, 2 * {square}",
-            "dec {n}",
-            "jnz 2b",
-            planes = inout(reg) of.planes.as_ptr() => _,
+            planes = in(reg) of.planes.as_ptr(),
             stride = in(reg) stride,
-            weights = inout(reg) of.weights.as_ptr() => _,
+            weights = in(reg) of.weights.as_ptr(),
             line = in(reg) LINE,
-            n = inout(reg) of.weights.len() => _,
             square = const SQUARE,
             out("tmm0") _,
             out("tmm1") _,
@@ -415,18 +404,17 @@ unsafe fn add_together(of: &Steps<'_>) {
     }
 }
 
-/// Adds the products of some steps, of columns whose planes are squares of their own, to registers 0 and 1, of high bytes, and 2
+/// Adds the products of a step, of columns whose planes are squares of their own, to registers 0 and 1, of high bytes, and 2
 /// and 3, of low ones.
 ///
 /// # Safety
 /// As of [`add_together`].
 #[inline(always)]
-unsafe fn add_apart(of: &Steps<'_>) {
+unsafe fn add_apart(of: &ByteStep<'_>) {
     let stride = of.stride * size_of::<i32>();
     // SAFETY: as in `add_together`.
     unsafe {
         asm!(
-            "2:",
             "tileloadd tmm4, [{high} + {stride}]",
             "tileloadd tmm6, [{weights} + {line}]",
             "tileloadd tmm7, [{weights} + {line} + {square}]",
@@ -435,17 +423,11 @@ unsafe fn add_apart(of: &Steps<'_>) {
             "tdpbsud tmm1, tmm4, tmm7",
             "tdpbsud tmm2, tmm5, tmm6",
             "tdpbsud tmm3, tmm5, tmm7",
-            "add {high}, {line}",
-            "add {low}, {line}",
-            "add {weights}, 2 * {square}",
-            "dec {n}",
-            "jnz 2b",
-            high = inout(reg) of.planes.as_ptr() => _,
-            low = inout(reg) of.planes.as_ptr().wrapping_byte_add(stride) => _,
+            high = in(reg) of.planes.as_ptr(),
+            low = in(reg) of.planes.as_ptr().wrapping_byte_add(stride),
             stride = in(reg) 2 * stride,
-            weights = inout(reg) of.weights.as_ptr() => _,
+            weights = in(reg) of.weights.as_ptr(),
             line = in(reg) LINE,
-            n = inout(reg) of.weights.len() => _,
             square = const SQUARE,
             out("tmm0") _,
             out("tmm1") _,

@@ -1,6 +1,6 @@
 //! What a unit does, in plain loops: for tests, also on machines without one.
 
-use super::{ByteSums, N_ELEMENTS, N_POSITIONS, SQUARE, Scores, Steps, Strided, Unit, Values};
+use super::{ByteStep, ByteSums, N_ELEMENTS, N_POSITIONS, SQUARE, Scores, Strided, Unit, Values};
 use crate::cpu::whole;
 use crate::lines::LINE;
 use crate::simd::{LANES, Portable};
@@ -117,25 +117,23 @@ impl Unit for Scalar {
         *sums = ByteSums::default();
     }
 
-    unsafe fn begin_step(self, of: Steps<'_>, _: &mut ByteSums, sums: &mut ByteSums) {
+    unsafe fn begin_step(self, of: ByteStep<'_>, _: &mut ByteSums, sums: &mut ByteSums) {
         // SAFETY: the caller says the same.
         unsafe {
             self.begin_sums::<false>(sums);
-            self.add_steps::<false>(of, sums);
+            self.add_step::<false>(of, sums);
         }
     }
 
-    unsafe fn add_steps<const TOGETHER: bool>(self, of: Steps<'_>, sums: &mut ByteSums) {
+    unsafe fn add_step<const TOGETHER: bool>(self, of: ByteStep<'_>, sums: &mut ByteSums) {
         for (plane_idx, lanes) in of.planes.chunks(of.stride).enumerate() {
             let (square, line) = if TOGETHER {
                 (0, plane_idx)
             } else {
                 (plane_idx % 2, plane_idx / 2)
             };
-            for (inputs, tiles) in lanes.as_chunks::<LANES>().0.iter().zip(of.weights) {
-                for (sums, weights) in sums.0[square].iter_mut().zip(tiles) {
-                    add_groups(&mut sums[line], inputs, weights);
-                }
+            for (sums, weights) in sums.0[square].iter_mut().zip(of.weights) {
+                add_groups(&mut sums[line], &lanes[..LANES], weights);
             }
         }
     }

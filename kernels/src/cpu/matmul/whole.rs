@@ -17,7 +17,7 @@ use super::{N_AHEAD, Outputs, Task, TilePair, Upcoming, fetch};
 use crate::aligned::Aligned;
 use crate::lines::LINE;
 use crate::simd::{LANES, Simd};
-use crate::squares::{ByteSums, SQUARE, SetUp, Steps, Unit, UnitKernel, WithUnit, are_together};
+use crate::squares::{ByteStep, ByteSums, SQUARE, SetUp, Unit, UnitKernel, WithUnit, are_together};
 
 /// Columns from which on the unit is faster than vectors.
 const N_FOR_UNIT: usize = 3;
@@ -180,6 +180,7 @@ impl WholeProduct<'_> {
         } = self.found;
         let due = Due::new(pair, columns.clone(), columns.start);
         due.expect(0..columns.len());
+        let planes = self.task.planes(columns.clone());
         let (steps, _) = parts(pair.weights());
         let n_squares = n_squares(steps.len());
         let place_of = |idx: usize| match idx.checked_sub(steps.len()) {
@@ -196,8 +197,8 @@ impl WholeProduct<'_> {
                 }
                 if let Some(idx) = idx.checked_sub(1) {
                     let place = place_of(idx);
-                    let squares = weights.squares(place..place + 1);
-                    unit.add_steps::<TOGETHER>(pair.steps(columns.clone(), idx, squares), sums);
+                    let squares = &weights.squares(place..place + 1)[0];
+                    unit.add_step::<TOGETHER>(pair.step(planes, idx, squares), sums);
                 }
             }
             unit.end_sums::<TOGETHER>(sums);
@@ -300,16 +301,16 @@ impl<'a> WholePair<'a> {
         }
     }
 
-    /// Some steps of some columns, from a step on, and their weights.
+    /// A step of the columns with these planes, and its weights.
     #[inline(always)]
-    fn steps<'s>(
-        &'s self,
-        columns: Range<usize>,
-        first: usize,
-        weights: &'s [[[u8; SQUARE]; 2]],
-    ) -> Steps<'s> {
-        Steps {
-            planes: &self.task.planes(columns)[first * LINE_LANES..],
+    fn step<'s>(
+        &self,
+        planes: &'s [i32],
+        idx: usize,
+        weights: &'s [[u8; SQUARE]; 2],
+    ) -> ByteStep<'s> {
+        ByteStep {
+            planes: &planes[idx * LINE_LANES..],
             stride: self.task.n_split,
             weights,
         }

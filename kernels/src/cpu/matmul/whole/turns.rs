@@ -8,10 +8,9 @@
 use std::ops::Range;
 
 use super::super::super::matrix::whole::{Step, parts};
-use super::super::super::quantise::split::LINE_LANES;
 use super::{Due, Found, FoundWeights, WholePair, WholeProduct, n_squares};
 use crate::simd::{LANES, Simd};
-use crate::squares::{ByteSums, Steps, Unit, UnitKernel, WithUnit};
+use crate::squares::{ByteSums, Unit, UnitKernel, WithUnit};
 
 impl WholeProduct<'_> {
     /// More than sixteen columns, sixteen at a time: the last sixteen overlap those before if there are no whole sixteen left.
@@ -87,19 +86,16 @@ impl UnitKernel for Turn<'_> {
     #[inline(always)]
     fn run_with_unit<U: Unit>(self, s: U::Vectors, unit: U) {
         let squares = self.weights.squares(self.places);
-        let first = self.this.first;
-        let all = self.this.pair.steps(first..first + LANES, 0, squares);
-        let step = |idx: usize| Steps {
-            planes: &all.planes[idx * LINE_LANES..],
-            stride: all.stride,
-            weights: &all.weights[idx..=idx],
-        };
+        let Due { pair, first, .. } = *self.this;
+        let planes = pair.task.planes(first..first + LANES);
         // SAFETY: the unit has been set up for sixteen columns, and these are prepared.
-        unsafe { unit.begin_step(step(0), self.before, self.now) };
+        unsafe { unit.begin_step(pair.step(planes, 0, &squares[0]), self.before, self.now) };
         let n_left = squares.len() - 1;
         for idx in 0..n_left {
             // SAFETY: as above.
-            unsafe { unit.add_steps::<false>(step(idx + 1), self.now) };
+            unsafe {
+                unit.add_step::<false>(pair.step(planes, idx + 1, &squares[idx + 1]), self.now);
+            };
             let part = LANES * idx / n_left..LANES * (idx + 1) / n_left;
             if let Some(due) = self.due {
                 due.finish::<_, false>(s, part.clone(), self.before);
