@@ -55,8 +55,7 @@ const N_ITEMS: u8 = 2;
 const N_MEMBERS: u8 = 4;
 const MEMBERS: u8 = 8;
 const ITEMS: u8 = 16;
-const CONTAINS: u8 = 32;
-const UNEVALUATED: u8 = 64;
+const UNEVALUATED: u8 = 32;
 
 /// The group of a keyword; 0 if it has none.
 fn group(keyword: &str) -> u8 {
@@ -66,7 +65,6 @@ fn group(keyword: &str) -> u8 {
         "minProperties" | "maxProperties" => N_MEMBERS,
         "properties" | "patternProperties" | "additionalProperties" => MEMBERS,
         "items" | "prefixItems" | "additionalItems" => ITEMS,
-        "contains" => CONTAINS,
         "unevaluatedProperties" | "unevaluatedItems" => UNEVALUATED,
         _ => 0,
     }
@@ -464,7 +462,7 @@ impl<'a> Schemas<'a> {
                 .parts
                 .push(self.forms.add(Form::Items { prefix, rest }));
         }
-        if let Some(value) = keywords.get("contains").filter(|_| groups & CONTAINS != 0)
+        if let Some(value) = keywords.get("contains")
             && reading.draft >= Draft::Six
         {
             let form = self.schema(reading, &["contains"], value);
