@@ -17,7 +17,7 @@ pub(crate) use portable::Portable;
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
 
-/// Adding 1.5 * 2^23 rounds to whole numbers, which are then in the low bits.
+/// Adding 1.5 * 2^23 rounds to whole numbers, which are then in the low bits: its own are zero there.
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// Numbers below two to this power count as zero in products of bf16 (see `cpu::round`).
@@ -111,8 +111,8 @@ pub(crate) trait Simd: Copy {
     fn to_bf16(self, a: Self::F) -> [u16; LANES];
     /// The floats whose bits these are.
     fn with_bits(self, bits: Self::I) -> Self::F;
-    /// The bits of `a` less those of `b`.
-    fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I;
+    /// The bits of each lane.
+    fn bits(self, a: Self::F) -> Self::I;
     /// The lowest byte of each lane.
     fn low_bytes(self, a: Self::I) -> [u8; LANES];
     /// The sum of the lanes, which wraps.

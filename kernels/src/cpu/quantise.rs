@@ -128,7 +128,7 @@ fn scale_of(largest: f32, code: f32) -> (f32, f32) {
 #[inline(always)]
 fn put_codes<S: Simd>(s: S, values: S::F, inverse: f32, codes: &mut [i32; GROUPS / 2]) -> S::F {
     let shifted = s.mul_add(values, s.splat(inverse), s.splat(simd::ROUND));
-    let bytes = s.low_bytes(s.sub_bits(shifted, s.splat(simd::ROUND)));
+    let bytes = s.low_bytes(s.bits(shifted));
     for (code, group) in codes.iter_mut().zip(bytes.as_chunks::<4>().0) {
         *code = i32::from_le_bytes(*group);
     }

@@ -424,11 +424,8 @@ impl<B: Bytes> Simd for Avx2<B> {
         avx2!([_mm256_castsi256_ps(bits[0]), _mm256_castsi256_ps(bits[1])])
     }
     #[inline(always)]
-    fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
-        avx2!([
-            _mm256_sub_epi32(_mm256_castps_si256(a[0]), _mm256_castps_si256(b[0])),
-            _mm256_sub_epi32(_mm256_castps_si256(a[1]), _mm256_castps_si256(b[1]))
-        ])
+    fn bits(self, a: Self::F) -> Self::I {
+        avx2!([_mm256_castps_si256(a[0]), _mm256_castps_si256(a[1])])
     }
     #[inline(always)]
     fn low_bytes(self, a: Self::I) -> [u8; LANES] {

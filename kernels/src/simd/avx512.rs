@@ -183,11 +183,8 @@ impl Simd for Avx512 {
         avx512!(_mm512_castsi512_ps(bits))
     }
     #[inline(always)]
-    fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
-        avx512!(_mm512_sub_epi32(
-            _mm512_castps_si512(a),
-            _mm512_castps_si512(b)
-        ))
+    fn bits(self, a: Self::F) -> Self::I {
+        avx512!(_mm512_castps_si512(a))
     }
     #[inline(always)]
     fn low_bytes(self, a: Self::I) -> [u8; LANES] {

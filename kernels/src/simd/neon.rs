@@ -335,8 +335,8 @@ impl<B: Bytes> Simd for Neon<B> {
         quarters!(|i| vreinterpretq_f32_u32(bits[i]))
     }
     #[inline(always)]
-    fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
-        quarters!(|i| vsubq_u32(vreinterpretq_u32_f32(a[i]), vreinterpretq_u32_f32(b[i])))
+    fn bits(self, a: Self::F) -> Self::I {
+        quarters!(|i| vreinterpretq_u32_f32(a[i]))
     }
     #[inline(always)]
     fn low_bytes(self, a: Self::I) -> [u8; LANES] {

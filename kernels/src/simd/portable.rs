@@ -132,12 +132,8 @@ impl Simd for Portable {
         lanes(|i| f32::from_bits(bits[i] as u32))
     }
     #[inline(always)]
-    fn sub_bits(self, a: Self::F, b: Self::F) -> Self::I {
-        lanes(|i| {
-            a[i].to_bits()
-                .cast_signed()
-                .wrapping_sub(b[i].to_bits().cast_signed())
-        })
+    fn bits(self, a: Self::F) -> Self::I {
+        lanes(|i| a[i].to_bits().cast_signed())
     }
     #[inline(always)]
     fn low_bytes(self, a: Self::I) -> [u8; LANES] {

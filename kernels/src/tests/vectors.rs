@@ -136,7 +136,7 @@ impl Kernel for Operands {
             s.load_signed_bytes(&self.signed),
             s.dot2_int(x, p, q),
             s.low_halves(x),
-            s.sub_bits(a, b),
+            s.bits(a),
         ];
         let floats = [
             a,

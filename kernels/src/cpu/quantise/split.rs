@@ -11,7 +11,7 @@
 use super::super::elementwise;
 use super::super::matrix::whole::{N_BLOCKS, STEP_LEN};
 use crate::BLOCK_LEN;
-use crate::simd::{self, Kernel, LANES, Simd};
+use crate::simd::{Kernel, LANES, ROUND, Simd};
 
 /// Lanes of a step's line of a plane: four bytes each.
 pub(crate) const LINE_LANES: usize = STEP_LEN / 4;
@@ -73,15 +73,15 @@ impl Kernel for Split<'_> {
             for (block, sum) in blocks.iter().zip(&mut sums) {
                 for values in block.as_chunks().0 {
                     let (high, low) = targets.next().expect("a plane has room for all values");
-                    let scaled = s.mul(s.load(values), s.splat(inverse));
-                    let (whole, bytes) = split(s, scaled);
+                    let shifted = s.mul_add(s.load(values), s.splat(inverse), s.splat(ROUND));
+                    let (whole, bytes) = split(s, shifted);
                     put(bytes, [high, low]);
                     *sum = s.add(*sum, whole);
                 }
             }
             let sums = s.add_of_each(sums);
             total = s.add(total, sums);
-            let (_, [of_high, of_low]) = split(s, sums);
+            let (_, [of_high, of_low]) = split(s, s.add(sums, s.splat(ROUND)));
             let of_steps = of_high.as_chunks().0.iter().zip(of_low.as_chunks().0);
             let targets = high_sums.iter_mut().zip(low_sums);
             for ((high, low), (&[a, b], &[c, d])) in targets.zip(of_steps) {
@@ -115,18 +115,14 @@ fn largest<S: Simd>(s: S, blocks: &[[f32; BLOCK_LEN]]) -> f32 {
     sum.max(s.reduce_max(sizes))
 }
 
-/// The nearest whole numbers, and their high and low bytes.
+/// The whole numbers that are left of what [`ROUND`] was added to, and their high and low bytes.
 #[inline(always)]
-fn split<S: Simd>(s: S, values: S::F) -> (S::F, [[u8; LANES]; 2]) {
-    let round = s.splat(simd::ROUND);
-    let back = s.splat(-simd::ROUND);
-    let whole = s.add(s.add(values, round), back);
+fn split<S: Simd>(s: S, shifted: S::F) -> (S::F, [[u8; LANES]; 2]) {
+    let whole = s.add(shifted, s.splat(-ROUND));
     // Halfway between two high bytes the low one must be -128, so that no number is halfway.
     let past_half = s.add(whole, s.splat(0.5));
-    let high = s.mul_add(past_half, s.splat(1.0 / 256.0), round);
-    let low = s.mul_add(s.add(high, back), s.splat(-256.0), whole);
-    let high = s.low_bytes(s.sub_bits(high, round));
-    let low = s.low_bytes(s.sub_bits(s.add(low, round), round));
+    let high = s.mul_add(past_half, s.splat(1.0 / 256.0), s.splat(ROUND));
+    let (high, low) = (s.low_bytes(s.bits(high)), s.low_bytes(s.bits(shifted)));
     (whole, [high, low])
 }
 
