@@ -132,7 +132,7 @@ impl Model {
         let n_kv = N_KV_HEADS * HEAD_DIM;
         let layer_like = (BlockFormat::Q4_1, Grain::ThirtyTwo);
         let down_like = (BlockFormat::Q4_1, Grain::Sixteen);
-        let head_like = (BlockFormat::Q8_0, Grain::Sixteen);
+        let head_like = (BlockFormat::Q8_0, Grain::Whole);
         let mut layer = |_| {
             [
                 noise.matrix(device, &[HIDDEN, n_kv, n_kv], HIDDEN, layer_like),

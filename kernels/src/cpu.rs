@@ -1,4 +1,4 @@
-//! The fast CPU device: weights as files have them (of four bits whole, with AMX), activations in int8, sixteen bits, bf16 or f32, keys and values in bf16, f32 or int8.
+//! The fast CPU device: weights as files have them (of four bits, and a head's of eight, whole with AMX), activations in int8, sixteen bits, bf16 or f32, keys and values in bf16, f32 or int8.
 
 mod attention;
 mod elementwise;
@@ -37,9 +37,9 @@ pub use kv::CpuKv;
 use matmul::{Prepared, Product, Then};
 pub use matrix::Matrix;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(crate) use matrix::whole::SHIFT;
+pub(crate) use matrix::whole::nibbles::SHIFT;
 #[cfg(test)]
-pub(crate) use matrix::whole::whole;
+pub(crate) use matrix::whole::nibbles::whole;
 use upcoming::Upcoming;
 
 /// The instructions that a [`Cpu`] computes with. All give the same bits, but for [`Tier::Amx`]: it has other weights of four bits, and adds in

@@ -225,7 +225,7 @@ impl<D: Device> DeviceDecoder<D> {
         };
         let vocabulary = |weight| [(weight, config.n_vocab)];
         // Nothing comes after the head that could even out its error, and few rows go through it.
-        let head = |weight| loader.matrix(config.hidden, &vocabulary(weight), Grain::Sixteen);
+        let head = |weight| loader.matrix(config.hidden, &vocabulary(weight), Grain::Whole);
         let embedding = head(Weight::Embedding)?;
         let head = (!config.tied_head)
             .then(|| head(Weight::Head))

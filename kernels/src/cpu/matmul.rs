@@ -341,9 +341,10 @@ impl Task<'_> {
         upcoming: &Upcoming,
         found: &mut Found,
     ) {
-        if pairs[0].format() == Format::Whole {
+        if let Format::Whole(format) = pairs[0].format() {
             return self.vectors.run_with_unit(WholeProduct {
                 task: self,
+                format,
                 pairs,
                 columns,
                 upcoming,
@@ -572,7 +573,7 @@ impl Kernel for PairProduct<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.task.product.matrix.grain() {
-            Grain::Sixteen => self.by_format::<S, 2>(s),
+            Grain::Sixteen | Grain::Whole => self.by_format::<S, 2>(s),
             Grain::ThirtyTwo => self.by_format::<S, 1>(s),
         }
     }
@@ -599,7 +600,7 @@ impl<'a> PairProduct<'a> {
                 // Two scales of weights need two of activations (see `Matrix`).
                 F::Q6K => self.by_tiles::<S, Coded<{ F::Q6K as usize }, 2>>(s, pair),
             },
-            Format::Whole => unreachable!("whole weights have a product of their own"),
+            Format::Whole(_) => unreachable!("whole weights have a product of their own"),
         }
     }
 

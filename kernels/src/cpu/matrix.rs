@@ -30,6 +30,7 @@ use crate::pool::Pool;
 use crate::shared::SharedSlice;
 use crate::simd::LANES;
 use crate::{BLOCK_LEN, BlockFormat, Grain, KernelError, MatrixData, MatrixPart};
+use whole::WholeFormat;
 
 /// Bytes of sixteen f16.
 const HALVES: usize = 2 * LANES;
@@ -157,21 +158,21 @@ impl BlockLayout {
 pub(crate) enum Format {
     Plain(PlainFormat),
     Blocks(BlockFormat),
-    /// Blocks of four bits, as `whole` has them.
-    Whole,
+    /// Blocks of four bits, or a head's of eight, as `whole` has them.
+    Whole(WholeFormat),
 }
 
 impl Format {
     /// How data of rows of `n_cols` is stored, on a machine with a unit for squares or without one.
-    fn of(data: MatrixData<'_>, n_cols: usize, has_unit: bool) -> Self {
+    fn of(data: MatrixData<'_>, n_cols: usize, grain: Grain, has_unit: bool) -> Self {
         match data {
             MatrixData::F32(_) => Format::Plain(PlainFormat::F32),
             MatrixData::F16(_) => Format::Plain(PlainFormat::F16),
             MatrixData::Bf16(_) => Format::Plain(PlainFormat::Bf16),
-            MatrixData::Blocks(format, _) if has_unit && whole::is_possible(format, n_cols) => {
-                Format::Whole
-            }
-            MatrixData::Blocks(format, _) => Format::Blocks(format),
+            MatrixData::Blocks(format, _) => match WholeFormat::of(format, n_cols, grain) {
+                Some(whole) if has_unit => Format::Whole(whole),
+                _ => Format::Blocks(format),
+            },
         }
     }
 
@@ -181,7 +182,7 @@ impl Format {
         match self {
             Format::Plain(format) => format.pair_bytes(n_cols),
             Format::Blocks(format) => n_cols / BLOCK_LEN * BlockLayout::of(format).bytes(),
-            Format::Whole => whole::pair_bytes(n_cols),
+            Format::Whole(format) => format.pair_bytes(n_cols),
         }
     }
 
@@ -202,8 +203,8 @@ fn put(pair: &mut [u8], place: (usize, usize), format: Format, row: MatrixData<'
             let numbers = values.iter().map(|x| plain::bf16_number(*x));
             PlainFormat::Bf16.put(pair, place, numbers);
         }
-        MatrixData::Blocks(from, bytes) if format == Format::Whole => {
-            whole::put(pair, place, from, bytes);
+        MatrixData::Blocks(from, bytes) if let Format::Whole(format) = format => {
+            format.put(pair, place, from, bytes);
         }
         MatrixData::Blocks(format, bytes) => {
             let layout = BlockLayout::of(format);
@@ -346,7 +347,7 @@ impl Matrix {
         for part in parts {
             part.check(n_cols)?;
         }
-        let format_of = |part: &MatrixPart<'_>| Format::of(part.data, n_cols, has_unit);
+        let format_of = |part: &MatrixPart<'_>| Format::of(part.data, n_cols, grain, has_unit);
         let has_two = |part: &MatrixPart<'_>| format_of(part).has_two_scales();
         let mut matrix = Self {
             n_cols,
@@ -452,7 +453,8 @@ impl Matrix {
 
     /// Whether any part is whole.
     pub(crate) fn has_whole(&self) -> bool {
-        self.pairs.iter().any(|pairs| pairs.format == Format::Whole)
+        let is_whole = |pairs: &Pairs| matches!(pairs.format, Format::Whole(_));
+        self.pairs.iter().any(is_whole)
     }
 
     /// Whether any part is bf16.
@@ -484,7 +486,7 @@ impl Matrix {
         let place = (place.which, place.lane);
         match pairs.format {
             Format::Plain(format) => format.read(pair, place, out),
-            Format::Whole => whole::read(pair, place, out),
+            Format::Whole(format) => format.read(pair, place, out),
             Format::Blocks(format) => {
                 let layout = BlockLayout::of(format);
                 let blocks = pair.chunks_exact(layout.bytes());

@@ -42,7 +42,7 @@ impl Kernel for Quantise<'_> {
         let (values, _) = self.values.as_chunks::<BLOCK_LEN>();
         match self.grain {
             Grain::ThirtyTwo => each_batch::<S, 1>(s, values, self.blocks),
-            Grain::Sixteen => each_batch::<S, 2>(s, values, self.blocks),
+            Grain::Sixteen | Grain::Whole => each_batch::<S, 2>(s, values, self.blocks),
         }
     }
 }

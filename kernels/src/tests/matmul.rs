@@ -69,7 +69,11 @@ impl Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let grain = prop_oneof![Just(Grain::Sixteen), Just(Grain::ThirtyTwo)];
+    let grain = prop_oneof![
+        Just(Grain::Sixteen),
+        Just(Grain::ThirtyTwo),
+        Just(Grain::Whole)
+    ];
     let formats = (proptest::sample::select(&BlockFormat::ALL[..]), 0..3usize);
     let sizes = (formats, 1..5usize, 1..70usize, 1..40usize, 1..120usize);
     (grain, sizes).prop_flat_map(
@@ -104,11 +108,16 @@ fn case() -> impl Strategy<Value = Case> {
 
 /// Whether the device keeps the case's blocks as whole weights.
 fn is_whole(case: &Case, device: &Cpu) -> bool {
-    device.tier() == Tier::Amx && case.format.coding().n_bits == 4 && case.n_cols.is_multiple_of(64)
+    let is_possible = match case.format.coding().n_bits {
+        4 => true,
+        n_bits => n_bits == 8 && case.grain == Grain::Whole,
+    };
+    device.tier() == Tier::Amx && is_possible && case.n_cols.is_multiple_of(64)
 }
 
 /// How far a row's weights may be off: where scales and minimums are rounded to f16 by 2^-11 of what is rounded, or 2^-25; where they are
-/// whole by what rounding down and the rounding of factors make of one and a half units, and by the minimum's rounding.
+/// whole numbers of eight bits by half a unit, of four by what rounding down and the rounding of factors make of one and a half units, and by
+/// the minimum's rounding.
 fn limits(case: &Case, row: usize, is_whole: bool) -> Vec<f32> {
     let row_bytes = case.blocks.len() / case.n_block_rows;
     let blocks = &case.blocks[row * row_bytes..][..row_bytes];
@@ -117,6 +126,13 @@ fn limits(case: &Case, row: usize, is_whole: bool) -> Vec<f32> {
     let mut largest = 0.0f32;
     case.format
         .unpack(blocks, |block| largest = largest.max(block.scales[0].abs()));
+    if is_whole && case.format.coding().n_bits == 8 {
+        let mut weights = Vec::new();
+        case.format.dequantise(blocks, &mut weights);
+        let least = weights.iter().copied().fold(f32::INFINITY, f32::min);
+        let greatest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        return vec![0.501 * (greatest - least) / 255.0 + 1e-6 * least.abs(); weights.len()];
+    }
     let mut limits = Vec::new();
     case.format.unpack(blocks, |block| {
         if is_whole {
@@ -279,7 +295,7 @@ proptest! {
         for (column, x) in case.x.chunks_exact(case.n_cols).enumerate() {
             for (row, weights) in weights.chunks_exact(case.n_cols).enumerate() {
                 let products = x.iter().zip(weights).map(|(x, w)| (x * w).abs()).sum::<f32>();
-                let is_fine = case.grain == Grain::Sixteen || case.format == BlockFormat::Q6K;
+                let is_fine = case.grain != Grain::ThirtyTwo || case.format == BlockFormat::Q6K;
                 let n = if is_fine { 16 } else { 32 };
                 let sharing = x.chunks_exact(n).zip(weights.chunks_exact(n));
                 let rounding: f32 = sharing

@@ -43,9 +43,47 @@ fn weights_are_whole_numbers_of_a_unit_and_a_minimum_a_block() {
     }
 }
 
-/// Rows of blocks of four bits, and columns.
+/// A row of Q8_0, two blocks of 32 codes, of scales 0.5 and 2: what is between its least and its greatest weight has 255 units.
+#[test]
+fn weights_of_eight_bits_are_whole_numbers_of_a_unit_over_the_least() {
+    let block = |scale: f32, codes: [i8; 32]| {
+        let codes = codes.map(|code| code.cast_unsigned());
+        [&half::f16::from_f32(scale).to_le_bytes()[..], &codes].concat()
+    };
+    let codes: [i8; 32] = std::array::from_fn(|i| (8 * i as i16 - 127) as i8);
+    let row = [block(0.5, codes), block(2.0, codes.map(|code| code / 4))].concat();
+    let part = MatrixPart {
+        n_rows: 1,
+        data: MatrixData::Blocks(BlockFormat::Q8_0, &row),
+    };
+    let exact = [
+        codes.map(|code| 0.5 * f32::from(code)),
+        codes.map(|code| 2.0 * f32::from(code / 4)),
+    ];
+    let exact = exact.as_flattened();
+    let (least, greatest) = (-63.5, 60.5);
+    assert!(exact.contains(&least) && exact.contains(&greatest));
+    let unit = (greatest - least) / 255.0;
+    for mut device in with_unit(1) {
+        let matrix = device.matrix(64, &[part], Grain::Whole).unwrap();
+        let mut given = device.buffer(64);
+        device.gather(&matrix, &[0], &mut given);
+        for (given, exact) in given.values().iter().zip(exact) {
+            let units = (given - least) / unit;
+            assert!((units - units.round()).abs() < 1e-3, "{units}");
+            assert!((given - exact).abs() <= 0.501 * unit, "{given} {exact}");
+        }
+    }
+}
+
+/// Rows of blocks of four or eight bits, and columns.
 fn case() -> impl Strategy<Value = (BlockFormat, usize, Vec<u8>, Vec<f32>)> {
-    let formats = vec![BlockFormat::Q4_0, BlockFormat::Q4_1, BlockFormat::Q4K];
+    let formats = vec![
+        BlockFormat::Q4_0,
+        BlockFormat::Q4_1,
+        BlockFormat::Q4K,
+        BlockFormat::Q8_0,
+    ];
     let sizes = (
         proptest::sample::select(formats),
         1..7usize,
@@ -68,9 +106,12 @@ fn case() -> impl Strategy<Value = (BlockFormat, usize, Vec<u8>, Vec<f32>)> {
     })
 }
 
-/// Half a row's unit at least, from its blocks: a unit is 16 255ths of the greatest scale, or a 253th of what lies between two minimums,
-/// which are lower by fifteen scales where those are negative.
+/// What may be lost of a minimum times the sum of a block: half a row's unit at least, from its blocks. A unit is 16 255ths of the greatest scale, or a
+/// 253th of what lies between two minimums, which are lower by fifteen scales where those are negative. Weights of eight bits have no minimums.
 fn half_unit(format: BlockFormat, row: &[u8]) -> f64 {
+    if format == BlockFormat::Q8_0 {
+        return 0.0;
+    }
     let (mut scales, mut minimums) = (0.0f32, [f32::INFINITY, f32::NEG_INFINITY]);
     format.unpack(row, |block| {
         let scale = block.scales[0];
@@ -95,7 +136,7 @@ proptest! {
         let part = MatrixPart { n_rows: rows.len(), data: MatrixData::Blocks(format, &blocks) };
         let all: Vec<u32> = (0..rows.len() as u32).collect();
         for mut device in with_unit(2) {
-            let matrix = device.matrix(n_cols, &[part], Grain::ThirtyTwo).unwrap();
+            let matrix = device.matrix(n_cols, &[part], Grain::Whole).unwrap();
             let (mut weights, mut out) = (device.buffer(n_cols), device.buffer(rows.len()));
             device.gather(&matrix, &all, &mut weights);
             device.matmul(&matrix, None, &buffer(n_cols, &x), None, &mut out);
@@ -123,22 +164,28 @@ proptest! {
 /// More pairs than are multiplied together, and columns that are no whole sixteens.
 #[test]
 fn columns_of_many_pairs_are_those_of_each_alone() {
+    for format in [BlockFormat::Q4_1, BlockFormat::Q8_0] {
+        check_many_pairs(format);
+    }
+}
+
+fn check_many_pairs(format: BlockFormat) {
     let (n_cols, n_rows, n_columns) = (64, 1100, 50);
     let number = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 24;
-    let n_bytes = n_rows * n_cols / 32 * BlockFormat::Q4_1.block_bytes();
+    let n_bytes = n_rows * n_cols / 32 * format.block_bytes();
     let mut blocks: Vec<u8> = (0..n_bytes).map(|i| number(i) as u8).collect();
-    shrink_scales(BlockFormat::Q4_1, &mut blocks);
+    shrink_scales(format, &mut blocks);
     let part = MatrixPart {
         n_rows,
-        data: MatrixData::Blocks(BlockFormat::Q4_1, &blocks),
+        data: MatrixData::Blocks(format, &blocks),
     };
     let x: Vec<f32> = (0..n_cols * n_columns)
         .map(|i| number(i + n_bytes) as f32 / 64.0 - 2.0)
         .collect();
     for mut device in with_unit(1).into_iter().chain(with_unit(2)) {
-        let matrix = device.matrix(n_cols, &[part], Grain::ThirtyTwo).unwrap();
+        let matrix = device.matrix(n_cols, &[part], Grain::Whole).unwrap();
         let gates = [part, part];
-        let gated = device.matrix(n_cols, &gates, Grain::ThirtyTwo).unwrap();
+        let gated = device.matrix(n_cols, &gates, Grain::Whole).unwrap();
         let mut products = |x: &[f32]| {
             let x = buffer(n_cols, x);
             let [mut plain, mut added, mut activated] = [(); 3].map(|()| device.buffer(n_rows));

@@ -3,21 +3,24 @@
 //! An output is `scale * (unit * (256 * high + low) + base * sum)`: high and low are sums of whole numbers, exact in any order, of what the high
 //! and the low bytes of a column are multiplied by, its blocks' sums by minimums among them. So a column has the same bits alone as among others.
 //!
-//! To find the whole weights of a pair takes longer than to multiply them by sixteen columns. One or two columns multiply them
-//! where they are found, in registers. For up to sixteen, weights are found one step ahead of the unit: it would wait for
-//! what is still on its way to the cache. For more (see `turns`), all weights of some pairs are found first.
+//! To find the whole weights of a pair of four bits takes longer than to multiply them by sixteen columns. One or two columns (see `few`)
+//! multiply them where they are found, in registers. For up to sixteen, weights are found one step ahead of the unit: it would wait for
+//! what is still on its way to the cache. For more (see `turns`), all weights of some pairs are found first. Weights of eight bits are
+//! multiplied where they lie.
 
+mod few;
 mod turns;
 
 use std::ops::Range;
 
-use super::super::matrix::whole::{N_BLOCKS, N_LINES, Scales, Step, parts};
+use super::super::matrix::whole::nibbles::{self, N_BLOCKS, N_LINES, Step};
+use super::super::matrix::whole::{Scales, WholeFormat, bytes};
 use super::super::quantise::split::{self, LINE_LANES, n_sum_lines};
 use super::{N_AHEAD, Outputs, Task, TilePair, Upcoming, fetch};
 use crate::aligned::Aligned;
 use crate::lines::LINE;
 use crate::simd::{LANES, Simd};
-use crate::squares::{ByteStep, ByteSums, SQUARE, SetUp, Unit, UnitKernel, WithUnit, are_together};
+use crate::squares::{ByteStep, ByteSums, SQUARE, SetUp, Unit, UnitKernel, are_together};
 
 /// Columns from which on the unit is faster than vectors.
 const N_FOR_UNIT: usize = 3;
@@ -58,7 +61,7 @@ pub(crate) struct Found {
     sums: [ByteSums; 2],
 }
 
-/// Of each step two squares, one of each tile; of minimums likewise, a line for each step.
+/// Of four bits: of each step two squares, one of each tile; of minimums likewise, a line for each step.
 #[derive(Default)]
 struct FoundWeights(Aligned<u8>);
 
@@ -84,7 +87,7 @@ impl Found {
     }
 }
 
-/// Squares of each tile of so many steps: a step's minimums are a line.
+/// Squares of each tile of so many steps of four bits: a step's minimums are a line.
 fn n_squares(n_steps: usize) -> usize {
     n_steps + n_sum_lines(n_steps)
 }
@@ -120,16 +123,39 @@ impl FoundWeights {
         }
     }
 
-    /// The squares of some places.
+    /// Finds all weights of a pair, as those of the pair `pair_idx`.
     #[inline(always)]
-    fn squares(&self, places: Range<usize>) -> &[[[u8; SQUARE]; 2]] {
-        &self.0.as_chunks().0.as_chunks().0[places]
+    fn find_pair<U: Unit>(
+        &mut self,
+        vectors: (U::Vectors, U),
+        pair: WholePair<'_>,
+        pair_idx: usize,
+    ) {
+        let first = pair_idx * pair.n_squares();
+        let steps = nibbles::steps(pair.weights());
+        for (idx, step) in steps.iter().enumerate() {
+            let minimums = (first + steps.len(), idx);
+            self.find(vectors, Step(step), first + idx, minimums);
+        }
+    }
+
+    /// The squares of the pair `pair_idx` of so many.
+    #[inline(always)]
+    fn pair(&self, pair_idx: usize, n_squares: usize) -> &[[[u8; SQUARE]; 2]] {
+        &self.squares()[pair_idx * n_squares..][..n_squares]
+    }
+
+    /// Two squares for each place.
+    #[inline(always)]
+    fn squares(&self) -> &[[[u8; SQUARE]; 2]] {
+        self.0.as_chunks().0.as_chunks().0
     }
 }
 
-/// Some pairs times some columns.
+/// Some pairs of one format times some columns.
 pub(super) struct WholeProduct<'a> {
     pub(super) task: &'a Task<'a>,
+    pub(super) format: WholeFormat,
     pub(super) pairs: &'a [TilePair<'a>],
     pub(super) columns: Range<usize>,
     pub(super) upcoming: &'a Upcoming,
@@ -140,6 +166,7 @@ pub(super) struct WholeProduct<'a> {
 #[derive(Clone, Copy)]
 struct WholePair<'a> {
     task: &'a Task<'a>,
+    format: WholeFormat,
     tiles: &'a TilePair<'a>,
 }
 
@@ -153,8 +180,7 @@ impl UnitKernel for WholeProduct<'_> {
             return self.in_turns(s, unit);
         }
         for tiles in self.pairs {
-            let task = self.task;
-            let pair = WholePair { task, tiles };
+            let pair = self.pair(tiles);
             match n_columns {
                 0..N_FOR_UNIT => pair.each_few(s, unit, self.columns.clone()),
                 _ if are_together(n_columns) => self.at_once::<U, true>(s, unit, pair),
@@ -164,8 +190,17 @@ impl UnitKernel for WholeProduct<'_> {
     }
 }
 
-impl WholeProduct<'_> {
-    /// Up to sixteen columns: a step is multiplied while the next one is found.
+impl<'a> WholeProduct<'a> {
+    #[inline(always)]
+    fn pair(&self, tiles: &'a TilePair<'a>) -> WholePair<'a> {
+        WholePair {
+            task: self.task,
+            format: self.format,
+            tiles,
+        }
+    }
+
+    /// Up to sixteen columns.
     #[inline(always)]
     fn at_once<U: Unit, const TOGETHER: bool>(
         &mut self,
@@ -173,37 +208,69 @@ impl WholeProduct<'_> {
         unit: U,
         pair: WholePair<'_>,
     ) {
-        let columns = self.columns.clone();
+        let n_columns = self.columns.len();
+        let due = Due::new(pair, self.columns.clone(), self.columns.start);
+        due.expect(0..n_columns);
+        // SAFETY: the unit has been set up for these columns, which are prepared.
+        unsafe {
+            unit.begin_sums::<TOGETHER>(&mut self.found.sums[0]);
+            match self.format {
+                WholeFormat::Nibbles => self.add_nibbles::<U, TOGETHER>(s, unit, pair),
+                WholeFormat::Bytes => self.add_bytes::<U, TOGETHER>(unit, pair),
+            }
+            unit.end_sums::<TOGETHER>(&mut self.found.sums[0]);
+        }
+        due.finish::<_, TOGETHER>(s, 0..n_columns, &self.found.sums[0]);
+    }
+
+    /// Adds all products of a pair of four bits: a step is multiplied while the next one is found.
+    ///
+    /// # Safety
+    /// The unit has been set up for these columns, which are prepared, and sums have been begun.
+    #[inline(always)]
+    unsafe fn add_nibbles<U: Unit, const TOGETHER: bool>(
+        &mut self,
+        s: U::Vectors,
+        unit: U,
+        pair: WholePair<'_>,
+    ) {
         let Found {
             weights,
             sums: [sums, _],
         } = self.found;
-        let due = Due::new(pair, columns.clone(), columns.start);
-        due.expect(0..columns.len());
-        let planes = self.task.planes(columns.clone());
-        let (steps, _) = parts(pair.weights());
-        let n_squares = n_squares(steps.len());
+        let planes = self.task.planes(self.columns.clone());
+        let steps = nibbles::steps(pair.weights());
         let place_of = |idx: usize| match idx.checked_sub(steps.len()) {
             None => idx % N_KEPT,
             Some(line) => N_KEPT + line,
         };
-        // SAFETY: the unit has been set up for these columns, which are prepared.
-        unsafe {
-            unit.begin_sums::<TOGETHER>(sums);
-            for idx in 0..=n_squares {
-                if let Some(step) = steps.get(idx) {
-                    self.upcoming.fetch();
-                    weights.find((s, unit), Step(step), idx % N_KEPT, (N_KEPT, idx));
-                }
-                if let Some(idx) = idx.checked_sub(1) {
-                    let place = place_of(idx);
-                    let squares = &weights.squares(place..place + 1)[0];
-                    unit.add_step::<TOGETHER>(pair.step(planes, idx, squares), sums);
-                }
+        for idx in 0..=pair.n_squares() {
+            if let Some(step) = steps.get(idx) {
+                self.upcoming.fetch();
+                weights.find((s, unit), Step(step), idx % N_KEPT, (N_KEPT, idx));
             }
-            unit.end_sums::<TOGETHER>(sums);
+            if let Some(idx) = idx.checked_sub(1) {
+                let squares = &weights.squares()[place_of(idx)];
+                // SAFETY: the caller says so.
+                unsafe { unit.add_step::<TOGETHER>(pair.step(planes, idx, squares), sums) };
+            }
         }
-        due.finish::<_, TOGETHER>(s, 0..columns.len(), sums);
+    }
+
+    /// Adds all products of a pair of eight bits.
+    ///
+    /// # Safety
+    /// As of [`Self::add_nibbles`].
+    #[inline(always)]
+    unsafe fn add_bytes<U: Unit, const TOGETHER: bool>(&mut self, unit: U, pair: WholePair<'_>) {
+        let planes = self.task.planes(self.columns.clone());
+        let sums = &mut self.found.sums[0];
+        for (idx, squares) in bytes::steps(pair.weights()).iter().enumerate() {
+            self.upcoming.fetch();
+            fetch(squares.as_flattened(), N_AHEAD);
+            // SAFETY: the caller says so.
+            unsafe { unit.add_step::<TOGETHER>(pair.step(planes, idx, squares), sums) };
+        }
     }
 }
 
@@ -227,7 +294,7 @@ impl<'a> Due<'a> {
             pair,
             first: columns.start,
             n_done: wanted - columns.start,
-            scales: parts(pair.weights()).1,
+            scales: Scales::of(pair.weights()),
             outputs: pair.task.outputs(pair.tiles, columns.start, columns.len()),
             wholes: pair.task.wholes(columns),
         }
@@ -267,6 +334,16 @@ impl<'a> WholePair<'a> {
         self.tiles.pairs.weights(self.tiles.pair_idx, n_cols)
     }
 
+    /// Squares of each tile.
+    #[inline(always)]
+    fn n_squares(&self) -> usize {
+        let n_steps = self.task.n_steps();
+        match self.format {
+            WholeFormat::Nibbles => n_squares(n_steps),
+            WholeFormat::Bytes => n_steps,
+        }
+    }
+
     /// Asks for the lines that will be written.
     #[inline(always)]
     fn expect(&self, columns: Range<usize>) {
@@ -289,18 +366,6 @@ impl<'a> WholePair<'a> {
         );
     }
 
-    /// Computes columns on vectors, two together.
-    #[inline(always)]
-    fn each_few<U: Unit>(&self, s: U::Vectors, unit: U, columns: Range<usize>) {
-        let mut column = columns.start;
-        while column < columns.end {
-            column += match columns.end - column {
-                2.. => self.few::<U, 2>(s, unit, column),
-                _ => self.few::<U, 1>(s, unit, column),
-            };
-        }
-    }
-
     /// A step of the columns with these planes, and its weights.
     #[inline(always)]
     fn step<'s>(
@@ -316,23 +381,10 @@ impl<'a> WholePair<'a> {
         }
     }
 
-    /// Computes `C` columns on vectors, and returns their number.
-    #[inline(always)]
-    fn few<U: Unit, const C: usize>(&self, s: U::Vectors, unit: U, column: usize) -> usize {
-        // A kernel of its own, so that its registers are allotted for it alone.
-        let kernel = Few::<C> { pair: self, column };
-        s.run(WithUnit {
-            kernel,
-            vectors: s,
-            unit,
-        });
-        C
-    }
-
     /// Makes outputs of both tiles' sums of high and of low bytes, and does what is to be done with them.
     #[inline(always)]
     fn finish<S: Simd>(&self, s: S, column: usize, planes: [[S::I; 2]; 2]) {
-        let (_, scales) = parts(self.weights());
+        let scales = Scales::of(self.weights());
         let whole = self.task.wholes(column..column + 1)[0];
         let both = outputs(s, whole, scales, planes);
         match self.tiles.n_tiles {
@@ -372,76 +424,4 @@ fn outputs<S: Simd>(
         outputs[t] = s.mul(output, scale);
     }
     outputs
-}
-
-/// A pair times `C` columns from `column` on.
-struct Few<'a, const C: usize> {
-    pair: &'a WholePair<'a>,
-    column: usize,
-}
-
-impl<const C: usize> UnitKernel for Few<'_, C> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run_with_unit<U: Unit>(self, s: U::Vectors, unit: U) {
-        let (pair, task) = (self.pair, self.pair.task);
-        pair.expect(self.column..self.column + C);
-        let lanes = task.planes(self.column..self.column + C);
-        let mut sums = [[[s.splat_int(0); 2]; 2]; C];
-        let (steps, _) = parts(pair.weights());
-        // Of each column and plane a line, and the lane of the step's minimums.
-        let line_at = |c: usize, plane: usize, idx: usize| {
-            let lane = (2 * c + plane) * task.n_split + idx * LINE_LANES;
-            let line: &[i32; LINE_LANES] = lanes[lane..].first_chunk().expect("a plane's line");
-            line
-        };
-        for (idx, step) in steps.iter().enumerate() {
-            let step = Step(step);
-            let mut inputs = [[&[0; LINE_LANES]; 2]; C];
-            let mut block_sums = [[0; 2]; C];
-            for c in 0..C {
-                for plane in 0..2 {
-                    inputs[c][plane] = line_at(c, plane, idx);
-                    let of_steps = line_at(c, plane, steps.len() + idx / LINE_LANES);
-                    block_sums[c][plane] = of_steps[idx % LINE_LANES];
-                }
-            }
-            for block in 0..N_BLOCKS {
-                fetch(step.part(block, N_BLOCKS), N_AHEAD);
-                let factors = [
-                    unit.factors(step.factors(block, 0)),
-                    unit.factors(step.factors(block, 1)),
-                ];
-                for line_idx in 0..N_LINES {
-                    for t in 0..2 {
-                        let whole = unit.whole(step.line(block, line_idx, t), factors[t]);
-                        for c in 0..C {
-                            for plane in 0..2 {
-                                let first = 2 * N_LINES * block + line_idx;
-                                for (i, &whole) in whole.iter().enumerate() {
-                                    let x = s.splat_int(inputs[c][plane][first + i * N_LINES]);
-                                    sums[c][plane][t] = s.dot4(sums[c][plane][t], whole, x);
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-            let minimums = [
-                s.load_bytes(step.minimums(0)),
-                s.load_bytes(step.minimums(1)),
-            ];
-            for (sums, block_sums) in sums.iter_mut().zip(block_sums) {
-                for (sums, x) in sums.iter_mut().zip(block_sums) {
-                    for (sum, &minimums) in sums.iter_mut().zip(&minimums) {
-                        *sum = s.dot4(*sum, minimums, s.splat_int(x));
-                    }
-                }
-            }
-        }
-        for (c, sums) in sums.into_iter().enumerate() {
-            pair.finish(s, self.column + c, sums);
-        }
-    }
 }

@@ -1,81 +1,77 @@
-//! Weights of four bits as bytes in units of their row, for machines that multiply squares of bytes (see [`crate::squares`]).
+//! Weights as bytes in units of their row, for machines that multiply squares of bytes (see [`crate::squares`]).
 //!
 //! A scale for every 32 weights ends a sum of whole numbers after 32 products, and a unit that multiplies squares then spends
-//! most of its time on storing sums. So each block's scale becomes a *factor*, a byte: so many sixteenths of the row's unit. A weight
-//! is `factor * code / 16`, rounded down, a *whole* weight of 0 to 239 units, plus the block's minimum, from which the mean of what rounding
-//! has taken is made good. Minimums are whole numbers, too, of 256ths of a unit, counted from the row's least one, its *base*: what they
-//! are multiplied by, the sum of a block's inputs, is as good as one input more. All products of a row are then one sum of whole
-//! numbers, in any order. Measured, this diverges less from exact weights and activations than blocks of rounded activations do
-//! (docs/results.md).
+//! most of its time on storing sums. So weights become *whole*: a byte each, in units of their row, over the row's *base*. All products of
+//! a row are then one sum of whole numbers, in any order. Measured, this diverges less from exact weights and activations than blocks of
+//! rounded activations do (docs/results.md).
 //!
-//! A pair of tiles is a run of *steps* of 64 inputs, two blocks. A step is eight lines of codes a tile, the tiles in turn, then
-//! a line of factors and a line of minimums a tile, and behind all steps each tile's units and bases (f32). Line `j` of a block holds what lines of
-//! nibbles do elsewhere (see [`super`]), but with both bytes of each pair exchanged: where codes are multiplied two bytes at a time, one of
-//! them is found in the upper byte of the product of the lower. A line of minimums has four bytes a row: of each block units and 256ths.
+//! Weights of four bits are codes until they are multiplied ([`nibbles`]): reading
+//! them is what takes time where columns are few. A head's of eight bits are bytes from the start ([`bytes`]).
+//!
+//! A pair of tiles is a run of *steps* of 64 inputs, and behind them each tile's units and bases (f32).
 
-use crate::blocks::Block;
+pub(crate) mod bytes;
+pub(crate) mod nibbles;
+
 use crate::lines::LINE;
-use crate::simd::LANES;
-use crate::{BLOCK_LEN, BlockFormat};
+use crate::{BlockFormat, Grain};
 
 /// Inputs of a step.
-pub(crate) const STEP_LEN: usize = 2 * BLOCK_LEN;
-/// Blocks of a step.
-pub(crate) const N_BLOCKS: usize = STEP_LEN / BLOCK_LEN;
-/// Lines of a tile's block.
-pub(crate) const N_LINES: usize = 4;
-/// Bytes of a step of a pair.
-pub(crate) const STEP_BYTES: usize = MINIMUMS_AT + 2 * LINE;
-/// A whole weight is its factor times its code, over two to this.
-pub(crate) const SHIFT: u32 = 4;
+pub(crate) const STEP_LEN: usize = 64;
 /// Inputs of a row at most, so that sums of whole numbers, of two products of minimums a block as well, are numbers of 32 bits.
 const N_COLS_MAX: usize = 60 << 10;
+/// Bytes behind a pair's steps.
+const SCALES_BYTES: usize = 4 * LINE;
 
-const FACTORS_AT: usize = 2 * N_BLOCKS * N_LINES * LINE;
-const MINIMUMS_AT: usize = FACTORS_AT + 2 * N_BLOCKS * LANES;
-/// The greatest code and factor.
-const CODE_MAX: u8 = 15;
-const FACTOR_MAX: f32 = 255.0;
-/// Units between the least and the greatest minimum at most: rounding adds less than one to each.
-const MINIMUM_MAX: f32 = 253.0;
-
-/// Whether rows of this format and length can be whole.
-pub(crate) fn is_possible(format: BlockFormat, n_cols: usize) -> bool {
-    format.coding().n_bits == 4 && n_cols.is_multiple_of(STEP_LEN) && n_cols <= N_COLS_MAX
+/// How whole weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WholeFormat {
+    Nibbles,
+    Bytes,
 }
 
-/// Bytes of a pair of tiles.
-pub(crate) const fn pair_bytes(n_cols: usize) -> usize {
-    n_cols / STEP_LEN * STEP_BYTES + 4 * LINE
-}
-
-/// One step of a pair.
-#[derive(Clone, Copy)]
-pub(crate) struct Step<'a>(pub(crate) &'a [u8; STEP_BYTES]);
-
-impl<'a> Step<'a> {
-    /// Lines of one of `n` parts of the step, which are all of it.
-    #[inline(always)]
-    pub(crate) fn part(self, idx: usize, n: usize) -> &'a [u8] {
-        let line_at = |idx| STEP_BYTES / LINE * idx / n * LINE;
-        &self.0[line_at(idx)..line_at(idx + 1)]
+impl WholeFormat {
+    /// How rows of this format and length are stored, if they can be whole.
+    pub(crate) fn of(format: BlockFormat, n_cols: usize, grain: Grain) -> Option<Self> {
+        if !n_cols.is_multiple_of(STEP_LEN) || n_cols > N_COLS_MAX {
+            return None;
+        }
+        match format.coding().n_bits {
+            4 => Some(Self::Nibbles),
+            8 if grain == Grain::Whole => Some(Self::Bytes),
+            _ => None,
+        }
     }
 
-    /// The codes of groups `line_idx` and `line_idx + 4` of a block.
-    #[inline(always)]
-    pub(crate) fn line(self, block: usize, line_idx: usize, which: usize) -> &'a [u8; LINE] {
-        part(self.0, line_at(block, line_idx, which))
+    /// Bytes of a pair of tiles.
+    pub(crate) const fn pair_bytes(self, n_cols: usize) -> usize {
+        let step_bytes = match self {
+            Self::Nibbles => nibbles::STEP_BYTES,
+            Self::Bytes => bytes::STEP_BYTES,
+        };
+        n_cols / STEP_LEN * step_bytes + SCALES_BYTES
     }
 
-    #[inline(always)]
-    pub(crate) fn factors(self, block: usize, which: usize) -> &'a [u8; LANES] {
-        part(self.0, factors_at(block, which))
+    /// Writes a row of blocks into a pair, as a row of one of its tiles.
+    pub(super) fn put(
+        self,
+        pair: &mut [u8],
+        place: (usize, usize),
+        format: BlockFormat,
+        blocks: &[u8],
+    ) {
+        match self {
+            Self::Nibbles => nibbles::put(pair, place, format, blocks),
+            Self::Bytes => bytes::put(pair, place, format, blocks),
+        }
     }
 
-    /// Of each row and block the minimum's units and 256ths.
-    #[inline(always)]
-    pub(crate) fn minimums(self, which: usize) -> &'a [u8; LINE] {
-        part(self.0, MINIMUMS_AT + which * LINE)
+    /// Reads a row of a pair.
+    pub(super) fn read(self, pair: &[u8], place: (usize, usize), out: &mut [f32]) {
+        match self {
+            Self::Nibbles => nibbles::read(pair, place, out),
+            Self::Bytes => bytes::read(pair, place, out),
+        }
     }
 }
 
@@ -86,158 +82,38 @@ pub(crate) struct Scales<'a> {
     pub(crate) bases: [&'a [u8; LINE]; 2],
 }
 
-/// The steps of a pair, and what is behind them.
-#[inline(always)]
-pub(crate) fn parts(pair: &[u8]) -> (&[[u8; STEP_BYTES]], Scales<'_>) {
-    let (steps, rest) = pair.as_chunks();
-    let scales = Scales {
-        units: [part(rest, 0), part(rest, LINE)],
-        bases: [part(rest, 2 * LINE), part(rest, 3 * LINE)],
-    };
-    (steps, scales)
+impl<'a> Scales<'a> {
+    /// Those of a pair.
+    #[inline(always)]
+    pub(crate) fn of(pair: &'a [u8]) -> Self {
+        let lines = &pair[pair.len() - SCALES_BYTES..];
+        Self {
+            units: [part(lines, 0), part(lines, LINE)],
+            bases: [part(lines, 2 * LINE), part(lines, 3 * LINE)],
+        }
+    }
+
+    /// The unit and the base of a row.
+    fn of_row(self, (which, row): (usize, usize)) -> [f32; 2] {
+        [self.units, self.bases].map(|lines| f32::from_le_bytes(*part(lines[which], 4 * row)))
+    }
+}
+
+/// Writes a row's unit and base.
+fn put_scales(pair: &mut [u8], (which, row): (usize, usize), scales: [f32; 2]) {
+    let lines = pair.len() - SCALES_BYTES;
+    for (idx, scale) in scales.into_iter().enumerate() {
+        let at = lines + (2 * idx + which) * LINE + 4 * row;
+        pair[at..at + 4].copy_from_slice(&scale.to_le_bytes());
+    }
 }
 
 #[inline(always)]
 fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
-    bytes[at..].first_chunk().expect("a step holds its parts")
-}
-
-const fn line_at(block: usize, line_idx: usize, which: usize) -> usize {
-    (2 * (N_LINES * block + line_idx) + which) * LINE
-}
-
-const fn factors_at(block: usize, which: usize) -> usize {
-    FACTORS_AT + (2 * block + which) * LANES
-}
-
-/// Where the codes of a group of four inputs of a block lie: the line, and how far up.
-const fn group_at(group: usize) -> (usize, u32) {
-    (group % N_LINES, (group / N_LINES * 4) as u32)
-}
-
-/// A row's bytes in a line, both of each pair exchanged.
-const fn exchanged([a, b, c, d]: [u8; 4]) -> [u8; 4] {
-    [b, a, d, c]
-}
-
-/// A weight in units of its row.
-pub(crate) const fn whole(factor: u8, code: u8) -> u8 {
-    ((factor as u16 * code as u16) >> SHIFT) as u8
-}
-
-/// Writes a row of blocks into a pair, as a row of one of its tiles.
-pub(super) fn put(
-    pair: &mut [u8],
-    (which, row): (usize, usize),
-    format: BlockFormat,
-    bytes: &[u8],
-) {
-    let mut blocks = Vec::with_capacity(bytes.len() / format.block_bytes());
-    format.unpack(bytes, |block| {
-        blocks.push(Rising::of(block, format.coding().offset));
-    });
-    let unit = unit_of(&blocks);
-    let minimums: Vec<f32> = blocks.iter().map(|block| block.minimum(unit)).collect();
-    let base = minimums.iter().copied().fold(f32::INFINITY, f32::min);
-    let (steps, rest) = pair.as_chunks_mut::<STEP_BYTES>();
-    for (idx, value) in [(which, unit), (2 + which, base)] {
-        rest[idx * LINE + 4 * row..][..4].copy_from_slice(&value.to_le_bytes());
-    }
-    let blocks = blocks.iter().zip(minimums).enumerate();
-    for (block_idx, (block, minimum)) in blocks {
-        let target = &mut steps[block_idx / N_BLOCKS];
-        let place = block_idx % N_BLOCKS;
-        for (group, codes) in block.codes.as_chunks().0.iter().enumerate() {
-            let (line_idx, shift) = group_at(group);
-            // Four at a time: no code's bits reach into the next byte.
-            let codes = u32::from_le_bytes(exchanged(*codes)) << shift;
-            let at = line_at(place, line_idx, which) + 4 * row;
-            for (target, byte) in target[at..at + 4].iter_mut().zip(codes.to_le_bytes()) {
-                *target |= byte;
-            }
-        }
-        target[factors_at(place, which) + row] = block.factor(unit);
-        let at = MINIMUMS_AT + which * LINE + 4 * row + 2 * place;
-        let minimum = in_units(minimum - base, unit / 256.0) as u16;
-        target[at..at + 2].copy_from_slice(&minimum.to_be_bytes());
-    }
+    bytes[at..].first_chunk().expect("a pair holds its parts")
 }
 
 /// How many units a number is, rounded to the nearest; none if there is no unit.
 fn in_units(number: f32, unit: f32) -> f32 {
     if unit > 0.0 { number / unit + 0.5 } else { 0.0 }
-}
-
-/// The unit with which the greatest scale is the greatest factor, unless minimums need a greater one.
-fn unit_of(blocks: &[Rising]) -> f32 {
-    let largest = blocks.iter().map(|block| block.scale).fold(0.0, f32::max);
-    let minimums = blocks.iter().map(|block| block.minimum);
-    let least = minimums.clone().fold(f32::INFINITY, f32::min);
-    let greatest = minimums.fold(f32::NEG_INFINITY, f32::max);
-    let of_scales = largest / FACTOR_MAX * f32::from(1u16 << SHIFT);
-    of_scales.max((greatest - least) / MINIMUM_MAX)
-}
-
-/// A block whose scale is not negative: a weight is `scale * code + minimum`.
-struct Rising {
-    scale: f32,
-    minimum: f32,
-    codes: [u8; BLOCK_LEN],
-}
-
-impl Rising {
-    fn of(block: &Block, offset: i32) -> Self {
-        let scale = block.scales[0];
-        let minimum = block.minimum - offset as f32 * scale;
-        if scale < 0.0 {
-            return Self {
-                scale: -scale,
-                minimum: minimum + f32::from(CODE_MAX) * scale,
-                codes: block.codes.map(|code| CODE_MAX - code),
-            };
-        }
-        Self {
-            scale,
-            minimum,
-            codes: block.codes,
-        }
-    }
-
-    /// The scale in sixteenths of a unit.
-    fn factor(&self, unit: f32) -> u8 {
-        in_units(self.scale * f32::from(1u16 << SHIFT), unit) as u8
-    }
-
-    /// The minimum with which whole weights have the block's mean.
-    fn minimum(&self, unit: f32) -> f32 {
-        let factor = self.factor(unit);
-        let (mut of_codes, mut of_whole) = (0u16, 0u16);
-        for &code in &self.codes {
-            of_codes += u16::from(code);
-            of_whole += u16::from(whole(factor, code));
-        }
-        let lost = self.scale * f32::from(of_codes) - unit * f32::from(of_whole);
-        self.minimum + lost / BLOCK_LEN as f32
-    }
-}
-
-/// Reads a row of a pair.
-pub(super) fn read(pair: &[u8], (which, row): (usize, usize), out: &mut [f32]) {
-    let (steps, scales) = parts(pair);
-    let of_row = |line: &[u8; LINE]| f32::from_le_bytes(*part(line, 4 * row));
-    let (unit, base) = (of_row(scales.units[which]), of_row(scales.bases[which]));
-    for (block_idx, out) in out.chunks_exact_mut(BLOCK_LEN).enumerate() {
-        let (step, block) = (Step(&steps[block_idx / N_BLOCKS]), block_idx % N_BLOCKS);
-        let factor = step.factors(block, which)[row];
-        let minimum = u16::from_be_bytes(*part(step.minimums(which), 4 * row + 2 * block));
-        let minimum = base + unit / 256.0 * f32::from(minimum);
-        for (group, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let (line_idx, shift) = group_at(group);
-            let codes = exchanged(*part(step.line(block, line_idx, which), 4 * row));
-            for (out, codes) in out.iter_mut().zip(codes) {
-                let whole = whole(factor, codes >> shift & CODE_MAX);
-                *out = unit * f32::from(whole) + minimum;
-            }
-        }
-    }
 }

@@ -9,7 +9,8 @@
 //! cache. A column's planes, and those of the next column, lie one behind the other.
 
 use super::super::elementwise;
-use super::super::matrix::whole::{N_BLOCKS, STEP_LEN};
+use super::super::matrix::whole::STEP_LEN;
+use super::super::matrix::whole::nibbles::N_BLOCKS;
 use crate::BLOCK_LEN;
 use crate::simd::{Kernel, LANES, ROUND, Simd};
 
