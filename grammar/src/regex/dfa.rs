@@ -35,6 +35,10 @@ pub(crate) struct Dfa {
     states: Vec<DfaInfo>,
     ids: HashMap<Arc<[u32]>, DfaState>,
     stack: Vec<StateID>,
+    /// What the byte that was followed last led to, and the state that this is: bytes are mostly asked for one after the
+    /// other, and most of them lead to the same.
+    led_to: Vec<StateID>,
+    last: Option<DfaState>,
     /// The states of the last closure, each once.
     seen: Vec<StateID>,
     /// What the state that is looked for is made of.
@@ -81,6 +85,8 @@ impl Dfa {
             states: Vec::new(),
             ids: HashMap::new(),
             stack: Vec::new(),
+            led_to: Vec::new(),
+            last: None,
             seen: Vec::new(),
             live: Vec::new(),
             seen_in: vec![0; program.nfa.states().len()],
@@ -213,6 +219,21 @@ impl Dfa {
             let from = self.program.nfa.state(StateID::new_unchecked(id as usize));
             self.stack.extend(successor(from, byte));
         }
+        if self.stack == self.led_to {
+            self.stack.clear();
+            return Ok(self.last);
+        }
+        self.led_to.clone_from(&self.stack);
+        let next = self.follow_stack();
+        if next.is_err() {
+            self.led_to.clear();
+        }
+        self.last = next.as_ref().ok().copied().flatten();
+        next
+    }
+
+    /// The state for what the NFA states on the stack reach, `None` if it is dead.
+    fn follow_stack(&mut self) -> Result<Option<DfaState>, GrammarError> {
         self.close(false, false);
         self.check(
             self.n_visited <= self.max_visited,

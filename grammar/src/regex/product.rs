@@ -230,8 +230,9 @@ pub(crate) struct Product {
     table: Vec<u32>,
     states: Vec<Tuple>,
     ids: HashMap<Box<[u32]>, DfaState>,
-    /// The tuple that is looked for.
+    /// The tuple that is looked for, the one before, and the state of that.
     looked_for: Vec<u32>,
+    last: (Vec<u32>, u32),
     /// Whether nothing matches once no part can: most bytes that a pattern does not take lead there.
     needs_a_part: bool,
     max_states: usize,
@@ -284,6 +285,7 @@ impl Product {
         let mut product = Self {
             needs_a_part: accept.bound(&none).least == NEVER,
             looked_for: Vec::new(),
+            last: (Vec::new(), DEAD),
             parts,
             n_leaves: accept.n_leaves(),
             asks: accept.asks(),
@@ -507,22 +509,24 @@ impl Product {
     ) -> Result<u32, GrammarError> {
         self.visit(self.parts.len())?;
         let byte = self.representatives[class];
-        let mut tuple = std::mem::take(&mut self.looked_for);
-        tuple.clear();
+        self.looked_for.clear();
         let parts = self
             .parts
             .iter_mut()
             .zip(&self.states[state as usize].parts);
         for (part, &state) in parts {
-            tuple.push(match state {
+            self.looked_for.push(match state {
                 DEAD => DEAD,
                 state => part.step(state, byte)?.unwrap_or(DEAD),
             });
         }
-        let next = self.intern(&tuple)?;
-        self.looked_for = tuple;
-        self.table[cell] = next;
-        Ok(next)
+        if self.looked_for != self.last.0 {
+            let tuple = std::mem::take(&mut self.looked_for);
+            let next = self.intern(&tuple)?;
+            self.looked_for = std::mem::replace(&mut self.last, (tuple, next)).0;
+        }
+        self.table[cell] = self.last.1;
+        Ok(self.last.1)
     }
 
     /// Whether half of the work of one operation is done.
