@@ -136,6 +136,16 @@ pub(crate) const fn group(byte: u8) -> Groups {
     }
 }
 
+/// [`group`] of each byte.
+pub(crate) static GROUPS: [Groups; 256] = {
+    let (mut groups, mut byte) = ([0; 256], 0);
+    while byte < groups.len() {
+        groups[byte] = group(byte as u8);
+        byte += 1;
+    }
+    groups
+};
+
 /// The group of a character beyond ASCII.
 pub(crate) fn group_of_lead(lead: u8) -> Groups {
     let place = LEADS.iter().position(|leads| leads.contains(&lead));

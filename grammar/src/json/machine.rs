@@ -198,7 +198,7 @@ impl Parser {
         byte: u8,
     ) -> Result<Option<Parses>, GrammarError> {
         self.truncate(n_bytes);
-        let mut next = Parses::new();
+        let mut next = Parses::with_capacity(parses.len());
         for stack in parses {
             self.step_stack(&stack.top, stack.outer.as_ref(), byte, &mut next)?;
         }

@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 use foldhash::HashMap;
 
 use crate::TokenMask;
-use crate::runs::{BROKEN, Run, group};
+use crate::runs::{BROKEN, GROUPS, Run};
 use crate::token_set::TokenSet;
 use crate::trie::TokenTrie;
 
@@ -197,7 +197,8 @@ impl TokenTrie {
                 false => steps.after(state, node.byte, |state| step(context, state, node.byte))?,
             };
             if let Some(state) = next {
-                let n_taken = n_taken.filter(|_| first.groups & group(node.byte) != 0);
+                let n_taken =
+                    n_taken.filter(|_| first.groups & GROUPS[usize::from(node.byte)] != 0);
                 places[depth + 1] = Place {
                     state,
                     n_taken: n_taken.map(|n| n.saturating_add(1)),
