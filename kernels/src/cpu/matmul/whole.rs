@@ -180,7 +180,11 @@ impl UnitKernel for WholeProduct<'_> {
             return self.in_turns(s, unit);
         }
         for tiles in self.pairs {
-            let pair = self.pair(tiles);
+            let pair = WholePair {
+                task: self.task,
+                format: self.format,
+                tiles,
+            };
             match n_columns {
                 0..N_FOR_UNIT => pair.each_few(s, unit, self.columns.clone()),
                 _ if are_together(n_columns) => self.at_once::<U, true>(s, unit, pair),
@@ -190,16 +194,7 @@ impl UnitKernel for WholeProduct<'_> {
     }
 }
 
-impl<'a> WholeProduct<'a> {
-    #[inline(always)]
-    fn pair(&self, tiles: &'a TilePair<'a>) -> WholePair<'a> {
-        WholePair {
-            task: self.task,
-            format: self.format,
-            tiles,
-        }
-    }
-
+impl WholeProduct<'_> {
     /// Up to sixteen columns.
     #[inline(always)]
     fn at_once<U: Unit, const TOGETHER: bool>(

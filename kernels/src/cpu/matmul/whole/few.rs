@@ -95,7 +95,7 @@ impl<const C: usize, const NIBBLES: bool> Few<'_, C, NIBBLES> {
         for (idx, step) in steps.iter().enumerate() {
             let step = Step(step);
             let inputs = self.lines(idx);
-            // The lane of the step's minimums.
+            // In which one lane is what the step's minimums are multiplied by.
             let of_steps = self.lines(steps.len() + idx / LINE_LANES);
             for block in 0..N_BLOCKS {
                 fetch(step.part(block, N_BLOCKS), N_AHEAD);
