@@ -223,13 +223,13 @@ impl Dfa {
             self.stack.clear();
             return Ok(self.last);
         }
-        self.led_to.clone_from(&self.stack);
-        let next = self.follow_stack();
-        if next.is_err() {
-            self.led_to.clear();
-        }
-        self.last = next.as_ref().ok().copied().flatten();
-        next
+        let mut led_to = std::mem::take(&mut self.led_to);
+        led_to.clone_from(&self.stack);
+        // What nothing leads to is dead: that is what is known if this fails.
+        self.last = None;
+        let next = self.follow_stack()?;
+        (self.led_to, self.last) = (led_to, next);
+        Ok(next)
     }
 
     /// The state for what the NFA states on the stack reach, `None` if it is dead.
