@@ -42,8 +42,8 @@ pub(crate) use matrix::whole::nibbles::SHIFT;
 pub(crate) use matrix::whole::nibbles::whole;
 use upcoming::Upcoming;
 
-/// The instructions that a [`Cpu`] computes with. All give the same bits, but for [`Tier::Amx`]: it has other weights of four bits, and adds in
-/// another order in attention. The order is one of each architecture.
+/// The instructions that a [`Cpu`] computes with. All give the same bits, but for [`Tier::Amx`]: it has other weights of four bits, and of eight in
+/// a head, and adds in another order in attention. The order is one of each architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Any machine.

@@ -28,8 +28,8 @@ pub enum Grain {
     /// As many as a block of weights has inputs.
     ThirtyTwo,
     /// Sixteen; but a machine that multiplies squares of bytes may round activations to sixteen bits, all of a row with one scale, and
-    /// weights of eight bits to 256 steps from the least of their row to the greatest. Of all matrices that would diverge more than the others do;
-    /// of the head alone, whose error no layer multiplies, it is worth its speed.
+    /// weights of eight bits to 256 steps from the least of their row to the greatest. In layers that would diverge more than blocks do; in
+    /// the head alone, whose error no layer multiplies, it is worth its speed.
     Whole,
 }
 

@@ -1,7 +1,7 @@
 //! Many columns times whole weights, in *turns* of sixteen columns and a pair of tiles.
 //!
-//! The weights of some pairs are found first, or only read where they have eight bits, as many as stay in the second cache; then sixteen columns, which stay in the
-//! first, meet one pair after another. What becomes of outputs is the work of vectors, for which the unit need not wait; but both go on side by
+//! The weights of some pairs, as many as stay in the second cache, are found first, or lie there as they are where they have eight bits;
+//! then sixteen columns, which stay in the first, meet one pair after another. What becomes of outputs is the work of vectors, for which the unit need not wait; but both go on side by
 //! side only if their instructions alternate in small portions, for a processor looks no more than some hundred instructions ahead. So with
 //! each step of the unit come some columns of the turn before.
 
